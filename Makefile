@@ -1,0 +1,60 @@
+# Everything needs only Python 3.11+ and make; `make demo` and `make test` do their own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := actors api config daemon simulator storage supervisor whatsapp
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench lock proto interop clean
+
+help: ## show the commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "zapvisor needs Python 3.11 or newer; say make PYTHON=python3.12 (or another)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements.lock
+	$(BIN)/python -m pip --disable-pip-version-check -q install --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(BIN)/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements-dev.lock
+	@touch $@
+
+tests/interop/node_modules/.installed: tests/interop/package-lock.json
+	cd tests/interop && npm ci --omit=peer --ignore-scripts --no-fund --no-audit
+	@touch $@
+
+interop: ## fetch the pinned third-party client, where node is present
+	@if command -v node >/dev/null && command -v npm >/dev/null; \
+		then $(MAKE) --no-print-directory tests/interop/node_modules/.installed; \
+		else echo "node is not installed: the interop tests will be skipped"; fi
+
+demo: $(VENV)/.installed ## run the demo: ARGS="--for 20s --json"
+	@$(BIN)/zapvisor demo $(ARGS)
+
+test: $(VENV)/.installed-dev interop ## run all tests: ARGS="-k writer"
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed ## run the benchmarks
+	@for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+lock: ## pin the dependencies again
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --group build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --constraint requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+
+proto: $(VENV)/.installed-dev ## generate whatsapp/proto from its .proto files
+	cd whatsapp/proto && ../../$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=../../$(BIN)/protoc-gen-mypy --python_out=. --mypy_out=. wa.proto records.proto
+
+clean:
+	rm -rf $(VENV) tests/interop/node_modules

@@ -1,0 +1,263 @@
+"""What the daemon asks of storage: the batch types and the ``Storage`` protocol."""
+
+import collections.abc as cabc
+import datetime as dt
+import enum
+import typing as t
+
+import attrs
+
+
+class RecordKind(enum.Enum):
+    """The kinds of sealed records; each has a table of its own."""
+
+    DEVICE = "device"  # key "": the DeviceRecord of the connection
+    SESSION = "session"  # key: Signal address of the remote device
+    IDENTITY = "identity"  # key: Signal address; value: 33-byte public key
+    PREKEY = "prekey"  # key: decimal id; value: 32-byte private key
+    SENDER_KEY = "sender_key"  # key: "group::Signal address"
+
+
+@attrs.frozen
+class RecordChange:
+    """One record to write, or to delete when ``value`` is None."""
+
+    kind: RecordKind
+    key: str
+    value: bytes | None = attrs.field(repr=False)
+
+
+class ChatKind(enum.Enum):
+    """What a chat is."""
+
+    DIRECT = "direct"
+    GROUP = "group"
+
+
+class Lane(enum.Enum):
+    """How a message reached us; only live ones may open, reopen or move a conversation."""
+
+    LIVE = "live"
+    HISTORY = "history"
+
+
+@attrs.frozen(kw_only=True)
+class ReceivedMessage:
+    """One message as WhatsApp gave it; nothing in it has been checked or cleaned.
+
+    Text may hold NUL characters and times may be absurd: storage makes them storable and
+    keeps ``raw`` byte for byte.
+    """
+
+    chat: str  # bare JID of the chat
+    chat_alt: str | None = None  # the other address of the same person, direct chats only
+    chat_kind: ChatKind
+    sender: str  # bare JID of the author
+    sender_alt: str | None = None
+    sender_name: str | None = None  # push name
+    from_me: bool  # sent by the team: the phone or another device of the account
+    external_id: str | None  # WhatsApp's id; one is derived when missing or empty
+    kind: str  # "text", "image", …, "unknown", "undecryptable"
+    text: str | None = attrs.field(default=None, repr=False)
+    sent_at: int  # unix seconds, WhatsApp's time
+    raw: bytes = attrs.field(default=b"", repr=False)  # the plaintext protobuf
+    lane: Lane = Lane.LIVE
+    reason: str | None = None  # undecryptable only: why
+
+
+UNDECRYPTABLE: t.Final = "undecryptable"
+
+
+@attrs.frozen(kw_only=True)
+class Envelope:
+    """What one stanza changes: at most one message, and the records that go with it.
+
+    Everything in it commits in one transaction or not at all.
+    """
+
+    connection: str
+    message: ReceivedMessage | None = None
+    handled: str | None = None
+    """Key of a stanza that carried no message (protocol content), remembered for 14 days so
+    that its redelivery is known: ``chat sender id`` as built by :func:`handled_key`."""
+    records: tuple[RecordChange, ...] = ()
+    stanza: bytes = attrs.field(default=b"", repr=False)  # encoded node, for the quarantine
+
+
+class Verdict(enum.Enum):
+    """What became of an envelope."""
+
+    STORED = "stored"  # a new row, or a placeholder filled in
+    DUPLICATE = "duplicate"  # the message was there already
+    PLACEHOLDER = "placeholder"  # an undecryptable message: a row awaits the retry
+    RECORDED = "recorded"  # no message in it: records and handled key committed
+    QUARANTINED = "quarantined"  # the message could not be stored: raw bytes and error kept
+
+
+@attrs.frozen(kw_only=True)
+class Outcome:
+    """The committed fate of one envelope."""
+
+    verdict: Verdict
+    message_id: int | None = None
+    conversation_id: int | None = None
+    opened: bool = False  # the message opened a conversation
+    reopened: bool = False  # the message reopened a closed one
+    filled: bool = False  # the message took the place of its placeholder
+    retries: int = 0  # PLACEHOLDER: how often this message has failed to decrypt, from 1
+    error: str | None = None  # QUARANTINED
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionEvent:
+    """One transition of a connection's state."""
+
+    connection: str
+    previous: str
+    state: str
+    reason: str  # stable code, such as "stream_ended"
+    sentence: str  # for the operator
+    retry: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class SyncRun:
+    """What one connection took in between two points in time."""
+
+    connection: str
+    total: int
+    processed: int
+    skipped: int
+    errors: int
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionRow:
+    """A connection as stored: counts for status."""
+
+    name: str
+    wanted: bool  # an operator has not stopped it
+    paired: bool
+    jid: str | None
+    last_message_at: dt.datetime | None
+    messages: int
+    duplicates: int
+    quarantined: int
+    undecryptable: int
+
+
+@attrs.frozen(kw_only=True)
+class ConversationRow:
+    """A conversation for lists."""
+
+    id: int
+    connection: str
+    chat: str
+    title: str | None
+    status: str
+    messages: int
+    opened_at: dt.datetime
+    last_message_at: dt.datetime
+    closed_at: dt.datetime | None
+    reopened: int
+
+
+class ReopenFrom(enum.Enum):
+    """The point in time from which the reopen window counts."""
+
+    CLOSED_AT = "closed_at"
+    LAST_MESSAGE = "last_message"
+
+
+@attrs.frozen(kw_only=True)
+class ConversationRules:
+    """How messages find their conversation, per connection."""
+
+    reopen_window: float = 86_400.0  # seconds
+    reopen_from: ReopenFrom = ReopenFrom.CLOSED_AT
+    team_reopens: bool = False
+
+
+class Storage(t.Protocol):
+    """The whole of persistence. Every method may raise ``StorageUnavailableError``
+    (retry later) or ``StorageRejectedError`` (this will never work)."""
+
+    async def ensure_connection(self, name: str, rules: ConversationRules) -> None:
+        """Create the row of a connection, or bring its rules up to date."""
+        ...
+
+    async def set_wanted(self, name: str, wanted: bool) -> None:
+        """Remember whether the connection should run after a restart."""
+        ...
+
+    async def apply(self, batch: cabc.Sequence[Envelope]) -> list[Outcome]:
+        """Commit a batch in one transaction, in order; the outcomes match it by position.
+
+        Cancellation leaves the outcome unknown; applying the same batch again is safe.
+
+        Raises:
+            StorageRejectedError: some envelope cannot be stored; nothing was committed.
+        """
+        ...
+
+    async def quarantine(self, envelope: Envelope, error: str) -> Outcome:
+        """Commit a message that ``apply`` rejects as a quarantine row, with its records."""
+        ...
+
+    async def record_event(self, event: ConnectionEvent) -> None:
+        """Append one row to ``connection_events``."""
+        ...
+
+    async def record_sync(self, run: SyncRun) -> None:
+        """Append one row of sync statistics."""
+        ...
+
+    async def load_records(
+        self, connection: str, kind: RecordKind, keys: cabc.Sequence[str]
+    ) -> dict[str, bytes]:
+        """The values of the records that exist, opened.
+
+        Raises:
+            SealError: a record does not open under our key.
+        """
+        ...
+
+    async def connections(self) -> list[ConnectionRow]:
+        """Every connection, with its counts."""
+        ...
+
+    async def events(self, connection: str, limit: int) -> list[dict[str, t.Any]]:
+        """The newest transitions, newest first."""
+        ...
+
+    async def conversations(
+        self, *, status: str | None, connection: str | None, limit: int
+    ) -> list[ConversationRow]:
+        """Conversations, the most recently active first."""
+        ...
+
+    async def open_conversation(self, conversation_id: int) -> ConversationRow | None:
+        """waiting or closed → open. None when there is no such conversation.
+
+        Raises:
+            StorageRejectedError: another conversation of the chat is live.
+        """
+        ...
+
+    async def close_conversation(self, conversation_id: int) -> ConversationRow | None:
+        """waiting or open → closed. None when there is no such conversation."""
+        ...
+
+    async def statistics(self) -> dict[str, t.Any]:
+        """Counts for ``zapvisor health``: messages, duplicates, conversations by status,
+        quarantine, undecryptable, the newest sync run."""
+        ...
+
+    async def ping(self) -> float:
+        """Seconds one round trip to the database took."""
+        ...
+
+
+def handled_key(chat: str, sender: str, external_id: str) -> str:
+    """The key under which a stanza without a message is remembered."""
+    return f"{chat} {sender} {external_id}"
