@@ -81,6 +81,8 @@ class Envelope:
     """Key of a stanza that carried no message (protocol content), remembered for 14 days so
     that its redelivery is known: ``chat sender id`` as built by :func:`handled_key`."""
     records: tuple[RecordChange, ...] = ()
+    reset_records: bool = False
+    """Delete all records of the connection first: a new device takes the place of the old."""
     stanza: bytes = attrs.field(default=b"", repr=False)  # encoded node, for the quarantine
 
 
