@@ -1,0 +1,175 @@
+// Real Baileys clients behind JSON lines: commands on stdin, answers and events on stdout.
+//
+//   {"id": 1, "op": "connect", "name": "alice", "phone": "15550001"}   pair (or log in) and wait for "open"
+//   {"id": 2, "op": "send", "name": "alice", "to": "…@s.whatsapp.net", "content": {"text": "hello"}}
+//   {"id": 3, "op": "call", "name": "alice", "method": "groupCreate", "args": ["subject", ["…"]]}
+//
+// answers {"re": 1, "ok": true, "value": …} or {"re": 1, "ok": false, "error": "…"},
+// events  {"event": "messages.upsert", "name": "alice", "data": …}.
+//
+// SIMULATOR names the server, as http://host:port. One process serves any number of clients.
+
+import { createInterface } from 'node:readline'
+
+const SIMULATOR = process.env.SIMULATOR
+const DEBUG = Boolean(process.env.DEBUG)
+
+const say = object => process.stdout.write(JSON.stringify(object, plain) + '\n')
+const complain = (...parts) => DEBUG && process.stderr.write(parts.map(String).join(' ') + '\n')
+
+// The Signal library under Baileys prints whole sessions, private keys included, to the console.
+for (const level of ['log', 'info', 'warn', 'debug', 'error', 'trace']) console[level] = complain
+
+const baileys = await import('baileys')
+const { default: makeWASocket, initAuthCreds, DisconnectReason, WA_CERT_DETAILS } = baileys
+
+const EVENTS = [
+  'messages.upsert', 'messages.update', 'message-receipt.update', 'messages.reaction',
+  'groups.upsert', 'groups.update', 'group-participants.update', 'messaging-history.set',
+]
+const OPEN_DEADLINE = 30_000
+
+function plain(_key, value) {
+  if (typeof value === 'bigint') return Number(value)
+  if (value?.type === 'Buffer' && Array.isArray(value.data)) return Buffer.from(value.data).toString('base64')
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('base64')
+  return value
+}
+
+const logger = {
+  level: 'silent', child: () => logger,
+  ...Object.fromEntries(['trace', 'debug', 'info', 'warn', 'error', 'fatal'].map(
+    level => [level, (...parts) => complain(level, ...parts.map(part => {
+      try { return part instanceof Error ? part.stack : JSON.stringify(part, plain) } catch { return String(part) }
+    }))])),
+}
+
+class MemoryKeys {
+  #rows = new Map()
+
+  async get(type, ids) {
+    const found = {}
+    for (const id of ids) {
+      const value = this.#rows.get(`${type}/${id}`)
+      if (value !== undefined && value !== null) found[id] = value
+    }
+    return found
+  }
+
+  async set(data) {
+    for (const [type, rows] of Object.entries(data)) {
+      for (const [id, value] of Object.entries(rows)) {
+        if (value === null || value === undefined) this.#rows.delete(`${type}/${id}`)
+        else this.#rows.set(`${type}/${id}`, value)
+      }
+    }
+  }
+}
+
+class Client {
+  constructor(name, phone) {
+    this.name = name
+    this.phone = phone
+    this.creds = initAuthCreds()
+    this.keys = new MemoryKeys()
+    this.sent = new Map()
+    this.socket = undefined
+    this.wanted = false
+  }
+
+  start() {
+    const socket = makeWASocket({
+      auth: { creds: this.creds, keys: this.keys },
+      logger,
+      waWebSocketUrl: SIMULATOR.replace(/^http/, 'ws') + '/ws/chat',
+      pushName: this.name,
+      getMessage: async key => this.sent.get(key.id),
+    })
+    this.socket = socket
+    this.wanted = true
+    for (const event of EVENTS) socket.ev.on(event, data => say({ event, name: this.name, data }))
+    socket.ev.on('creds.update', update => Object.assign(this.creds, update))
+    socket.ev.on('connection.update', update => this.#connection(socket, update))
+  }
+
+  #connection(socket, { connection, lastDisconnect, qr }) {
+    if (socket !== this.socket) return
+    if (qr) this.#scan(qr)
+    if (!connection) return
+    const code = lastDisconnect?.error?.output?.statusCode
+    say({ event: 'connection', name: this.name, data: { state: connection, code, detail: lastDisconnect?.error?.message } })
+    if (connection === 'close' && code === DisconnectReason.restartRequired && this.wanted) this.start()
+    this.onConnection?.(connection, code)
+  }
+
+  async #scan(text) {
+    const query = new URLSearchParams({ name: this.name })
+    if (this.phone) query.set('phone', this.phone)
+    const answer = await fetch(`${SIMULATOR}/admin/mock-phone/scan-qr?${query}`, { method: 'POST', body: text })
+    if (!answer.ok) say({ event: 'scan-refused', name: this.name, data: await answer.text() })
+  }
+
+  open() {
+    return this.#until('open', () => this.start())
+  }
+
+  close() {
+    this.wanted = false
+    return this.#until('close', () => this.socket.end(undefined))
+  }
+
+  #until(state, action) {
+    const began = performance.now()
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`no "${state}" within ${OPEN_DEADLINE} ms`)), OPEN_DEADLINE)
+      this.onConnection = (now, code) => {
+        if (now === 'close' && state === 'open' && code !== DisconnectReason.restartRequired) {
+          clearTimeout(timer)
+          reject(new Error(`closed with code ${code}`))
+        }
+        if (now !== state) return
+        clearTimeout(timer)
+        const { id, lid } = this.creds.me ?? {}
+        resolve({ jid: id, lid, ms: performance.now() - began })
+      }
+      action()
+    })
+  }
+}
+
+const clients = new Map()
+const client = name => clients.get(name) ?? (() => { throw new Error(`no client called ${name}`) })()
+
+const operations = {
+  async connect({ name, phone }) {
+    clients.set(name, new Client(name, phone))
+    return client(name).open()
+  },
+  disconnect: ({ name }) => client(name).close(),
+  reconnect: ({ name }) => client(name).open(),
+  async send({ name, to, content, options }) {
+    const self = client(name)
+    const message = await self.socket.sendMessage(to, content, options)
+    self.sent.set(message.key.id, message.message)
+    return { ...message.key }
+  },
+  call: ({ name, method, args }) => client(name).socket[method](...args),
+  stats: () => ({ clients: clients.size, ...process.memoryUsage() }),
+  quit: () => process.exit(0),
+}
+
+process.on('unhandledRejection', error => say({ event: 'unhandled', name: '', data: String(error?.stack ?? error) }))
+if (WA_CERT_DETAILS) {
+  const root = await (await fetch(`${SIMULATOR}/admin/root`)).text()
+  WA_CERT_DETAILS.PUBLIC_KEY = Buffer.from(root.trim(), 'hex')
+}
+say({ event: 'ready', name: '', data: { pid: process.pid } })
+
+createInterface({ input: process.stdin }).on('line', async line => {
+  const { id, op, ...parameters } = JSON.parse(line)
+  try {
+    say({ re: id, ok: true, value: (await operations[op](parameters)) ?? null })
+  } catch (error) {
+    say({ re: id, ok: false, error: String(error?.message ?? error) })
+  }
+}).on('close', () => process.exit(0))
