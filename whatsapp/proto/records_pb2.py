@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rrecords.proto\x12\x10zapvisor.records\"\xd9\x02\n\x0c\x44\x65viceRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x15\n\rnoise_private\x18\x02 \x01(\x0c\x12\x18\n\x10identity_private\x18\x03 \x01(\x0c\x12\x18\n\x10signed_prekey_id\x18\x04 \x01(\r\x12\x1d\n\x15signed_prekey_private\x18\x05 \x01(\x0c\x12\x1f\n\x17signed_prekey_signature\x18\x06 \x01(\x0c\x12\x17\n\x0fregistration_id\x18\x07 \x01(\r\x12\x12\n\nadv_secret\x18\x08 \x01(\x0c\x12\x16\n\x0enext_prekey_id\x18\t \x01(\r\x12\x0b\n\x03jid\x18\n \x01(\t\x12\x0b\n\x03lid\x18\x0b \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x0c \x01(\x0c\x12\x10\n\x08platform\x18\r \x01(\t\x12\x15\n\rbusiness_name\x18\x0e \x01(\t\x12\x14\n\x0crouting_info\x18\x0f \x01(\x0c\"\xe1\x01\n\x0b\x43hainRecord\x12\x16\n\x0eratchet_public\x18\x01 \x01(\x0c\x12\x17\n\x0fratchet_private\x18\x02 \x01(\x0c\x12\x11\n\tchain_key\x18\x03 \x01(\x0c\x12\x0f\n\x07\x63ounter\x18\x04 \x01(\r\x12\x39\n\x07skipped\x18\x05 \x03(\x0b\x32(.zapvisor.records.ChainRecord.SkippedKey\x12\x15\n\rskipped_floor\x18\x06 \x01(\r\x1a+\n\nSkippedKey\x12\x0f\n\x07\x63ounter\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x0c\"\xf6\x02\n\x0cSessionState\x12\x17\n\x0fremote_identity\x18\x01 \x01(\x0c\x12\x10\n\x08root_key\x18\x02 \x01(\x0c\x12.\n\x07sending\x18\x03 \x01(\x0b\x32\x1d.zapvisor.records.ChainRecord\x12\x30\n\treceiving\x18\x04 \x03(\x0b\x32\x1d.zapvisor.records.ChainRecord\x12\x18\n\x10previous_counter\x18\x05 \x01(\r\x12\x10\n\x08\x62\x61se_key\x18\x06 \x01(\x0c\x12\x1e\n\x16remote_registration_id\x18\x07 \x01(\r\x12=\n\x07pending\x18\x08 \x01(\x0b\x32,.zapvisor.records.SessionState.PendingPreKey\x1aN\n\rPendingPreKey\x12\x11\n\tprekey_id\x18\x01 \x01(\r\x12\x18\n\x10signed_prekey_id\x18\x02 \x01(\r\x12\x10\n\x08\x62\x61se_key\x18\x03 \x01(\x0c\"\x83\x01\n\rSessionRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12/\n\x07\x63urrent\x18\x02 \x01(\x0b\x32\x1e.zapvisor.records.SessionState\x12\x30\n\x08\x61rchived\x18\x03 \x03(\x0b\x32\x1e.zapvisor.records.SessionState\"\xf7\x01\n\x0eSenderKeyState\x12\n\n\x02id\x18\x01 \x01(\r\x12\x11\n\titeration\x18\x02 \x01(\r\x12\x11\n\tchain_key\x18\x03 \x01(\x0c\x12\x16\n\x0esigning_public\x18\x04 \x01(\x0c\x12\x17\n\x0fsigning_private\x18\x05 \x01(\x0c\x12<\n\x07skipped\x18\x06 \x03(\x0b\x32+.zapvisor.records.SenderKeyState.SkippedKey\x12\x15\n\rskipped_floor\x18\x07 \x01(\r\x1a-\n\nSkippedKey\x12\x11\n\titeration\x18\x01 \x01(\r\x12\x0c\n\x04seed\x18\x02 \x01(\x0c\"T\n\x0fSenderKeyRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x30\n\x06states\x18\x02 \x03(\x0b\x32 .zapvisor.records.SenderKeyState')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\rrecords.proto\x12\x10zapvisor.records\"\xd9\x02\n\x0c\x44\x65viceRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x15\n\rnoise_private\x18\x02 \x01(\x0c\x12\x18\n\x10identity_private\x18\x03 \x01(\x0c\x12\x18\n\x10signed_prekey_id\x18\x04 \x01(\r\x12\x1d\n\x15signed_prekey_private\x18\x05 \x01(\x0c\x12\x1f\n\x17signed_prekey_signature\x18\x06 \x01(\x0c\x12\x17\n\x0fregistration_id\x18\x07 \x01(\r\x12\x12\n\nadv_secret\x18\x08 \x01(\x0c\x12\x16\n\x0enext_prekey_id\x18\t \x01(\r\x12\x0b\n\x03jid\x18\n \x01(\t\x12\x0b\n\x03lid\x18\x0b \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x0c \x01(\x0c\x12\x10\n\x08platform\x18\r \x01(\t\x12\x15\n\rbusiness_name\x18\x0e \x01(\t\x12\x14\n\x0crouting_info\x18\x0f \x01(\x0c\"S\n\x0b\x43hainRecord\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63ounter\x18\x02 \x01(\r\x12\x0f\n\x07skipped\x18\x03 \x01(\x0c\x12\x15\n\rskipped_floor\x18\x04 \x01(\r\"\xfd\x03\n\x0cSessionState\x12\x17\n\x0fremote_identity\x18\x01 \x01(\x0c\x12\x1e\n\x16remote_registration_id\x18\x02 \x01(\r\x12\x10\n\x08\x62\x61se_key\x18\x03 \x01(\x0c\x12\x10\n\x08root_key\x18\x04 \x01(\x0c\x12\x17\n\x0fratchet_private\x18\x05 \x01(\x0c\x12\x16\n\x0eratchet_public\x18\x06 \x01(\x0c\x12.\n\x07sending\x18\x07 \x01(\x0b\x32\x1d.zapvisor.records.ChainRecord\x12\x18\n\x10previous_counter\x18\x08 \x01(\r\x12@\n\treceiving\x18\t \x03(\x0b\x32-.zapvisor.records.SessionState.ReceivingChain\x12=\n\x07pending\x18\n \x01(\x0b\x32,.zapvisor.records.SessionState.PendingPreKey\x1aV\n\x0eReceivingChain\x12\x16\n\x0eratchet_public\x18\x01 \x01(\x0c\x12,\n\x05\x63hain\x18\x02 \x01(\x0b\x32\x1d.zapvisor.records.ChainRecord\x1a<\n\rPendingPreKey\x12\x11\n\tprekey_id\x18\x01 \x01(\r\x12\x18\n\x10signed_prekey_id\x18\x02 \x01(\r\"c\n\rSessionRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12/\n\x07\x63urrent\x18\x02 \x01(\x0b\x32\x1e.zapvisor.records.SessionState\x12\x10\n\x08\x61rchived\x18\x03 \x03(\x0c\"{\n\x0eSenderKeyState\x12\n\n\x02id\x18\x01 \x01(\r\x12,\n\x05\x63hain\x18\x02 \x01(\x0b\x32\x1d.zapvisor.records.ChainRecord\x12\x16\n\x0esigning_public\x18\x03 \x01(\x0c\x12\x17\n\x0fsigning_private\x18\x04 \x01(\x0c\"T\n\x0fSenderKeyRecord\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x30\n\x06states\x18\x02 \x03(\x0b\x32 .zapvisor.records.SenderKeyState')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,20 +33,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DEVICERECORD']._serialized_start=36
   _globals['_DEVICERECORD']._serialized_end=381
-  _globals['_CHAINRECORD']._serialized_start=384
-  _globals['_CHAINRECORD']._serialized_end=609
-  _globals['_CHAINRECORD_SKIPPEDKEY']._serialized_start=566
-  _globals['_CHAINRECORD_SKIPPEDKEY']._serialized_end=609
-  _globals['_SESSIONSTATE']._serialized_start=612
-  _globals['_SESSIONSTATE']._serialized_end=986
-  _globals['_SESSIONSTATE_PENDINGPREKEY']._serialized_start=908
-  _globals['_SESSIONSTATE_PENDINGPREKEY']._serialized_end=986
-  _globals['_SESSIONRECORD']._serialized_start=989
-  _globals['_SESSIONRECORD']._serialized_end=1120
-  _globals['_SENDERKEYSTATE']._serialized_start=1123
-  _globals['_SENDERKEYSTATE']._serialized_end=1370
-  _globals['_SENDERKEYSTATE_SKIPPEDKEY']._serialized_start=1325
-  _globals['_SENDERKEYSTATE_SKIPPEDKEY']._serialized_end=1370
-  _globals['_SENDERKEYRECORD']._serialized_start=1372
-  _globals['_SENDERKEYRECORD']._serialized_end=1456
+  _globals['_CHAINRECORD']._serialized_start=383
+  _globals['_CHAINRECORD']._serialized_end=466
+  _globals['_SESSIONSTATE']._serialized_start=469
+  _globals['_SESSIONSTATE']._serialized_end=978
+  _globals['_SESSIONSTATE_RECEIVINGCHAIN']._serialized_start=830
+  _globals['_SESSIONSTATE_RECEIVINGCHAIN']._serialized_end=916
+  _globals['_SESSIONSTATE_PENDINGPREKEY']._serialized_start=918
+  _globals['_SESSIONSTATE_PENDINGPREKEY']._serialized_end=978
+  _globals['_SESSIONRECORD']._serialized_start=980
+  _globals['_SESSIONRECORD']._serialized_end=1079
+  _globals['_SENDERKEYSTATE']._serialized_start=1081
+  _globals['_SENDERKEYSTATE']._serialized_end=1204
+  _globals['_SENDERKEYRECORD']._serialized_start=1206
+  _globals['_SENDERKEYRECORD']._serialized_end=1290
 # @@protoc_insertion_point(module_scope)

@@ -86,58 +86,32 @@ Global___DeviceRecord: _TypeAlias = DeviceRecord  # noqa: Y015
 
 @_typing.final
 class ChainRecord(_message.Message):
+    """A symmetric chain: of a session in one direction, or of a sender key."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class SkippedKey(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        COUNTER_FIELD_NUMBER: _builtins.int
-        SEED_FIELD_NUMBER: _builtins.int
-        counter: _builtins.int
-        seed: _builtins.bytes
-        def __init__(
-            self,
-            *,
-            counter: _builtins.int | None = ...,
-            seed: _builtins.bytes | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["counter", b"counter", "seed", b"seed"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["counter", b"counter", "seed", b"seed"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    RATCHET_PUBLIC_FIELD_NUMBER: _builtins.int
-    RATCHET_PRIVATE_FIELD_NUMBER: _builtins.int
-    CHAIN_KEY_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
     COUNTER_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
     SKIPPED_FLOOR_FIELD_NUMBER: _builtins.int
-    ratchet_public: _builtins.bytes
-    """33 bytes"""
-    ratchet_private: _builtins.bytes
-    """sending chain only"""
-    chain_key: _builtins.bytes
+    key: _builtins.bytes
     counter: _builtins.int
     """next unused index"""
+    skipped: _builtins.bytes
+    """ascending entries: index (4 bytes, big endian), seed (32)"""
     skipped_floor: _builtins.int
-    """below it, skipped keys may have been dropped"""
-    @_builtins.property
-    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChainRecord.SkippedKey]: ...
+    """below it, keys may have been dropped or never known"""
     def __init__(
         self,
         *,
-        ratchet_public: _builtins.bytes | None = ...,
-        ratchet_private: _builtins.bytes | None = ...,
-        chain_key: _builtins.bytes | None = ...,
+        key: _builtins.bytes | None = ...,
         counter: _builtins.int | None = ...,
-        skipped: _abc.Iterable[Global___ChainRecord.SkippedKey] | None = ...,
+        skipped: _builtins.bytes | None = ...,
         skipped_floor: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chain_key", b"chain_key", "counter", b"counter", "ratchet_private", b"ratchet_private", "ratchet_public", b"ratchet_public", "skipped_floor", b"skipped_floor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counter", b"counter", "key", b"key", "skipped", b"skipped", "skipped_floor", b"skipped_floor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_key", b"chain_key", "counter", b"counter", "ratchet_private", b"ratchet_private", "ratchet_public", b"ratchet_public", "skipped", b"skipped", "skipped_floor", b"skipped_floor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counter", b"counter", "key", b"key", "skipped", b"skipped", "skipped_floor", b"skipped_floor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -148,64 +122,91 @@ class SessionState(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class ReceivingChain(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        RATCHET_PUBLIC_FIELD_NUMBER: _builtins.int
+        CHAIN_FIELD_NUMBER: _builtins.int
+        ratchet_public: _builtins.bytes
+        @_builtins.property
+        def chain(self) -> Global___ChainRecord: ...
+        def __init__(
+            self,
+            *,
+            ratchet_public: _builtins.bytes | None = ...,
+            chain: Global___ChainRecord | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "ratchet_public", b"ratchet_public"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "ratchet_public", b"ratchet_public"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class PendingPreKey(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         PREKEY_ID_FIELD_NUMBER: _builtins.int
         SIGNED_PREKEY_ID_FIELD_NUMBER: _builtins.int
-        BASE_KEY_FIELD_NUMBER: _builtins.int
         prekey_id: _builtins.int
         signed_prekey_id: _builtins.int
-        base_key: _builtins.bytes
         def __init__(
             self,
             *,
             prekey_id: _builtins.int | None = ...,
             signed_prekey_id: _builtins.int | None = ...,
-            base_key: _builtins.bytes | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["base_key", b"base_key", "prekey_id", b"prekey_id", "signed_prekey_id", b"signed_prekey_id"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["prekey_id", b"prekey_id", "signed_prekey_id", b"signed_prekey_id"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["base_key", b"base_key", "prekey_id", b"prekey_id", "signed_prekey_id", b"signed_prekey_id"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["prekey_id", b"prekey_id", "signed_prekey_id", b"signed_prekey_id"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     REMOTE_IDENTITY_FIELD_NUMBER: _builtins.int
-    ROOT_KEY_FIELD_NUMBER: _builtins.int
-    SENDING_FIELD_NUMBER: _builtins.int
-    RECEIVING_FIELD_NUMBER: _builtins.int
-    PREVIOUS_COUNTER_FIELD_NUMBER: _builtins.int
-    BASE_KEY_FIELD_NUMBER: _builtins.int
     REMOTE_REGISTRATION_ID_FIELD_NUMBER: _builtins.int
+    BASE_KEY_FIELD_NUMBER: _builtins.int
+    ROOT_KEY_FIELD_NUMBER: _builtins.int
+    RATCHET_PRIVATE_FIELD_NUMBER: _builtins.int
+    RATCHET_PUBLIC_FIELD_NUMBER: _builtins.int
+    SENDING_FIELD_NUMBER: _builtins.int
+    PREVIOUS_COUNTER_FIELD_NUMBER: _builtins.int
+    RECEIVING_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
     remote_identity: _builtins.bytes
-    root_key: _builtins.bytes
-    previous_counter: _builtins.int
-    base_key: _builtins.bytes
     remote_registration_id: _builtins.int
+    base_key: _builtins.bytes
+    """the initiator's; names the session"""
+    root_key: _builtins.bytes
+    ratchet_private: _builtins.bytes
+    ratchet_public: _builtins.bytes
+    previous_counter: _builtins.int
     @_builtins.property
     def sending(self) -> Global___ChainRecord: ...
     @_builtins.property
-    def receiving(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChainRecord]:
+    def receiving(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionState.ReceivingChain]:
         """oldest first"""
 
     @_builtins.property
-    def pending(self) -> Global___SessionState.PendingPreKey: ...
+    def pending(self) -> Global___SessionState.PendingPreKey:
+        """until the peer has answered"""
+
     def __init__(
         self,
         *,
         remote_identity: _builtins.bytes | None = ...,
-        root_key: _builtins.bytes | None = ...,
-        sending: Global___ChainRecord | None = ...,
-        receiving: _abc.Iterable[Global___ChainRecord] | None = ...,
-        previous_counter: _builtins.int | None = ...,
-        base_key: _builtins.bytes | None = ...,
         remote_registration_id: _builtins.int | None = ...,
+        base_key: _builtins.bytes | None = ...,
+        root_key: _builtins.bytes | None = ...,
+        ratchet_private: _builtins.bytes | None = ...,
+        ratchet_public: _builtins.bytes | None = ...,
+        sending: Global___ChainRecord | None = ...,
+        previous_counter: _builtins.int | None = ...,
+        receiving: _abc.Iterable[Global___SessionState.ReceivingChain] | None = ...,
         pending: Global___SessionState.PendingPreKey | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["base_key", b"base_key", "pending", b"pending", "previous_counter", b"previous_counter", "remote_identity", b"remote_identity", "remote_registration_id", b"remote_registration_id", "root_key", b"root_key", "sending", b"sending"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["base_key", b"base_key", "pending", b"pending", "previous_counter", b"previous_counter", "ratchet_private", b"ratchet_private", "ratchet_public", b"ratchet_public", "remote_identity", b"remote_identity", "remote_registration_id", b"remote_registration_id", "root_key", b"root_key", "sending", b"sending"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_key", b"base_key", "pending", b"pending", "previous_counter", b"previous_counter", "receiving", b"receiving", "remote_identity", b"remote_identity", "remote_registration_id", b"remote_registration_id", "root_key", b"root_key", "sending", b"sending"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_key", b"base_key", "pending", b"pending", "previous_counter", b"previous_counter", "ratchet_private", b"ratchet_private", "ratchet_public", b"ratchet_public", "receiving", b"receiving", "remote_identity", b"remote_identity", "remote_registration_id", b"remote_registration_id", "root_key", b"root_key", "sending", b"sending"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -222,15 +223,15 @@ class SessionRecord(_message.Message):
     @_builtins.property
     def current(self) -> Global___SessionState: ...
     @_builtins.property
-    def archived(self) -> _containers.RepeatedCompositeFieldContainer[Global___SessionState]:
-        """newest first"""
+    def archived(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """SessionState, newest first; read only when needed"""
 
     def __init__(
         self,
         *,
         version: _builtins.int | None = ...,
         current: Global___SessionState | None = ...,
-        archived: _abc.Iterable[Global___SessionState] | None = ...,
+        archived: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -244,58 +245,27 @@ Global___SessionRecord: _TypeAlias = SessionRecord  # noqa: Y015
 class SenderKeyState(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class SkippedKey(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        ITERATION_FIELD_NUMBER: _builtins.int
-        SEED_FIELD_NUMBER: _builtins.int
-        iteration: _builtins.int
-        seed: _builtins.bytes
-        def __init__(
-            self,
-            *,
-            iteration: _builtins.int | None = ...,
-            seed: _builtins.bytes | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "seed", b"seed"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["iteration", b"iteration", "seed", b"seed"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
     ID_FIELD_NUMBER: _builtins.int
-    ITERATION_FIELD_NUMBER: _builtins.int
-    CHAIN_KEY_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
     SIGNING_PUBLIC_FIELD_NUMBER: _builtins.int
     SIGNING_PRIVATE_FIELD_NUMBER: _builtins.int
-    SKIPPED_FIELD_NUMBER: _builtins.int
-    SKIPPED_FLOOR_FIELD_NUMBER: _builtins.int
     id: _builtins.int
-    iteration: _builtins.int
-    """next unused"""
-    chain_key: _builtins.bytes
     signing_public: _builtins.bytes
-    """33 bytes"""
     signing_private: _builtins.bytes
     """own keys only"""
-    skipped_floor: _builtins.int
     @_builtins.property
-    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___SenderKeyState.SkippedKey]: ...
+    def chain(self) -> Global___ChainRecord: ...
     def __init__(
         self,
         *,
         id: _builtins.int | None = ...,
-        iteration: _builtins.int | None = ...,
-        chain_key: _builtins.bytes | None = ...,
+        chain: Global___ChainRecord | None = ...,
         signing_public: _builtins.bytes | None = ...,
         signing_private: _builtins.bytes | None = ...,
-        skipped: _abc.Iterable[Global___SenderKeyState.SkippedKey] | None = ...,
-        skipped_floor: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chain_key", b"chain_key", "id", b"id", "iteration", b"iteration", "signing_private", b"signing_private", "signing_public", b"signing_public", "skipped_floor", b"skipped_floor"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "id", b"id", "signing_private", b"signing_private", "signing_public", b"signing_public"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_key", b"chain_key", "id", b"id", "iteration", b"iteration", "signing_private", b"signing_private", "signing_public", b"signing_public", "skipped", b"skipped", "skipped_floor", b"skipped_floor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "id", b"id", "signing_private", b"signing_private", "signing_public", b"signing_public"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
