@@ -947,19 +947,22 @@ class CaptionedMedia(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     MIMETYPE_FIELD_NUMBER: _builtins.int
     CAPTION_FIELD_NUMBER: _builtins.int
+    VIEW_ONCE_FIELD_NUMBER: _builtins.int
     url: _builtins.bytes
     mimetype: _builtins.bytes
     caption: _builtins.bytes
+    view_once: _builtins.bool
     def __init__(
         self,
         *,
         url: _builtins.bytes | None = ...,
         mimetype: _builtins.bytes | None = ...,
         caption: _builtins.bytes | None = ...,
+        view_once: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "mimetype", b"mimetype", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "mimetype", b"mimetype", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "mimetype", b"mimetype", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "mimetype", b"mimetype", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -974,11 +977,13 @@ class VideoMessage(_message.Message):
     SECONDS_FIELD_NUMBER: _builtins.int
     CAPTION_FIELD_NUMBER: _builtins.int
     GIF_PLAYBACK_FIELD_NUMBER: _builtins.int
+    VIEW_ONCE_FIELD_NUMBER: _builtins.int
     url: _builtins.bytes
     mimetype: _builtins.bytes
     seconds: _builtins.int
     caption: _builtins.bytes
     gif_playback: _builtins.bool
+    view_once: _builtins.bool
     def __init__(
         self,
         *,
@@ -987,10 +992,11 @@ class VideoMessage(_message.Message):
         seconds: _builtins.int | None = ...,
         caption: _builtins.bytes | None = ...,
         gif_playback: _builtins.bool | None = ...,
+        view_once: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "gif_playback", b"gif_playback", "mimetype", b"mimetype", "seconds", b"seconds", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "gif_playback", b"gif_playback", "mimetype", b"mimetype", "seconds", b"seconds", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "gif_playback", b"gif_playback", "mimetype", b"mimetype", "seconds", b"seconds", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "gif_playback", b"gif_playback", "mimetype", b"mimetype", "seconds", b"seconds", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1004,10 +1010,12 @@ class AudioMessage(_message.Message):
     MIMETYPE_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     PTT_FIELD_NUMBER: _builtins.int
+    VIEW_ONCE_FIELD_NUMBER: _builtins.int
     url: _builtins.bytes
     mimetype: _builtins.bytes
     seconds: _builtins.int
     ptt: _builtins.bool
+    view_once: _builtins.bool
     def __init__(
         self,
         *,
@@ -1015,10 +1023,11 @@ class AudioMessage(_message.Message):
         mimetype: _builtins.bytes | None = ...,
         seconds: _builtins.int | None = ...,
         ptt: _builtins.bool | None = ...,
+        view_once: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["mimetype", b"mimetype", "ptt", b"ptt", "seconds", b"seconds", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mimetype", b"mimetype", "ptt", b"ptt", "seconds", b"seconds", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mimetype", b"mimetype", "ptt", b"ptt", "seconds", b"seconds", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mimetype", b"mimetype", "ptt", b"ptt", "seconds", b"seconds", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1461,6 +1470,68 @@ class ProtocolMessage(_message.Message):
 Global___ProtocolMessage: _TypeAlias = ProtocolMessage  # noqa: Y015
 
 @_typing.final
+class Fields(_message.Message):
+    """The length-delimited fields of any message by number (numbers of other types stay unknown):
+    enough to reach a text, a key or a context inside a kind of content without its schema.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_1_FIELD_NUMBER: _builtins.int
+    FIELD_2_FIELD_NUMBER: _builtins.int
+    FIELD_3_FIELD_NUMBER: _builtins.int
+    FIELD_4_FIELD_NUMBER: _builtins.int
+    FIELD_5_FIELD_NUMBER: _builtins.int
+    FIELD_6_FIELD_NUMBER: _builtins.int
+    FIELD_7_FIELD_NUMBER: _builtins.int
+    FIELD_8_FIELD_NUMBER: _builtins.int
+    FIELD_9_FIELD_NUMBER: _builtins.int
+    FIELD_10_FIELD_NUMBER: _builtins.int
+    FIELD_11_FIELD_NUMBER: _builtins.int
+    FIELD_15_FIELD_NUMBER: _builtins.int
+    FIELD_17_FIELD_NUMBER: _builtins.int
+    FIELD_20_FIELD_NUMBER: _builtins.int
+    field_1: _builtins.bytes
+    field_2: _builtins.bytes
+    field_3: _builtins.bytes
+    field_4: _builtins.bytes
+    field_5: _builtins.bytes
+    field_6: _builtins.bytes
+    field_7: _builtins.bytes
+    field_8: _builtins.bytes
+    field_9: _builtins.bytes
+    field_10: _builtins.bytes
+    field_11: _builtins.bytes
+    field_15: _builtins.bytes
+    field_17: _builtins.bytes
+    field_20: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        field_1: _builtins.bytes | None = ...,
+        field_2: _builtins.bytes | None = ...,
+        field_3: _builtins.bytes | None = ...,
+        field_4: _builtins.bytes | None = ...,
+        field_5: _builtins.bytes | None = ...,
+        field_6: _builtins.bytes | None = ...,
+        field_7: _builtins.bytes | None = ...,
+        field_8: _builtins.bytes | None = ...,
+        field_9: _builtins.bytes | None = ...,
+        field_10: _builtins.bytes | None = ...,
+        field_11: _builtins.bytes | None = ...,
+        field_15: _builtins.bytes | None = ...,
+        field_17: _builtins.bytes | None = ...,
+        field_20: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["field_1", b"field_1", "field_10", b"field_10", "field_11", b"field_11", "field_15", b"field_15", "field_17", b"field_17", "field_2", b"field_2", "field_20", b"field_20", "field_3", b"field_3", "field_4", b"field_4", "field_5", b"field_5", "field_6", b"field_6", "field_7", b"field_7", "field_8", b"field_8", "field_9", b"field_9"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["field_1", b"field_1", "field_10", b"field_10", "field_11", b"field_11", "field_15", b"field_15", "field_17", b"field_17", "field_2", b"field_2", "field_20", b"field_20", "field_3", b"field_3", "field_4", b"field_4", "field_5", b"field_5", "field_6", b"field_6", "field_7", b"field_7", "field_8", b"field_8", "field_9", b"field_9"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fields: _TypeAlias = Fields  # noqa: Y015
+
+@_typing.final
 class Message(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1477,6 +1548,7 @@ class Message(_message.Message):
     PROTOCOL_MESSAGE_FIELD_NUMBER: _builtins.int
     CONTACTS_ARRAY_MESSAGE_FIELD_NUMBER: _builtins.int
     HIGHLY_STRUCTURED_MESSAGE_FIELD_NUMBER: _builtins.int
+    FAST_RATCHET_KEY_SENDER_KEY_DISTRIBUTION_MESSAGE_FIELD_NUMBER: _builtins.int
     SEND_PAYMENT_MESSAGE_FIELD_NUMBER: _builtins.int
     LIVE_LOCATION_MESSAGE_FIELD_NUMBER: _builtins.int
     REQUEST_PAYMENT_MESSAGE_FIELD_NUMBER: _builtins.int
@@ -1515,10 +1587,12 @@ class Message(_message.Message):
     GROUP_MENTIONED_MESSAGE_FIELD_NUMBER: _builtins.int
     PIN_IN_CHAT_MESSAGE_FIELD_NUMBER: _builtins.int
     POLL_CREATION_MESSAGE_V3_FIELD_NUMBER: _builtins.int
+    SCHEDULED_CALL_EDIT_MESSAGE_FIELD_NUMBER: _builtins.int
     PTV_MESSAGE_FIELD_NUMBER: _builtins.int
     BOT_INVOKE_MESSAGE_FIELD_NUMBER: _builtins.int
     CALL_LOG_MESSSAGE_FIELD_NUMBER: _builtins.int
     ENC_COMMENT_MESSAGE_FIELD_NUMBER: _builtins.int
+    BCALL_MESSAGE_FIELD_NUMBER: _builtins.int
     LOTTIE_STICKER_MESSAGE_FIELD_NUMBER: _builtins.int
     EVENT_MESSAGE_FIELD_NUMBER: _builtins.int
     ENC_EVENT_RESPONSE_MESSAGE_FIELD_NUMBER: _builtins.int
@@ -1526,15 +1600,31 @@ class Message(_message.Message):
     PLACEHOLDER_MESSAGE_FIELD_NUMBER: _builtins.int
     SECRET_ENCRYPTED_MESSAGE_FIELD_NUMBER: _builtins.int
     ALBUM_MESSAGE_FIELD_NUMBER: _builtins.int
+    EVENT_COVER_IMAGE_FIELD_NUMBER: _builtins.int
     STICKER_PACK_MESSAGE_FIELD_NUMBER: _builtins.int
+    STATUS_MENTION_MESSAGE_FIELD_NUMBER: _builtins.int
+    POLL_RESULT_SNAPSHOT_MESSAGE_FIELD_NUMBER: _builtins.int
+    POLL_CREATION_OPTION_IMAGE_MESSAGE_FIELD_NUMBER: _builtins.int
     ASSOCIATED_CHILD_MESSAGE_FIELD_NUMBER: _builtins.int
+    GROUP_STATUS_MENTION_MESSAGE_FIELD_NUMBER: _builtins.int
+    POLL_CREATION_MESSAGE_V4_FIELD_NUMBER: _builtins.int
+    STATUS_ADD_YOURS_FIELD_NUMBER: _builtins.int
     GROUP_STATUS_MESSAGE_FIELD_NUMBER: _builtins.int
+    LIMIT_SHARING_MESSAGE_FIELD_NUMBER: _builtins.int
+    BOT_TASK_MESSAGE_FIELD_NUMBER: _builtins.int
+    QUESTION_MESSAGE_FIELD_NUMBER: _builtins.int
     GROUP_STATUS_MESSAGE_V2_FIELD_NUMBER: _builtins.int
+    BOT_FORWARDED_MESSAGE_FIELD_NUMBER: _builtins.int
+    QUESTION_REPLY_MESSAGE_FIELD_NUMBER: _builtins.int
     POLL_CREATION_MESSAGE_V5_FIELD_NUMBER: _builtins.int
+    NEWSLETTER_ADMIN_PROFILE_MESSAGE_FIELD_NUMBER: _builtins.int
+    SPOILER_MESSAGE_FIELD_NUMBER: _builtins.int
+    POLL_CREATION_MESSAGE_V6_FIELD_NUMBER: _builtins.int
     conversation: _builtins.bytes
     call: _builtins.bytes
     contacts_array_message: _builtins.bytes
     highly_structured_message: _builtins.bytes
+    fast_ratchet_key_sender_key_distribution_message: _builtins.bytes
     send_payment_message: _builtins.bytes
     live_location_message: _builtins.bytes
     request_payment_message: _builtins.bytes
@@ -1563,8 +1653,10 @@ class Message(_message.Message):
     scheduled_call_creation_message: _builtins.bytes
     pin_in_chat_message: _builtins.bytes
     poll_creation_message_v3: _builtins.bytes
+    scheduled_call_edit_message: _builtins.bytes
     call_log_messsage: _builtins.bytes
     enc_comment_message: _builtins.bytes
+    bcall_message: _builtins.bytes
     event_message: _builtins.bytes
     enc_event_response_message: _builtins.bytes
     comment_message: _builtins.bytes
@@ -1572,7 +1664,9 @@ class Message(_message.Message):
     secret_encrypted_message: _builtins.bytes
     album_message: _builtins.bytes
     sticker_pack_message: _builtins.bytes
+    poll_result_snapshot_message: _builtins.bytes
     poll_creation_message_v5: _builtins.bytes
+    poll_creation_message_v6: _builtins.bytes
     @_builtins.property
     def sender_key_distribution_message(self) -> Global___SenderKeyDistributionMessage: ...
     @_builtins.property
@@ -1618,11 +1712,37 @@ class Message(_message.Message):
     @_builtins.property
     def lottie_sticker_message(self) -> Global___FutureProofMessage: ...
     @_builtins.property
+    def event_cover_image(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
+    def status_mention_message(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
+    def poll_creation_option_image_message(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
     def associated_child_message(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
+    def group_status_mention_message(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
+    def poll_creation_message_v4(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
+    def status_add_yours(self) -> Global___FutureProofMessage: ...
     @_builtins.property
     def group_status_message(self) -> Global___FutureProofMessage: ...
     @_builtins.property
+    def limit_sharing_message(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
+    def bot_task_message(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
+    def question_message(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
     def group_status_message_v2(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
+    def bot_forwarded_message(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
+    def question_reply_message(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
+    def newsletter_admin_profile_message(self) -> Global___FutureProofMessage: ...
+    @_builtins.property
+    def spoiler_message(self) -> Global___FutureProofMessage: ...
     def __init__(
         self,
         *,
@@ -1639,6 +1759,7 @@ class Message(_message.Message):
         protocol_message: Global___ProtocolMessage | None = ...,
         contacts_array_message: _builtins.bytes | None = ...,
         highly_structured_message: _builtins.bytes | None = ...,
+        fast_ratchet_key_sender_key_distribution_message: _builtins.bytes | None = ...,
         send_payment_message: _builtins.bytes | None = ...,
         live_location_message: _builtins.bytes | None = ...,
         request_payment_message: _builtins.bytes | None = ...,
@@ -1677,10 +1798,12 @@ class Message(_message.Message):
         group_mentioned_message: Global___FutureProofMessage | None = ...,
         pin_in_chat_message: _builtins.bytes | None = ...,
         poll_creation_message_v3: _builtins.bytes | None = ...,
+        scheduled_call_edit_message: _builtins.bytes | None = ...,
         ptv_message: Global___VideoMessage | None = ...,
         bot_invoke_message: Global___FutureProofMessage | None = ...,
         call_log_messsage: _builtins.bytes | None = ...,
         enc_comment_message: _builtins.bytes | None = ...,
+        bcall_message: _builtins.bytes | None = ...,
         lottie_sticker_message: Global___FutureProofMessage | None = ...,
         event_message: _builtins.bytes | None = ...,
         enc_event_response_message: _builtins.bytes | None = ...,
@@ -1688,15 +1811,30 @@ class Message(_message.Message):
         placeholder_message: _builtins.bytes | None = ...,
         secret_encrypted_message: _builtins.bytes | None = ...,
         album_message: _builtins.bytes | None = ...,
+        event_cover_image: Global___FutureProofMessage | None = ...,
         sticker_pack_message: _builtins.bytes | None = ...,
+        status_mention_message: Global___FutureProofMessage | None = ...,
+        poll_result_snapshot_message: _builtins.bytes | None = ...,
+        poll_creation_option_image_message: Global___FutureProofMessage | None = ...,
         associated_child_message: Global___FutureProofMessage | None = ...,
+        group_status_mention_message: Global___FutureProofMessage | None = ...,
+        poll_creation_message_v4: Global___FutureProofMessage | None = ...,
+        status_add_yours: Global___FutureProofMessage | None = ...,
         group_status_message: Global___FutureProofMessage | None = ...,
+        limit_sharing_message: Global___FutureProofMessage | None = ...,
+        bot_task_message: Global___FutureProofMessage | None = ...,
+        question_message: Global___FutureProofMessage | None = ...,
         group_status_message_v2: Global___FutureProofMessage | None = ...,
+        bot_forwarded_message: Global___FutureProofMessage | None = ...,
+        question_reply_message: Global___FutureProofMessage | None = ...,
         poll_creation_message_v5: _builtins.bytes | None = ...,
+        newsletter_admin_profile_message: Global___FutureProofMessage | None = ...,
+        spoiler_message: Global___FutureProofMessage | None = ...,
+        poll_creation_message_v6: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["album_message", b"album_message", "associated_child_message", b"associated_child_message", "audio_message", b"audio_message", "bot_invoke_message", b"bot_invoke_message", "buttons_message", b"buttons_message", "buttons_response_message", b"buttons_response_message", "call", b"call", "call_log_messsage", b"call_log_messsage", "cancel_payment_request_message", b"cancel_payment_request_message", "comment_message", b"comment_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "decline_payment_request_message", b"decline_payment_request_message", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "enc_comment_message", b"enc_comment_message", "enc_event_response_message", b"enc_event_response_message", "enc_reaction_message", b"enc_reaction_message", "ephemeral_message", b"ephemeral_message", "event_message", b"event_message", "extended_text_message", b"extended_text_message", "group_invite_message", b"group_invite_message", "group_mentioned_message", b"group_mentioned_message", "group_status_message", b"group_status_message", "group_status_message_v2", b"group_status_message_v2", "highly_structured_message", b"highly_structured_message", "image_message", b"image_message", "interactive_message", b"interactive_message", "interactive_response_message", b"interactive_response_message", "invoice_message", b"invoice_message", "keep_in_chat_message", b"keep_in_chat_message", "list_message", b"list_message", "list_response_message", b"list_response_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "lottie_sticker_message", b"lottie_sticker_message", "message_context_info", b"message_context_info", "order_message", b"order_message", "payment_invite_message", b"payment_invite_message", "pin_in_chat_message", b"pin_in_chat_message", "placeholder_message", b"placeholder_message", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_creation_message_v5", b"poll_creation_message_v5", "poll_update_message", b"poll_update_message", "product_message", b"product_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "reaction_message", b"reaction_message", "request_payment_message", b"request_payment_message", "request_phone_number_message", b"request_phone_number_message", "scheduled_call_creation_message", b"scheduled_call_creation_message", "secret_encrypted_message", b"secret_encrypted_message", "send_payment_message", b"send_payment_message", "sender_key_distribution_message", b"sender_key_distribution_message", "sticker_message", b"sticker_message", "sticker_pack_message", b"sticker_pack_message", "template_button_reply_message", b"template_button_reply_message", "template_message", b"template_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2", "view_once_message_v2_extension", b"view_once_message_v2_extension"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["album_message", b"album_message", "associated_child_message", b"associated_child_message", "audio_message", b"audio_message", "bcall_message", b"bcall_message", "bot_forwarded_message", b"bot_forwarded_message", "bot_invoke_message", b"bot_invoke_message", "bot_task_message", b"bot_task_message", "buttons_message", b"buttons_message", "buttons_response_message", b"buttons_response_message", "call", b"call", "call_log_messsage", b"call_log_messsage", "cancel_payment_request_message", b"cancel_payment_request_message", "comment_message", b"comment_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "decline_payment_request_message", b"decline_payment_request_message", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "enc_comment_message", b"enc_comment_message", "enc_event_response_message", b"enc_event_response_message", "enc_reaction_message", b"enc_reaction_message", "ephemeral_message", b"ephemeral_message", "event_cover_image", b"event_cover_image", "event_message", b"event_message", "extended_text_message", b"extended_text_message", "fast_ratchet_key_sender_key_distribution_message", b"fast_ratchet_key_sender_key_distribution_message", "group_invite_message", b"group_invite_message", "group_mentioned_message", b"group_mentioned_message", "group_status_mention_message", b"group_status_mention_message", "group_status_message", b"group_status_message", "group_status_message_v2", b"group_status_message_v2", "highly_structured_message", b"highly_structured_message", "image_message", b"image_message", "interactive_message", b"interactive_message", "interactive_response_message", b"interactive_response_message", "invoice_message", b"invoice_message", "keep_in_chat_message", b"keep_in_chat_message", "limit_sharing_message", b"limit_sharing_message", "list_message", b"list_message", "list_response_message", b"list_response_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "lottie_sticker_message", b"lottie_sticker_message", "message_context_info", b"message_context_info", "newsletter_admin_profile_message", b"newsletter_admin_profile_message", "order_message", b"order_message", "payment_invite_message", b"payment_invite_message", "pin_in_chat_message", b"pin_in_chat_message", "placeholder_message", b"placeholder_message", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_creation_message_v4", b"poll_creation_message_v4", "poll_creation_message_v5", b"poll_creation_message_v5", "poll_creation_message_v6", b"poll_creation_message_v6", "poll_creation_option_image_message", b"poll_creation_option_image_message", "poll_result_snapshot_message", b"poll_result_snapshot_message", "poll_update_message", b"poll_update_message", "product_message", b"product_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "question_message", b"question_message", "question_reply_message", b"question_reply_message", "reaction_message", b"reaction_message", "request_payment_message", b"request_payment_message", "request_phone_number_message", b"request_phone_number_message", "scheduled_call_creation_message", b"scheduled_call_creation_message", "scheduled_call_edit_message", b"scheduled_call_edit_message", "secret_encrypted_message", b"secret_encrypted_message", "send_payment_message", b"send_payment_message", "sender_key_distribution_message", b"sender_key_distribution_message", "spoiler_message", b"spoiler_message", "status_add_yours", b"status_add_yours", "status_mention_message", b"status_mention_message", "sticker_message", b"sticker_message", "sticker_pack_message", b"sticker_pack_message", "template_button_reply_message", b"template_button_reply_message", "template_message", b"template_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2", "view_once_message_v2_extension", b"view_once_message_v2_extension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["album_message", b"album_message", "associated_child_message", b"associated_child_message", "audio_message", b"audio_message", "bot_invoke_message", b"bot_invoke_message", "buttons_message", b"buttons_message", "buttons_response_message", b"buttons_response_message", "call", b"call", "call_log_messsage", b"call_log_messsage", "cancel_payment_request_message", b"cancel_payment_request_message", "comment_message", b"comment_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "decline_payment_request_message", b"decline_payment_request_message", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "enc_comment_message", b"enc_comment_message", "enc_event_response_message", b"enc_event_response_message", "enc_reaction_message", b"enc_reaction_message", "ephemeral_message", b"ephemeral_message", "event_message", b"event_message", "extended_text_message", b"extended_text_message", "group_invite_message", b"group_invite_message", "group_mentioned_message", b"group_mentioned_message", "group_status_message", b"group_status_message", "group_status_message_v2", b"group_status_message_v2", "highly_structured_message", b"highly_structured_message", "image_message", b"image_message", "interactive_message", b"interactive_message", "interactive_response_message", b"interactive_response_message", "invoice_message", b"invoice_message", "keep_in_chat_message", b"keep_in_chat_message", "list_message", b"list_message", "list_response_message", b"list_response_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "lottie_sticker_message", b"lottie_sticker_message", "message_context_info", b"message_context_info", "order_message", b"order_message", "payment_invite_message", b"payment_invite_message", "pin_in_chat_message", b"pin_in_chat_message", "placeholder_message", b"placeholder_message", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_creation_message_v5", b"poll_creation_message_v5", "poll_update_message", b"poll_update_message", "product_message", b"product_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "reaction_message", b"reaction_message", "request_payment_message", b"request_payment_message", "request_phone_number_message", b"request_phone_number_message", "scheduled_call_creation_message", b"scheduled_call_creation_message", "secret_encrypted_message", b"secret_encrypted_message", "send_payment_message", b"send_payment_message", "sender_key_distribution_message", b"sender_key_distribution_message", "sticker_message", b"sticker_message", "sticker_pack_message", b"sticker_pack_message", "template_button_reply_message", b"template_button_reply_message", "template_message", b"template_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2", "view_once_message_v2_extension", b"view_once_message_v2_extension"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["album_message", b"album_message", "associated_child_message", b"associated_child_message", "audio_message", b"audio_message", "bcall_message", b"bcall_message", "bot_forwarded_message", b"bot_forwarded_message", "bot_invoke_message", b"bot_invoke_message", "bot_task_message", b"bot_task_message", "buttons_message", b"buttons_message", "buttons_response_message", b"buttons_response_message", "call", b"call", "call_log_messsage", b"call_log_messsage", "cancel_payment_request_message", b"cancel_payment_request_message", "comment_message", b"comment_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "decline_payment_request_message", b"decline_payment_request_message", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "enc_comment_message", b"enc_comment_message", "enc_event_response_message", b"enc_event_response_message", "enc_reaction_message", b"enc_reaction_message", "ephemeral_message", b"ephemeral_message", "event_cover_image", b"event_cover_image", "event_message", b"event_message", "extended_text_message", b"extended_text_message", "fast_ratchet_key_sender_key_distribution_message", b"fast_ratchet_key_sender_key_distribution_message", "group_invite_message", b"group_invite_message", "group_mentioned_message", b"group_mentioned_message", "group_status_mention_message", b"group_status_mention_message", "group_status_message", b"group_status_message", "group_status_message_v2", b"group_status_message_v2", "highly_structured_message", b"highly_structured_message", "image_message", b"image_message", "interactive_message", b"interactive_message", "interactive_response_message", b"interactive_response_message", "invoice_message", b"invoice_message", "keep_in_chat_message", b"keep_in_chat_message", "limit_sharing_message", b"limit_sharing_message", "list_message", b"list_message", "list_response_message", b"list_response_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "lottie_sticker_message", b"lottie_sticker_message", "message_context_info", b"message_context_info", "newsletter_admin_profile_message", b"newsletter_admin_profile_message", "order_message", b"order_message", "payment_invite_message", b"payment_invite_message", "pin_in_chat_message", b"pin_in_chat_message", "placeholder_message", b"placeholder_message", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_creation_message_v4", b"poll_creation_message_v4", "poll_creation_message_v5", b"poll_creation_message_v5", "poll_creation_message_v6", b"poll_creation_message_v6", "poll_creation_option_image_message", b"poll_creation_option_image_message", "poll_result_snapshot_message", b"poll_result_snapshot_message", "poll_update_message", b"poll_update_message", "product_message", b"product_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "question_message", b"question_message", "question_reply_message", b"question_reply_message", "reaction_message", b"reaction_message", "request_payment_message", b"request_payment_message", "request_phone_number_message", b"request_phone_number_message", "scheduled_call_creation_message", b"scheduled_call_creation_message", "scheduled_call_edit_message", b"scheduled_call_edit_message", "secret_encrypted_message", b"secret_encrypted_message", "send_payment_message", b"send_payment_message", "sender_key_distribution_message", b"sender_key_distribution_message", "spoiler_message", b"spoiler_message", "status_add_yours", b"status_add_yours", "status_mention_message", b"status_mention_message", "sticker_message", b"sticker_message", "sticker_pack_message", b"sticker_pack_message", "template_button_reply_message", b"template_button_reply_message", "template_message", b"template_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2", "view_once_message_v2_extension", b"view_once_message_v2_extension"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
