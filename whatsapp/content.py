@@ -18,20 +18,20 @@ UNKNOWN: t.Final = "unknown"
 NONE: t.Final = "none"
 
 SIDE_KINDS: t.Final = frozenset(
-    [
+    {
         "comment",
         "edit",
         "encrypted_comment",
         "encrypted_reaction",
         "event_response",
         "keep",
-        "none",
+        NONE,
         "pin",
         "poll_vote",
         "reaction",
         "revoke",
         "secret_encrypted",
-    ]
+    }
 )
 """The kinds which change or answer another message, and so never start a conversation."""
 
