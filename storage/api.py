@@ -63,6 +63,9 @@ class ReceivedMessage:
     raw: bytes = attrs.field(default=b"", repr=False)  # the plaintext protobuf
     lane: Lane = Lane.LIVE
     reason: str | None = None  # undecryptable only: why
+    ordinal: int = 0
+    """Counts messages without an id that are alike (chat, sender, second, content), from 0, in
+    the order of their delivery; the caller sees that order whole, storage sees batches."""
 
 
 UNDECRYPTABLE: t.Final = "undecryptable"
