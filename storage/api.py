@@ -39,6 +39,7 @@ class Lane(enum.Enum):
 
     LIVE = "live"
     HISTORY = "history"
+    SIDE = "side"  # changes or answers another message, such as a reaction or an edit
 
 
 @attrs.frozen(kw_only=True)
