@@ -1,0 +1,248 @@
+"""The kinds of values a key may hold: how each reads what was written, and what it expects.
+
+A kind stands in the annotation of a model field, ``Annotated[float, Duration()]``. Reading
+raises ``BadValueError`` and nothing else. Values of secret kinds never reach a message.
+"""
+
+import difflib
+import enum
+import math
+import re
+import typing as t
+import urllib.parse
+
+import attrs
+
+from config.durations import format_duration, format_size, parse_duration, parse_size
+from config.errors import BadValueError
+
+SHOWN: t.Final = 60  # characters of a wrong value that are repeated to the user
+
+
+class EnvText(str):
+    """The value of an environment variable: text, whatever the kind of the key."""
+
+    __slots__ = ()
+
+
+class Kind(t.Protocol):
+    """Reads the value of a key."""
+
+    def read(self, value: object) -> t.Any:
+        """The value as the model holds it.
+
+        Raises:
+            BadValueError: it is of another type, malformed or out of range.
+        """
+
+
+def show(value: object) -> str:
+    """A wrong value as it is repeated to the user, cut short."""
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, bool):
+        text = text.lower()
+    text = "".join(char if char.isprintable() else "�" for char in text)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def nearest(word: str, words: t.Iterable[str]) -> str | None:
+    """The one of ``words`` most like ``word``, if any is like it at all."""
+    folded = {each.lower(): each for each in words}
+    matches = difflib.get_close_matches(word.lower(), folded, n=1)
+    return folded[matches[0]] if matches else None
+
+
+def _text(value: object, expected: str) -> str:
+    if not isinstance(value, str):
+        raise BadValueError(f"{show(value)} is not text", expected)
+    return str(value)
+
+
+@attrs.frozen
+class Duration:
+    """Seconds, written ``"1m30s"``."""
+
+    at_least: float = 0.001
+    at_most: float = 30 * 86400.0
+
+    def read(self, value: object) -> float:
+        least = "0s" if self.at_least == 0 else format_duration(self.at_least)
+        expected = (
+            f'a duration such as "15s" or "1m30s", {least} to {format_duration(self.at_most)}'
+        )
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            guess = math.isfinite(value) and self.at_least <= value <= self.at_most
+            hint = f'"{format_duration(value)}"' if guess else None
+            raise BadValueError(f"{show(value)} has no unit", expected, hint)
+        try:
+            seconds = parse_duration(_text(value, expected))
+        except BadValueError:
+            raise
+        except ValueError as error:
+            raise BadValueError(f"{show(value)} is not a duration", expected) from error
+        if not self.at_least <= seconds <= self.at_most:
+            raise BadValueError(f"{show(value)} is out of range", expected)
+        return seconds
+
+
+@attrs.frozen
+class Size:
+    """Bytes, written ``"4MiB"``."""
+
+    at_least: int = 1
+    at_most: int = 1 << 30
+
+    def read(self, value: object) -> int:
+        expected = (
+            f'a size such as "4MiB" or "512KiB", '
+            f"{format_size(self.at_least)} to {format_size(self.at_most)}"
+        )
+        try:
+            size = parse_size(_text(value, expected))
+        except BadValueError:
+            raise
+        except ValueError as error:
+            raise BadValueError(f"{show(value)} is not a size", expected) from error
+        if not self.at_least <= size <= self.at_most:
+            raise BadValueError(f"{show(value)} is out of range", expected)
+        return size
+
+
+@attrs.frozen
+class Count:
+    """A whole number."""
+
+    at_least: int = 1
+    at_most: int = 1_000_000
+
+    def read(self, value: object) -> int:
+        expected = f"a whole number, {self.at_least} to {self.at_most}"
+        if isinstance(value, EnvText) and re.fullmatch(r"[0-9]{1,18}", value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise BadValueError(f"{show(value)} is not a whole number", expected)
+        if not self.at_least <= value <= self.at_most:
+            raise BadValueError(f"{show(value)} is out of range", expected)
+        return value
+
+
+@attrs.frozen
+class Flag:
+    """True or false."""
+
+    def read(self, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        expected = "true or false"
+        if isinstance(value, EnvText):
+            if value.lower() in ("true", "yes", "on", "1"):
+                return True
+            if value.lower() in ("false", "no", "off", "0"):
+                return False
+        hint = (
+            value.lower() if isinstance(value, str) and value.lower() in ("true", "false") else None
+        )
+        raise BadValueError(f"{show(value)} is not a truth value", expected, hint)
+
+
+@attrs.frozen
+class Choice:
+    """One member of an enumeration, written as its value."""
+
+    members: type[enum.Enum]
+
+    def read(self, value: object) -> enum.Enum:
+        words = [member.value for member in self.members]
+        expected = " or ".join(f'"{word}"' for word in words)
+        text = _text(value, expected)
+        if text not in words:
+            hint = nearest(text, words)
+            raise BadValueError(f"{show(text)} is unknown", expected, f'"{hint}"' if hint else None)
+        return self.members(text)
+
+
+@attrs.frozen
+class Text:
+    """Text, perhaps of a given form. ``expected`` describes the form to the user."""
+
+    expected: str = "text"
+    pattern: str | None = None
+    allow_empty: bool = False
+    at_most: int = 1024  # characters
+
+    def read(self, value: object) -> str:
+        text = _text(value, self.expected)
+        if not text:
+            if self.allow_empty:
+                return text
+            raise BadValueError("the value is empty", self.expected)
+        if len(text) > self.at_most:
+            raise BadValueError(f"{show(text)} is too long", self.expected)
+        if not text.isprintable():
+            raise BadValueError(f"{show(text)} holds control characters", self.expected)
+        if self.pattern is not None and not re.fullmatch(self.pattern, text, re.ASCII):
+            raise BadValueError(f"{show(text)} is not of that form", self.expected)
+        return text
+
+
+@attrs.frozen
+class Url:
+    """A URL of one of the given schemes, with a host."""
+
+    schemes: tuple[str, ...]
+
+    def read(self, value: object) -> str:
+        expected = "a URL that begins with " + " or ".join(f"{each}://" for each in self.schemes)
+        text = _text(value, expected)
+        try:
+            parts = urllib.parse.urlsplit(text)
+            usable = parts.scheme in self.schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or not text.isprintable() or " " in text:
+            raise BadValueError(f"{show(text)} is not such a URL", expected)
+        return text
+
+
+@attrs.frozen
+class Dsn:
+    """``embedded`` or the URL of a PostgreSQL database; may hold a password: never shown."""
+
+    def read(self, value: object) -> str:
+        expected = '"embedded" or a URL such as "postgresql://user@host/database"'
+        if not isinstance(value, str):
+            raise BadValueError("its value is not text", expected)
+        if value != "embedded" and not value.startswith(("postgresql://", "postgres://")):
+            hint = nearest(value, ("embedded",))
+            raise BadValueError("its value is neither", expected, f'"{hint}"' if hint else None)
+        return str(value)
+
+
+@attrs.frozen
+class FileMode:
+    """Permission bits, written as octal text: ``"0660"``."""
+
+    def read(self, value: object) -> int:
+        expected = 'permission bits as octal text, such as "0660"'
+        if not isinstance(value, str):
+            raise BadValueError(f"{show(value)} is not text", expected)
+        if not re.fullmatch(r"0?[0-7]{3}", value):
+            raise BadValueError(f"{show(value)} is not of that form", expected)
+        return int(value, 8)
+
+
+@attrs.frozen
+class ConnectionName:
+    """The name of a connection: part of file names, logs and the command line."""
+
+    def read(self, value: object) -> str:
+        expected = "1 to 63 of a-z, 0-9, _ and -, the first a letter or digit"
+        text = _text(value, expected)
+        if re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", text):
+            return text
+        repaired = re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:63].rstrip("-_")
+        raise BadValueError(
+            f"{show(text)} cannot name a connection",
+            expected,
+            f'"{repaired}"' if repaired else None,
+        )
