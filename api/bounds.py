@@ -1,0 +1,64 @@
+"""No client can take more than its share: a ceiling on requests under way, a deadline on each."""
+
+import json
+import typing as t
+
+import attrs
+import trio
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import MEDIA_TYPE, problem
+from api.views import Problem
+
+MAX_REQUESTS: t.Final = 64
+DEADLINE: t.Final = 30.0  # seconds; longer than the longest poll
+
+
+class Bounds:
+    """Wraps an app: 503 at once above the ceiling, 504 after the deadline."""
+
+    def __init__(
+        self, app: ASGIApp, *, max_requests: int = MAX_REQUESTS, deadline: float = DEADLINE
+    ) -> None:
+        self._app = app
+        self._limiter = trio.CapacityLimiter(max_requests)
+        self._deadline = deadline
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        request = object()
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(request)
+        except trio.WouldBlock:
+            detail = f"{self._limiter.total_tokens} requests are under way; try again in a moment"
+            await _refuse(send, problem("busy", 503, detail))
+            return
+        try:
+            await self._serve(scope, receive, send)
+        finally:
+            self._limiter.release_on_behalf_of(request)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        with trio.move_on_after(self._deadline) as late:
+            await self._app(scope, receive, watch)
+        if late.cancelled_caught and not started:
+            detail = f"{scope['path']} took longer than {self._deadline:g} s and was given up"
+            await _refuse(send, problem("too-slow", 504, detail))
+
+
+async def _refuse(send: Send, what: Problem) -> None:
+    body = json.dumps(attrs.asdict(what)).encode()
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": what.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

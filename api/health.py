@@ -1,0 +1,47 @@
+"""The verdict on the health of the whole: a pure function of what was measured."""
+
+import collections
+import collections.abc as cabc
+import typing as t
+
+from api.ports import ConnectionFacts
+from api.views import DatabaseView, HealthView, Verdict, WriterView
+
+WORKING: t.Final = frozenset({"stopped", "pairing", "connecting", "syncing", "online"})
+"""States that are as they should be; ``stopped`` is an operator's wish."""
+
+RETRYING_LIMIT: t.Final = 30.0  # seconds the writer may retry before the whole is failing
+FULL: t.Final = 0.8  # of the writer's mailbox
+
+
+def judge(
+    connections: cabc.Sequence[ConnectionFacts],
+    writer: WriterView,
+    database: DatabaseView,
+    statistics: dict[str, t.Any],
+) -> HealthView:
+    """Weigh the measurements; every verdict but ``ok`` comes with its reasons."""
+    failing: list[str] = []
+    degraded: list[str] = []
+    if database.error is not None:
+        failing.append(f"the database does not answer: {database.error}")
+    if writer.retrying_seconds is not None:
+        reason = f"the writer has been retrying for {writer.retrying_seconds:.0f} s"
+        late = writer.retrying_seconds > RETRYING_LIMIT
+        (failing if late else degraded).append(f"{reason}: {writer.last_error}")
+    if writer.depth > writer.capacity * FULL:
+        degraded.append(f"the writer lags: {writer.depth} of {writer.capacity} places are taken")
+    troubled = [facts for facts in connections if facts.state not in WORKING]
+    degraded += [f"{facts.name} is {facts.state}: {facts.sentence}" for facts in troubled]
+    wanted = [facts for facts in connections if facts.state != "stopped"]
+    if wanted and len(troubled) == len(wanted):
+        failing.append("no connection works")
+    verdict = Verdict.FAILING if failing else Verdict.DEGRADED if degraded else Verdict.OK
+    return HealthView(
+        verdict=verdict,
+        reasons=(*failing, *degraded),
+        connections=dict(collections.Counter(facts.state for facts in connections)),
+        statistics=statistics,
+        writer=writer,
+        database=database,
+    )

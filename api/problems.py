@@ -1,0 +1,87 @@
+"""Errors as problem details (RFC 9457): what is wrong, where, and what to do."""
+
+import collections.abc as cabc
+import http
+import typing as t
+
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import ExceptionHandlersMap
+
+from actors.errors import AlreadyPairedError, UnknownConnectionError
+from api.views import Problem
+from storage.errors import StorageRejectedError, StorageUnavailableError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("api")
+
+MEDIA_TYPE: t.Final = "application/problem+json"
+AnyRequest: t.TypeAlias = Request[t.Any, t.Any, t.Any]
+
+
+class ProblemError(Exception):
+    """Answers the request with a problem."""
+
+    def __init__(self, kind: str, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.problem = problem(kind, status, detail)
+
+
+def problem(kind: str, status: int, detail: str) -> Problem:
+    """Describe a problem; ``kind`` is the stable part, for programs."""
+    return Problem(
+        type=f"urn:zapvisor:{kind}",
+        title=http.HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+    )
+
+
+def _answer(what: Problem) -> Response[Problem]:
+    return Response(what, status_code=what.status, media_type=MEDIA_TYPE)
+
+
+def _known(
+    kind: str, status: int, advice: str = ""
+) -> cabc.Callable[[AnyRequest, Exception], Response[Problem]]:
+    def handle(_request: AnyRequest, error: Exception) -> Response[Problem]:
+        return _answer(problem(kind, status, f"{error}{advice}"))
+
+    return handle
+
+
+def _from_problem(_request: AnyRequest, error: ProblemError) -> Response[Problem]:
+    return _answer(error.problem)
+
+
+def _from_http(request: AnyRequest, error: HTTPException) -> Response[Problem]:
+    """Errors of the framework itself: no such route, a parameter that does not fit, too large."""
+    where = f"{request.method} {request.url.path}"
+    if error.status_code == http.HTTPStatus.NOT_FOUND:
+        detail = f"nothing answers {where}; GET /schema/openapi.json lists what does"
+    else:
+        detail = f"{where}: {error.detail}"
+    if isinstance(error.extra, list):
+        parts = (f"{part.get('key', 'value')}: {part.get('message', part)}" for part in error.extra)
+        detail = f"{detail} ({'; '.join(parts)})"
+    return _answer(problem("request", error.status_code, detail))
+
+
+def _unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:
+    where = f"{request.method} {request.url.path}"
+    log.error("api.failed", request=where, exc_info=error)
+    detail = f"{where} failed inside the daemon ({type(error).__name__}); its log tells more"
+    return _answer(problem("internal", 500, detail))
+
+
+HANDLERS: t.Final[ExceptionHandlersMap] = {
+    UnknownConnectionError: _known("unknown-connection", 404),
+    AlreadyPairedError: _known("already-paired", 409),
+    StorageRejectedError: _known("refused", 409),
+    StorageUnavailableError: _known(
+        "database-away", 503, "; messages wait at WhatsApp until the database is back"
+    ),
+    ProblemError: _from_problem,
+    HTTPException: _from_http,
+    Exception: _unexpected,
+}

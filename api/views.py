@@ -1,0 +1,143 @@
+"""The answers of the API, as they appear in JSON."""
+
+import collections.abc as cabc
+import datetime as dt
+import enum
+import typing as t
+
+import attrs
+
+from api.ports import ConnectionFacts, PairingFacts
+from storage.api import ConversationRow
+
+T = t.TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionView:
+    """One connection, as ``zapvisor status`` shows it."""
+
+    name: str
+    state: str
+    since: dt.datetime
+    reason: str
+    sentence: str
+    retries: int
+    paired: bool
+    jid: str | None
+    last_message_at: dt.datetime | None
+    messages: int
+    duplicates: int
+    undecryptable: int
+    quarantined: int
+    in_flight: int
+    next_attempt_in: float | None
+
+    @classmethod
+    def of(cls, facts: ConnectionFacts) -> "ConnectionView":
+        """The view of what the fleet says."""
+        return _copied(cls, facts)
+
+
+@attrs.frozen(kw_only=True)
+class PairingView:
+    """How far a pairing is; ``version`` is the ``after`` of the next question."""
+
+    name: str
+    version: int
+    state: str
+    qr: str | None = attrs.field(repr=False)
+    expires_in: float | None
+    sentence: str
+
+    @classmethod
+    def of(cls, facts: PairingFacts) -> "PairingView":
+        """The view of what the fleet says."""
+        return _copied(cls, facts)
+
+
+@attrs.frozen(kw_only=True)
+class ConversationView:
+    """One conversation in a list."""
+
+    id: int
+    connection: str
+    chat: str
+    title: str | None
+    status: str
+    messages: int
+    opened_at: dt.datetime
+    last_message_at: dt.datetime
+    closed_at: dt.datetime | None
+    reopened: int
+
+    @classmethod
+    def of(cls, row: ConversationRow) -> "ConversationView":
+        """The view of a stored row."""
+        return _copied(cls, row)
+
+
+@attrs.frozen(kw_only=True)
+class WriterView:
+    """How the single writer keeps up."""
+
+    depth: int  # mail waiting for it
+    capacity: int
+    batches: int
+    envelopes: int
+    last_commit_seconds: float
+    retrying_seconds: float | None  # how long the database has been away, as the writer sees it
+    last_error: str | None
+
+
+@attrs.frozen(kw_only=True)
+class DatabaseView:
+    """Whether the database answers."""
+
+    ping_seconds: float | None
+    error: str | None
+
+
+class Verdict(enum.Enum):
+    """The health of the whole; the values of the exit code of ``zapvisor health``."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    FAILING = "failing"
+
+
+@attrs.frozen(kw_only=True)
+class HealthView:
+    """The health of the whole, with the reasons for the verdict."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    connections: dict[str, int]  # by state
+    statistics: dict[str, t.Any]
+    writer: WriterView
+    database: DatabaseView
+
+
+@attrs.frozen(kw_only=True)
+class VersionView:
+    """Which daemon answers."""
+
+    version: str
+    python: str
+    pid: int
+    started_at: dt.datetime
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """An error, in the words of RFC 9457: what is wrong, where, and what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def _copied(cls: cabc.Callable[..., T], source: object) -> T:
+    names = [field.name for field in attrs.fields(t.cast("type[attrs.AttrsInstance]", cls))]
+    return cls(**{name: getattr(source, name) for name in names})
