@@ -1,0 +1,209 @@
+"""What a client says about itself at the end of the handshake: register, or log in.
+
+Source: docs/protocol.md#client-payload
+"""
+
+import hashlib
+import typing as t
+
+import attrs
+
+from whatsapp import protobuf
+from whatsapp.device import Device
+from whatsapp.e2ee.curve import KEY_LENGTH, KEY_TYPE, SIGNATURE_LENGTH, serialise, verify
+from whatsapp.errors import LocalProtocolError, RemoteProtocolError
+from whatsapp.jid import Jid
+from whatsapp.proto.wa_pb2 import ClientPayload, DeviceProps
+
+Version: t.TypeAlias = tuple[int, int, int]
+
+DEFAULT_VERSION: t.Final[Version] = (2, 3000, 1047769893)
+"""The client version to claim; WhatsApp refuses old ones with failure 405."""
+
+DEFAULT_OS_NAME: t.Final = "zapvisor"
+"""What the phone shows in its list of linked devices."""
+
+_SHOWN_VERSION: t.Final = (0, 1, 0)
+_STORAGE_QUOTA: t.Final = 10240  # MB
+
+
+def registration_payload(
+    *,
+    device: Device,
+    version: Version = DEFAULT_VERSION,
+    os_name: str = DEFAULT_OS_NAME,
+    full_history: bool = False,
+    country: str = "US",
+) -> bytes:
+    """The payload of a device that wants to be paired; ``full_history`` asks for all of it."""
+    payload = _common(version, country)
+    payload.passive = False
+    payload.pull = False
+    payload.device_pairing_data.CopyFrom(
+        ClientPayload.DevicePairingRegistrationData(
+            e_regid=device.registration_id.to_bytes(4, "big"),
+            e_keytype=KEY_TYPE,
+            e_ident=device.identity.public,
+            e_skey_id=device.signed_prekey_id.to_bytes(3, "big"),
+            e_skey_val=device.signed_prekey.public,
+            e_skey_sig=device.signed_prekey_signature,
+            build_hash=build_hash(version),
+            device_props=_device_props(os_name, full_history).SerializeToString(),
+        )
+    )
+    return payload.SerializeToString()
+
+
+def login_payload(
+    *, jid: Jid, version: Version = DEFAULT_VERSION, attempt: int = 0, country: str = "US"
+) -> bytes:
+    """The payload of a paired device; ``jid`` is its own, ``attempt`` counts failed connects.
+
+    Raises:
+        LocalProtocolError: not the JID of a device with a phone number.
+    """
+    if not (jid.user.isascii() and jid.user.isdigit()):
+        raise LocalProtocolError("a device logs in by its phone number")
+    payload = _common(version, country)
+    payload.username = int(jid.user)
+    payload.device = jid.device
+    payload.passive = True
+    payload.pull = True
+    payload.lc = 1
+    payload.lid_db_migrated = True
+    payload.connect_attempt_count = attempt
+    return payload.SerializeToString()
+
+
+def build_hash(version: Version) -> bytes:
+    """The hash of the version text that goes with a registration."""
+    return hashlib.md5(".".join(map(str, version)).encode(), usedforsecurity=False).digest()
+
+
+def _common(version: Version, country: str) -> ClientPayload:
+    primary, secondary, tertiary = version
+    agent = ClientPayload.UserAgent
+    return ClientPayload(
+        user_agent=agent(
+            platform=agent.WEB,
+            release_channel=agent.RELEASE,
+            app_version=agent.AppVersion(primary=primary, secondary=secondary, tertiary=tertiary),
+            mcc="000",
+            mnc="000",
+            os_version="0.1",
+            os_build_number="0.1",
+            manufacturer="",
+            device="Desktop",
+            locale_language_iso6391="en",
+            locale_country_iso31661_alpha2=country,
+        ),
+        web_info=ClientPayload.WebInfo(web_sub_platform=ClientPayload.WebInfo.WEB_BROWSER),
+        connect_type=ClientPayload.WIFI_UNKNOWN,
+        connect_reason=ClientPayload.USER_ACTIVATED,
+    )
+
+
+def _device_props(os_name: str, full_history: bool) -> DeviceProps:
+    primary, secondary, tertiary = _SHOWN_VERSION
+    return DeviceProps(
+        os=os_name,
+        version=DeviceProps.AppVersion(primary=primary, secondary=secondary, tertiary=tertiary),
+        platform_type=DeviceProps.CHROME,
+        require_full_sync=full_history,
+        history_sync_config=DeviceProps.HistorySyncConfig(
+            storage_quota_mb=_STORAGE_QUOTA,
+            inline_initial_payload_in_e2ee_msg=True,
+            support_bot_user_agent_chat_history=True,
+            support_cag_reactions_and_polls=True,
+            support_biz_hosted_msg=True,
+            support_recent_sync_chunk_message_count_tuning=True,
+            support_hosted_group_msg=True,
+            support_fbid_bot_chat_history=True,
+            support_message_association=True,
+        ),
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Registration:
+    """A client that wants to be paired."""
+
+    registration_id: int
+    identity: bytes  # 32
+    signed_prekey_id: int
+    signed_prekey: bytes  # 32
+    signed_prekey_signature: bytes
+    build_hash: bytes
+    os_name: str
+    full_history: bool
+    version: Version
+    push_name: str | None
+
+
+@attrs.frozen(kw_only=True)
+class Login:
+    """A client that says it was paired before; its noise key has to prove it."""
+
+    user: str
+    device: int  # 0 when the client named none
+    passive: bool
+    pull: bool
+    version: Version
+    push_name: str | None
+
+
+def parse_payload(data: bytes) -> Registration | Login:
+    """What a client says about itself, as the server reads it.
+
+    Raises:
+        RemoteProtocolError: malformed, neither of the two, or a signed prekey whose signature is
+            not by the identity key.
+    """
+    payload = protobuf.parse(ClientPayload, data)
+    app = payload.user_agent.app_version
+    version = (app.primary, app.secondary, app.tertiary)
+    push_name = payload.push_name if payload.HasField("push_name") else None
+    if payload.HasField("device_pairing_data"):
+        return _registration(payload.device_pairing_data, version, push_name)
+    if not payload.HasField("username"):
+        raise RemoteProtocolError("a client payload that neither registers nor logs in")
+    return Login(
+        user=str(payload.username),
+        device=payload.device,
+        passive=payload.passive,
+        pull=payload.pull,
+        version=version,
+        push_name=push_name,
+    )
+
+
+def _registration(
+    data: ClientPayload.DevicePairingRegistrationData, version: Version, push_name: str | None
+) -> Registration:
+    lengths = {
+        "registration id": (data.e_regid, 4),
+        "identity key": (data.e_ident, KEY_LENGTH),
+        "signed prekey id": (data.e_skey_id, 3),
+        "signed prekey": (data.e_skey_val, KEY_LENGTH),
+        "signed prekey signature": (data.e_skey_sig, SIGNATURE_LENGTH),
+    }
+    for name, (value, length) in lengths.items():
+        if len(value) != length:
+            raise RemoteProtocolError(f"{name} of {len(value)} bytes")
+    if data.e_keytype != KEY_TYPE:
+        raise RemoteProtocolError("an identity key of unknown type")
+    if not verify(data.e_ident, serialise(data.e_skey_val), data.e_skey_sig):
+        raise RemoteProtocolError("the signed prekey's signature is wrong")
+    props = protobuf.parse(DeviceProps, data.device_props)
+    return Registration(
+        registration_id=int.from_bytes(data.e_regid, "big"),
+        identity=data.e_ident,
+        signed_prekey_id=int.from_bytes(data.e_skey_id, "big"),
+        signed_prekey=data.e_skey_val,
+        signed_prekey_signature=data.e_skey_sig,
+        build_hash=data.build_hash,
+        os_name=props.os,
+        full_history=props.require_full_sync,
+        version=version,
+        push_name=push_name,
+    )
