@@ -62,7 +62,7 @@ def login_payload(
     Raises:
         LocalProtocolError: not the JID of a device with a phone number.
     """
-    if not (jid.user.isascii() and jid.user.isdigit()):
+    if not (jid.user.isascii() and jid.user.isdigit() and len(jid.user) < 20):
         raise LocalProtocolError("a device logs in by its phone number")
     payload = _common(version, country)
     payload.username = int(jid.user)
