@@ -1,0 +1,17 @@
+"""What the simulator refuses."""
+
+
+class SimulatorError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ScanRefusedError(SimulatorError):
+    """A QR text was not accepted: malformed, unknown, shown too long ago, or pairing failed."""
+
+
+class QueueFullError(SimulatorError):
+    """A device left so much unacknowledged that nothing more is kept for it."""
+
+
+class UnknownNameError(SimulatorError):
+    """No such account, device, group or fault."""

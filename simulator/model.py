@@ -1,0 +1,136 @@
+"""Accounts, their devices, groups: what a WhatsApp server knows about its users."""
+
+import hashlib
+import typing as t
+
+import attrs
+
+from simulator.queue import DeviceQueue
+from whatsapp.jid import GROUP_SERVER, LID_SERVER, SERVER, Jid
+
+if t.TYPE_CHECKING:
+    from simulator.phone import Phone
+    from simulator.session import Session
+
+PHONE: t.Final = 0  # the device number of every account's phone
+
+
+@attrs.define
+class KeyBundle:
+    """The public Signal keys of one device, as the key service hands them out."""
+
+    registration_id: int
+    identity: bytes
+    signed_prekey_id: int
+    signed_prekey: bytes
+    signed_prekey_signature: bytes
+    one_time: dict[int, bytes] = attrs.field(factory=dict)
+
+    def pop_one_time(self) -> tuple[int, bytes] | None:
+        """A one-time prekey that nobody will get again; None when they are used up."""
+        if not self.one_time:
+            return None
+        number = next(iter(self.one_time))
+        return number, self.one_time.pop(number)
+
+
+@attrs.define(eq=False)
+class Device:
+    """One device of an account: the phone (number 0, lives in this process) or a companion."""
+
+    account: "Account"
+    number: int
+    keys: KeyBundle
+    queue: DeviceQueue
+    noise_public: bytes = b""
+    key_index: int = 0
+    identity_blob: bytes = b""  # ADVSignedDeviceIdentity, complete; companions only
+    greeted: bool = False  # the phone has sent its keys and history
+    session: "Session | None" = None
+
+    @property
+    def is_phone(self) -> bool:
+        """Whether this is the account's phone."""
+        return self.number == PHONE
+
+    @property
+    def pn(self) -> Jid:
+        """The device's address by phone number."""
+        return self.account.pn.with_device(self.number)
+
+    @property
+    def lid(self) -> Jid:
+        """The device's hidden address."""
+        return self.account.lid.with_device(self.number)
+
+    def address(self, lid: bool) -> Jid:
+        """The device in one address family."""
+        return self.lid if lid else self.pn
+
+
+@attrs.define(eq=False)
+class Account:
+    """A person or business: a number, a hidden address and up to a few devices."""
+
+    pn: Jid
+    lid: Jid
+    name: str
+    devices: dict[int, Device] = attrs.field(factory=dict)
+    watchers: dict[Jid, Device] = attrs.field(factory=dict)  # devices that asked for our list
+
+    def address(self, lid: bool) -> Jid:
+        """The account in one address family."""
+        return self.lid if lid else self.pn
+
+    @property
+    def phone(self) -> "Phone":
+        """The simulated handset; set when the account is made."""
+        if self._phone is None:
+            raise AttributeError("the account has no phone yet")
+        return self._phone
+
+    @phone.setter
+    def phone(self, phone: "Phone") -> None:
+        self._phone = phone
+
+    _phone: "Phone | None" = None
+    _last_device: int = PHONE
+
+    def next_device(self) -> int:
+        """The number of the next companion; none is used twice."""
+        self._last_device += 1
+        return self._last_device
+
+    @property
+    def companions(self) -> tuple[Device, ...]:
+        """The linked devices."""
+        return tuple(device for device in self.devices.values() if not device.is_phone)
+
+
+@attrs.define(eq=False)
+class Group:
+    """A group chat; its stanzas name members by hidden address."""
+
+    jid: Jid
+    subject: str
+    creator: Account
+    created_at: int
+    members: dict[Jid, Account]  # by LID
+    admins: set[Jid] = attrs.field(factory=set)
+
+
+def addresses_of(phone: str) -> tuple[Jid, Jid]:
+    """The PN and the unrelated-looking, stable LID of a number."""
+    hidden = int.from_bytes(hashlib.sha256(b"lid" + phone.encode()).digest()[:6], "big")
+    return Jid(phone, SERVER), Jid(str(10**14 + hidden % 10**14), LID_SERVER)
+
+
+def phone_of(name: str) -> str:
+    """A stable fictitious number for a name."""
+    digits = int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big")
+    return f"1555{digits % 10**7:07}"
+
+
+def group_jid(number: int) -> Jid:
+    """The address of the n-th group."""
+    return Jid(str(120363000000000000 + number), GROUP_SERVER)

@@ -1,0 +1,417 @@
+"""A simulated handset: device 0 of an account. It writes, reads, answers and is asked again."""
+
+import collections
+import typing as t
+import zlib
+
+import attrs
+import trio
+from google.protobuf.message import DecodeError
+
+from simulator import adv, keys, reading, receipts, routing
+from simulator.errors import SimulatorError
+from simulator.keyring import Keyring
+from simulator.model import PHONE, Account, Device, Group
+from simulator.replies import Attributes
+from simulator.world import World, letter
+from whatsapp.e2ee import curve
+from whatsapp.e2ee.session import PreKeyBundle
+from whatsapp.errors import DuplicateMessageError, RemoteProtocolError
+from whatsapp.jid import Jid
+from whatsapp.node import Node
+from whatsapp.proto import wa_pb2
+
+MAX_RETRIES: t.Final = 5  # per device and message
+INBOX: t.Final = 10_000
+SYNC_KEY_ID: t.Final = b"\x00\x00\x00\x00\x00\x01"
+
+_INITIAL_BOOTSTRAP: t.Final = 0
+_RECENT: t.Final = 3
+_PUSH_NAME: t.Final = 4
+
+
+@attrs.frozen
+class Received:
+    """One message a phone could read."""
+
+    chat: Jid  # the peer's bare PN, or the group
+    sender: Jid  # bare PN
+    id: str
+    kind: str
+    text: str | None
+    sent_at: int
+
+
+@attrs.define(eq=False)
+class _Sent:
+    to: Account | Group
+    lid: bool
+    message: bytes
+    stanza: Node
+    timestamp: int | None
+    retries: collections.Counter[Jid] = attrs.field(factory=collections.Counter)
+
+
+class Phone:
+    """The account's handset. ``answers`` off is a handset without network: it reads nothing."""
+
+    def __init__(self, world: World, account: Account) -> None:
+        self._world = world
+        self._account = account
+        self._entropy = world.entropy.fork(f"phone/{account.pn.user}")
+        self._keyring = Keyring(self._entropy, world.settings.phone_prekeys)
+        self._raw_id = self._entropy.below(2**31)
+        self._sync_key = self._entropy(32)
+        self._sent: collections.OrderedDict[str, _Sent] = collections.OrderedDict()
+        self.device = world.add_device(account, PHONE, self._keyring.public)
+        self.answers = True
+        self.inbox: collections.deque[Received] = collections.deque(maxlen=INBOX)
+        self.receipts: collections.deque[Node] = collections.deque(maxlen=INBOX)
+        self.duplicates = 0  # messages read twice
+        self.failures = 0  # ciphertexts that could not be read
+
+    # -- linking
+
+    def sign_companion(self, code: adv.QrCode, key_index: int) -> adv.Link:
+        """Accept a scanned companion."""
+        return adv.sign_companion(
+            self._keyring.identity,
+            code,
+            raw_id=self._raw_id,
+            key_index=key_index,
+            now=int(self._world.now()),
+            random=self._entropy,
+            forge=self._world.faults.forged_pairing,
+        )
+
+    def key_index_list(self) -> bytes:
+        """The signed list of the account's companions."""
+        return adv.key_index_list(
+            self._keyring.identity,
+            raw_id=self._raw_id,
+            indexes=[device.key_index for device in self._account.companions],
+            now=int(self._world.now()),
+            random=self._entropy,
+        )
+
+    def refill(self) -> None:
+        """Upload more one-time prekeys when the stock is low."""
+        self._keyring.refill()
+
+    def greet(self, companion: Device) -> None:
+        """Send a new companion the sync key and a history, which is empty but complete."""
+        share = wa_pb2.ProtocolMessage(type=wa_pb2.ProtocolMessage.APP_STATE_SYNC_KEY_SHARE)
+        key = share.app_state_sync_key_share.keys.add()
+        key.key_id.key_id = SYNC_KEY_ID
+        key.key_data.key_data = self._sync_key
+        key.key_data.timestamp = int(self._world.now())
+        self._tell(companion, share)
+        for order, sync_type in enumerate((_INITIAL_BOOTSTRAP, _PUSH_NAME, _RECENT)):
+            history = wa_pb2.ProtocolMessage(type=wa_pb2.ProtocolMessage.HISTORY_SYNC_NOTIFICATION)
+            notification = history.history_sync_notification
+            notification.sync_type = sync_type
+            notification.chunk_order = order
+            notification.progress = 100
+            notification.initial_hist_bootstrap_inline_payload = zlib.compress(
+                bytes(
+                    (0x08, sync_type, 0x28, order, 0x30, 100)
+                )  # HistorySync: type, order, progress
+            )
+            self._tell(companion, history)
+
+    # -- writing
+
+    async def send_text(
+        self,
+        to: Jid | str,
+        text: str,
+        *,
+        id: str | None = None,  # noqa: A002 - the word of the field
+        timestamp: int | None = None,
+    ) -> str:
+        """Write to one person: to each of their devices, and a copy to each own companion.
+
+        Returns the message id. The server's clock dates it unless ``timestamp`` does.
+
+        Raises:
+            UnknownNameError: nobody has this address.
+        """
+        await trio.lowlevel.checkpoint()
+        jid = Jid.parse(to) if isinstance(to, str) else to
+        message = _conversation(text)
+        return self._post(self._world.account(jid), jid.is_lid, message, text, id, timestamp)
+
+    async def send_group_text(
+        self,
+        group: Jid | str,
+        text: str,
+        *,
+        id: str | None = None,  # noqa: A002 - the word of the field
+        timestamp: int | None = None,
+    ) -> str:
+        """Write to a group; members' devices get the sender key when they lack it.
+
+        Raises:
+            UnknownNameError: no such group, or not a member of it.
+        """
+        await trio.lowlevel.checkpoint()
+        jid = Jid.parse(group) if isinstance(group, str) else group
+        message = _conversation(text)
+        return self._post(self._world.group(jid), True, message, text, id, timestamp)
+
+    async def repeat(self, message_id: str) -> None:
+        """Send the very same stanza, same ciphertext, once more.
+
+        Raises:
+            SimulatorError: this phone remembers no such message.
+        """
+        await trio.lowlevel.checkpoint()
+        if (sent := self._sent.get(message_id)) is None:
+            raise SimulatorError(f"{self._account.pn} remembers no message {message_id}")
+        self._route(sent.stanza, sent.timestamp)
+
+    # -- mail
+
+    def receive(self, node: Node) -> None:
+        """Read one stanza the server has for this phone."""
+        if not self.answers:
+            return
+        match node.tag, node.text("type"):
+            case "message", _:
+                self._read(node)
+            case "receipt", "retry":
+                self._send_again(node)
+            case "receipt", _:
+                self.receipts.append(node)
+            case _:
+                pass  # notifications change nothing: phones ask the server each time
+
+    def _read(self, node: Node) -> None:
+        sender = self._world.device(node.jid("participant") or node.required_jid("from"))
+        try:
+            for enc in node.children_named("enc"):
+                self._take_in(node, sender, enc)
+        except DuplicateMessageError:
+            self.duplicates += 1
+        except (RemoteProtocolError, DecodeError):
+            self.failures += 1
+            self._ask_again(node)
+            return
+        own = sender.account is self._account
+        kind = "peer_msg" if node.text("category") == "peer" else "sender" if own else None
+        answer: Attributes = {
+            "id": node.required_text("id"),
+            "to": node.required_jid("from"),
+            "participant": node.attrs.get("participant"),
+            "type": kind,
+        }
+        receipts.on_receipt(self._world, self.device, Node("receipt", answer))
+
+    def _take_in(self, node: Node, sender: Device, enc: Node) -> None:
+        chat, kind = node.required_jid("from"), enc.required_text("type")
+        if kind == "skmsg":
+            plaintext = self._keyring.decrypt_from_group(chat, sender, enc.data())
+        else:
+            plaintext = self._keyring.decrypt(sender, kind, enc.data())
+        read = reading.read(plaintext)
+        if read.message.HasField("sender_key_distribution_message"):
+            key = read.message.sender_key_distribution_message
+            group = Jid.parse(key.group_id.decode())
+            data = key.axolotl_sender_key_distribution_message
+            self._keyring.learn_sender_key(group, sender, data)
+        name = receipts.ledger_name(self._world, self.device, node)
+        if not read.kind or name is None:
+            return
+        self._world.ledger.read(name, read.kind, read.text)
+        peer = node.jid("recipient")
+        seen_as = chat if chat.is_group else self._world.account(peer or chat).pn
+        sent_at = node.integer("t") or 0
+        self.inbox.append(
+            Received(seen_as, sender.account.pn, name.id, read.kind, read.text, sent_at)
+        )
+
+    def _ask_again(self, node: Node) -> None:
+        """A retry receipt with fresh keys. Source: docs/protocol.md#retry-receipts"""
+        count = 1 + max(
+            (enc.integer("count") or 0 for enc in node.children_named("enc")), default=0
+        )
+        if count > MAX_RETRIES:
+            return
+        number, pair = self._keyring.fresh_prekey()
+        stanza_id = node.required_text("id")
+        retry: Attributes = {"v": 1, "id": stanza_id, "t": node.integer("t"), "count": count}
+        registration, *bundle = keys.bundle_children(self.device.keys, (number, pair.public))
+        answer: Attributes = {
+            "id": stanza_id,
+            "to": node.required_jid("from"),
+            "participant": node.attrs.get("participant"),
+            "recipient": node.attrs.get("recipient"),
+            "type": "retry",
+        }
+        parts = (Node("retry", retry), registration, Node("keys", {}, tuple(bundle)))
+        receipts.on_receipt(self._world, self.device, Node("receipt", answer, parts))
+
+    def _send_again(self, node: Node) -> None:
+        """Encrypt a message anew for the one device that could not read it."""
+        asking = self._world.device(node.jid("participant") or node.required_jid("from"))
+        request = node.required_child("retry")
+        sent = self._sent.get(request.required_text("id"))
+        if sent is None or sent.retries[asking.lid] >= MAX_RETRIES:
+            return
+        sent.retries[asking.lid] += 1
+        self._keyring.start(asking, self._bundle_for(asking, node))
+        message = sent.message
+        if isinstance(sent.to, Group):
+            message += self._sender_key_message(sent.to)
+        elif asking.account is self._account:
+            message = _device_sent(sent.to.address(sent.lid), message)
+        enc = self._enc(asking, message, count=sent.retries[asking.lid])
+        to_group = isinstance(sent.to, Group)
+        attributes: Attributes = {
+            "id": sent.stanza.required_text("id"),
+            "type": "text",
+            "to": sent.stanza.required_jid("to") if to_group else asking.address(sent.lid),
+            "participant": asking.lid if to_group else None,
+            "recipient": node.attrs.get("recipient"),
+            "device_fanout": None if to_group else "false",
+        }
+        routing.route_message(
+            self._world, self.device, Node("message", attributes, (enc,)), sent.timestamp
+        )
+
+    # -- encrypting
+
+    def _post(
+        self,
+        to: Account | Group,
+        lid: bool,
+        message: bytes,
+        text: str,
+        message_id: str | None,
+        timestamp: int | None,
+    ) -> str:
+        chosen = message_id or "3A" + self._entropy(9).hex().upper()
+        if isinstance(to, Group):
+            address, children = to.jid, self._for_group(to, message)
+        else:
+            address, children = to.address(lid), (self._for_person(to, lid, message),)
+        attributes: Attributes = {"id": chosen, "to": address, "type": "text"}
+        stanza = Node("message", attributes, children)
+        self._sent[chosen] = _Sent(to, lid, message, stanza, timestamp)
+        if len(self._sent) > self._world.settings.sent_texts_kept:
+            self._sent.popitem(last=False)
+        self._world.ledger.read(letter(self._account, to, chosen), "text", text)
+        self._route(stanza, timestamp)
+        return chosen
+
+    def _route(self, stanza: Node, timestamp: int | None) -> None:
+        ack = routing.route_message(self._world, self.device, stanza, timestamp)
+        self._world.settle()
+        if ack.text("error") is not None:
+            raise SimulatorError(f"the server refused the message: {ack.text('error')}")
+
+    def _for_person(self, to: Account, lid: bool, message: bytes) -> Node:
+        copy = _device_sent(to.address(lid), message)
+        targets = [(device, message) for device in to.devices.values()]
+        if to is not self._account:
+            targets += [(device, copy) for device in self._account.companions]
+        return Node(
+            "participants",
+            {},
+            tuple(
+                Node("to", {"jid": device.address(lid)}, (self._enc(device, body),))
+                for device, body in targets
+                if device is not self.device
+            ),
+        )
+
+    def _for_group(self, group: Group, message: bytes) -> tuple[Node, ...]:
+        body = self._sender_key_message(group)
+        holders = self._keyring.holders(group.jid)
+        lacking = [
+            device
+            for account in group.members.values()
+            for device in account.devices.values()
+            if device is not self.device and device.lid not in holders
+        ]
+        distribution = tuple(
+            Node("to", {"jid": device.lid}, (self._enc(device, body),)) for device in lacking
+        )
+        holders.update(device.lid for device in lacking)
+        secret = self._keyring.encrypt_to_group(group.jid, message)
+        skmsg = Node("enc", {"v": 2, "type": "skmsg"}, secret)
+        return (*((Node("participants", {}, distribution),) if distribution else ()), skmsg)
+
+    def _sender_key_message(self, group: Group) -> bytes:
+        return wa_pb2.Message(
+            sender_key_distribution_message=wa_pb2.SenderKeyDistributionMessage(
+                group_id=str(group.jid).encode(),
+                axolotl_sender_key_distribution_message=self._keyring.distribution(group.jid),
+            )
+        ).SerializeToString()
+
+    def _tell(self, companion: Device, content: wa_pb2.ProtocolMessage) -> None:
+        message = wa_pb2.Message(protocol_message=content).SerializeToString()
+        attributes: Attributes = {
+            "id": "3A" + self._entropy(9).hex().upper(),
+            "to": companion.pn,
+            "type": "text",
+            "category": "peer",
+        }
+        children = (self._enc(companion, message), Node("meta", {"appdata": "default"}))
+        routing.route_message(self._world, self.device, Node("message", attributes, children))
+
+    def _enc(self, device: Device, message: bytes, count: int | None = None) -> Node:
+        if not self._keyring.has_session(device):
+            self._keyring.start(device, self._fetch(device))
+        ciphertext = self._keyring.encrypt(device, message)
+        return Node("enc", {"v": 2, "type": ciphertext.type, "count": count}, ciphertext.body)
+
+    def _fetch(self, device: Device) -> PreKeyBundle:
+        one_time = keys.take_one_time(self._world, device)
+        number, key = one_time or (None, None)
+        return PreKeyBundle(
+            registration_id=device.keys.registration_id,
+            identity=device.keys.identity,
+            signed_prekey_id=device.keys.signed_prekey_id,
+            signed_prekey=device.keys.signed_prekey,
+            signed_prekey_signature=device.keys.signed_prekey_signature,
+            prekey_id=number,
+            prekey=key,
+        )
+
+    def _bundle_for(self, asking: Device, receipt: Node) -> PreKeyBundle:
+        """The keys a retry receipt brings along, or fresh ones from the server."""
+        if (brought := receipt.child("keys")) is None:
+            return self._fetch(asking)
+        identity = brought.required_child("identity").data()
+        number, public, signature = keys.read_signed_prekey(
+            brought.required_child("skey"), identity
+        )
+        key = brought.child("key")
+        value = None if key is None else key.required_child("value").data()
+        if value is not None and len(value) == curve.SERIALISED_LENGTH:
+            value = curve.parse_public(value)  # some clients write the type byte here
+        key_id = None if key is None else int.from_bytes(key.required_child("id").data(), "big")
+        registration = int.from_bytes(receipt.required_child("registration").data(), "big")
+        return PreKeyBundle(
+            registration_id=registration,
+            identity=identity,
+            signed_prekey_id=number,
+            signed_prekey=public,
+            signed_prekey_signature=signature,
+            prekey_id=key_id,
+            prekey=value,
+        )
+
+
+def _conversation(text: str) -> bytes:
+    # A lone surrogate becomes bytes that are no UTF-8, which real peers do send.
+    content = text.encode(errors="surrogatepass")
+    return wa_pb2.Message(conversation=content).SerializeToString()
+
+
+def _device_sent(chat: Jid, message: bytes) -> bytes:
+    wrapper = wa_pb2.DeviceSentMessage(destination_jid=str(chat).encode())
+    wrapper.message.MergeFromString(message)
+    return wa_pb2.Message(device_sent_message=wrapper).SerializeToString()

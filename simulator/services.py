@@ -1,0 +1,100 @@
+"""Answers to the requests of a logged-in device. None is left without one."""
+
+import collections.abc as cabc
+import typing as t
+
+from simulator import directory, groups, keys
+from simulator.model import Device
+from simulator.replies import error, result
+from simulator.world import World
+from whatsapp.errors import RemoteProtocolError
+from whatsapp.node import Node
+
+PRIVACY: t.Final = (
+    "readreceipts",
+    "last",
+    "online",
+    "profile",
+    "status",
+    "groupadd",
+    "calladd",
+    "messages",
+)
+
+Answer: t.TypeAlias = cabc.Callable[[World, Device, Node], Node]
+
+
+def answer(world: World, device: Device, node: Node) -> Node:
+    """The answer to one request: refused when malformed, 501 when unknown."""
+    handler = _HANDLERS.get(node.text("xmlns") or "", _unknown)
+    try:
+        return handler(world, device, node)
+    except RemoteProtocolError as problem:
+        return error(node, 406, f"not-acceptable: {problem}")
+
+
+def ping(_world: World, _device: Device, node: Node) -> Node:
+    """A sign of life."""
+    return result(node)
+
+
+def _unknown(_world: World, _device: Device, node: Node) -> Node:
+    return error(node, 501, "feature-not-implemented")
+
+
+def _nothing(_world: World, _device: Device, node: Node) -> Node:
+    return result(node)
+
+
+def _props(_world: World, _device: Device, node: Node) -> Node:
+    return result(node, Node("props", {"protocol": 1, "hash": "0", "refresh": 86400}))
+
+
+def _blocklist(_world: World, _device: Device, node: Node) -> Node:
+    return result(node, Node("list", {"dhash": "0"}))
+
+
+def _privacy(_world: World, _device: Device, node: Node) -> Node:
+    if node.child("privacy") is None:
+        return result(node)  # tokens, and changes of a setting
+    categories = tuple(Node("category", {"name": name, "value": "all"}) for name in PRIVACY)
+    return result(node, Node("privacy", {}, categories))
+
+
+def _app_state(_world: World, _device: Device, node: Node) -> Node:
+    """No settings are kept: every collection is empty and takes whatever is uploaded."""
+    collections = tuple(
+        Node(
+            "collection",
+            {
+                "name": collection.required_text("name"),
+                "version": (collection.integer("version") or 0)
+                + (collection.child("patch") is not None),
+            },
+            (Node("patches"),),
+        )
+        for collection in node.required_child("sync").children_named("collection")
+    )
+    return result(node, Node("sync", {}, collections))
+
+
+def _picture(_world: World, _device: Device, node: Node) -> Node:
+    return error(node, 404, "item-not-found")
+
+
+_HANDLERS: t.Final[dict[str, Answer]] = {
+    "w:p": ping,
+    "encrypt": keys.answer_encrypt,
+    "usync": directory.answer_usync,
+    "w:g2": groups.answer_groups,
+    "abt": _props,
+    "w": _props,
+    "blocklist": _blocklist,
+    "privacy": _privacy,
+    "w:sync:app:state": _app_state,
+    "w:profile:picture": _picture,
+    "urn:xmpp:whatsapp:dirty": _nothing,
+    "w:stats": _nothing,
+    "tos": _nothing,
+    "status": _nothing,
+}

@@ -1,0 +1,385 @@
+"""One client connection, from the first byte to the last stanza.
+
+HANDSHAKE → REGISTERING → (scanned) → PAIRED → 515
+          ↘ PASSIVE → ACTIVE → ended by either side
+"""
+
+import contextlib
+import enum
+import typing as t
+
+import attrs
+import structlog
+import trio
+
+from simulator import adv, directory, receipts, routing, services
+from simulator.admission import Login, Registration, read_payload
+from simulator.errors import ScanRefusedError, UnknownNameError
+from simulator.faults import ending
+from simulator.model import Account, Device
+from simulator.queue import Entry
+from simulator.replies import Attributes, result
+from simulator.transport import Transport
+from simulator.world import World
+from whatsapp.errors import RemoteProtocolError
+from whatsapp.jid import SERVER, SERVER_JID, Jid
+from whatsapp.node import Node
+from whatsapp.stream import BytesToSend, ClientConnected, NodeReceived, ServerStream
+
+log = structlog.get_logger(__name__)
+
+_REORDER_WAIT: t.Final = 1.0  # seconds a held-back stanza waits for one that may overtake it
+_COUNTED: t.Final = ("message", "notification", "receipt")
+
+
+class State(enum.Enum):
+    """How far a connection has come."""
+
+    HANDSHAKE = "handshake"
+    REGISTERING = "registering"
+    PAIRED = "paired"
+    PASSIVE = "passive"
+    ACTIVE = "active"
+    CLOSED = "closed"
+
+
+@attrs.define(eq=False)
+class Ref:
+    """One code on a companion's screen, until it expires."""
+
+    text: str
+    expires_at: float  # trio clock
+    session: "Session"
+
+
+@attrs.define(eq=False)
+class _Pairing:
+    account: Account
+    number: int
+    link: adv.Link
+    iq_id: str
+    done: trio.Event = attrs.field(factory=trio.Event)
+    device: Device | None = None
+
+
+class Session:
+    """Serves one connection until it ends; `run` does not raise for anything a client does."""
+
+    def __init__(
+        self,
+        world: World,
+        refs: dict[str, Ref],
+        transport: Transport,
+        stream: ServerStream,
+        first_stanza_pause: float,
+    ) -> None:
+        self._world = world
+        self._refs = refs
+        self._transport = transport
+        self._stream = stream
+        self._first_stanza_pause = first_stanza_pause
+        self._sending = trio.Lock()
+        self._scope = trio.CancelScope()
+        self._noise_public = b""
+        self._registration: Registration | None = None
+        self._pairing: _Pairing | None = None
+        self._nursery: trio.Nursery | None = None
+        self.state = State.HANDSHAKE
+        self.device: Device | None = None
+
+    async def run(self) -> None:
+        """Serve until the client, the server or a fault ends the connection."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    await self._serve()
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._detach()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 3):
+                await self._transport.aclose()
+
+    async def end(self, last: Node | None = None) -> None:
+        """Send a last stanza, if any, and close."""
+        if self.state is State.CLOSED:
+            return
+        with trio.move_on_after(5):
+            if last is not None:
+                await self._send(last)
+            await self._transport.aclose()
+        self._scope.cancel()
+
+    def drop(self) -> None:
+        """Cut the connection without a word."""
+        self._transport.abort()
+        self._scope.cancel()
+
+    # -- reading
+
+    async def _serve(self) -> None:
+        with contextlib.suppress(trio.EndOfChannel, trio.BrokenResourceError):
+            try:
+                await self._read()
+            except RemoteProtocolError as error:
+                log.info("simulator.protocol_error", detail=str(error), state=self.state.value)
+
+    async def _read(self) -> None:
+        with trio.move_on_after(self._world.settings.login_deadline):
+            while self.state is State.HANDSHAKE:
+                await self._take(await self._transport.receive())
+        while self.state not in (State.HANDSHAKE, State.CLOSED):
+            await self._take(await self._transport.receive())
+
+    async def _take(self, data: bytes) -> None:
+        for event in self._stream.receive(data):
+            match event:
+                case BytesToSend():
+                    await self._transport.send(event.data)
+                case ClientConnected():
+                    await self._admit(event)
+                case NodeReceived() if not self._world.faults.is_stalled(self.device):
+                    await self._on_node(event.node)
+                    self._world.settle()
+
+    async def _admit(self, client: ClientConnected) -> None:
+        self._noise_public = client.noise_public
+        payload = read_payload(client.client_payload)
+        if self._first_stanza_pause:
+            await trio.sleep(self._first_stanza_pause)
+        if isinstance(payload, Registration):
+            await self._offer_refs(payload)
+        else:
+            await self._log_in(payload)
+
+    async def _on_node(self, node: Node) -> None:
+        match node.tag, self.device:
+            case "iq", _ if node.text("type") in ("result", "error"):
+                await self._on_answer(node)
+            case "iq", None:
+                if node.text("xmlns") == "w:p":
+                    await self._send(result(node))
+            case "iq", Device() as device:
+                await self._on_request(device, node)
+            case _, None:
+                pass  # nothing else means anything before the login
+            case "message", Device() as device:
+                await self._send(routing.route_message(self._world, device, node))
+            case "receipt" | "ack", Device() as device if (
+                self._world.faults.take("lose_ack", device) is not None
+            ):
+                pass
+            case "receipt", Device() as device:
+                await self._send(receipts.on_receipt(self._world, device, node))
+            case "ack", Device() as device:
+                receipts.on_ack(self._world, device, node)
+            case _:
+                pass  # presence, chatstate, ib: nobody is told
+
+    async def _on_request(self, device: Device, node: Node) -> None:
+        match node.text("xmlns"):
+            case "passive":
+                await self._send(result(node))
+                if node.child("active") is not None:
+                    self._activate(device)
+            case "md" if node.child("remove-companion-device") is not None:
+                await self._send(result(node))
+                self._world.remove_device(device)
+                await self.end(ending("removed"))
+            case _:
+                await self._send(services.answer(self._world, device, node))
+
+    # -- pairing
+
+    async def _offer_refs(self, registration: Registration) -> None:
+        settings = self._world.settings
+        self._registration = registration
+        self.state = State.REGISTERING
+        expires_at = trio.current_time() + settings.first_ref_lifetime
+        children = []
+        for _ in range(settings.refs):
+            text = f"2@{self._world.entropy(24).hex()}"
+            self._refs[text] = Ref(text, expires_at, self)
+            expires_at += settings.ref_lifetime
+            children.append(Node("ref", {}, text.encode()))
+        await self._send(self._request("md", Node("pair-device", {}, tuple(children))))
+        self._start(self._close_unscanned, expires_at)
+
+    async def _close_unscanned(self, at: float) -> None:
+        await trio.sleep_until(at)
+        if self.state is State.REGISTERING:
+            await self.end()
+
+    def expire_refs(self) -> None:
+        """The codes on this companion's screen are too old from now on."""
+        for ref in self._refs.values():
+            if ref.session is self:
+                ref.expires_at = trio.current_time()
+
+    @property
+    def push_name(self) -> str:
+        """The name a companion that registers gave itself, if any."""
+        return self._registration.push_name if self._registration else ""
+
+    async def pair(self, account: Account, code: adv.QrCode) -> Device:
+        """The account's phone scanned this companion: link it and end the connection with 515.
+
+        Raises:
+            ScanRefusedError: not the companion that shows the code, or it refused.
+        """
+        if self.state is not State.REGISTERING or self._registration is None or self._pairing:
+            raise ScanRefusedError("this companion is not waiting to be scanned any more")
+        keys = self._registration.keys
+        if (code.noise_public, code.identity_public) != (self._noise_public, keys.identity):
+            raise ScanRefusedError("the QR text names other keys than its companion uses")
+        number = account.next_device()
+        link = account.phone.sign_companion(code, number)
+        request = self._request("md", _pair_success(account, number, link))
+        self._pairing = pairing = _Pairing(account, number, link, request.required_text("id"))
+        with trio.move_on_after(self._world.settings.pairing_deadline):
+            await self._send(request)
+            await pairing.done.wait()
+        if pairing.device is None:
+            raise ScanRefusedError("the companion did not confirm the pairing")
+        return pairing.device
+
+    async def _on_answer(self, node: Node) -> None:
+        pairing = self._pairing
+        if pairing is None or node.text("id") != pairing.iq_id or self._registration is None:
+            return
+        try:
+            if node.text("type") == "error":
+                raise RemoteProtocolError("the companion refused the pairing")
+            reply = node.required_child("pair-device-sign").required_child("device-identity")
+            blob = adv.complete(pairing.link, reply.data())
+        except RemoteProtocolError:
+            pairing.done.set()
+            raise
+        device = self._world.add_device(pairing.account, pairing.number, self._registration.keys)
+        device.noise_public = self._noise_public
+        device.identity_blob = blob
+        device.key_index = pairing.number
+        directory.announce(self._world, device)
+        self.state = State.PAIRED
+        pairing.device = device
+        pairing.done.set()
+        self._start(self._restart)
+
+    async def _restart(self) -> None:
+        await trio.sleep(self._world.settings.restart_pause)
+        await self.end(ending("515"))
+
+    # -- login and delivery
+
+    async def _log_in(self, login: Login) -> None:
+        try:
+            device = self._world.device(Jid(login.user, SERVER, login.device))
+        except UnknownNameError:
+            device = None
+        if device is None or device.is_phone or device.noise_public != self._noise_public:
+            await self.end(ending("401"))
+            return
+        if (failure := self._world.faults.take("fail_login", device)) is not None:
+            await self.end(ending(failure))
+            return
+        if device.session is not None:
+            await device.session.end(ending("conflict"))
+        device.session, self.device = self, device
+        self.state = State.PASSIVE
+        success: Attributes = {
+            "t": int(self._world.now()),
+            "lid": device.lid,
+            "location": "sim",
+            "props": 27,
+        }
+        await self._send(Node("success", success))
+
+    def _activate(self, device: Device) -> None:
+        if self.state is not State.PASSIVE:
+            return
+        self.state = State.ACTIVE
+        if not device.greeted:
+            device.greeted = True
+            if self._world.settings.history:
+                device.account.phone.greet(device)
+        self._start(self._deliver, device)
+
+    async def _deliver(self, device: Device) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            backlog = device.queue.begin(self._world.now())
+            counts = {tag: sum(entry.kind == tag for entry in backlog) for tag in _COUNTED}
+            preview = Node("offline_preview", {"count": len(backlog), **counts, "appdata": 0})
+            await self._send(Node("ib", {"from": SERVER_JID}, (preview,)))
+            for number, entry in enumerate(backlog, 1):
+                if not entry.acknowledged:
+                    await self._offer(device, await device.queue.next(), number)
+            end = Node("offline", {"count": len(backlog)})
+            await self._send(Node("ib", {"from": SERVER_JID}, (end,)))
+            while True:
+                await self._offer_live(device, await device.queue.next())
+
+    async def _offer_live(self, device: Device, entry: Entry) -> None:
+        if self._world.faults.take("reorder", device) is not None:
+            with trio.move_on_after(_REORDER_WAIT):
+                await self._offer(device, await device.queue.next(), None)
+        await self._offer(device, entry, None)
+
+    async def _offer(self, device: Device, entry: Entry, offline: int | None) -> None:
+        attributes: Attributes = {**entry.node.attrs, "offline": offline}
+        node = attrs.evolve(entry.node, attrs=attributes)
+        copies = 1 if self._world.faults.take("duplicate", device) is None else 2
+        for _ in range(copies):
+            entry.offered += 1
+            self._world.offered(device, entry)
+            await self._send(node)
+
+    # -- writing
+
+    async def _send(self, node: Node) -> None:
+        """Write one stanza; stanzas are encrypted in the order in which they are written."""
+        async with self._sending:
+            if self._world.faults.latency:
+                await trio.sleep(self._world.faults.latency)
+            await self._world.faults.until_flowing(self.device)
+            with trio.move_on_after(self._world.settings.write_deadline) as patience:
+                await self._transport.send(self._stream.send(node))
+            if patience.cancelled_caught:
+                self.drop()
+
+    def _request(self, namespace: str, *children: Node) -> Node:
+        attributes: Attributes = {
+            "from": SERVER_JID,
+            "type": "set",
+            "id": self._world.next_id("S"),
+            "xmlns": namespace,
+            "t": int(self._world.now()),
+        }
+        return Node("iq", attributes, children)
+
+    def _start(self, function: t.Callable[..., t.Awaitable[None]], *arguments: t.Any) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(function, *arguments)
+
+    def _detach(self) -> None:
+        self.state = State.CLOSED
+        if self._pairing is not None:
+            self._pairing.done.set()
+        if self.device is not None and self.device.session is self:
+            self.device.session = None
+            self.device.queue.end()
+        self.expire_refs()
+
+
+def _pair_success(account: Account, number: int, link: adv.Link) -> Node:
+    return Node(
+        "pair-success",
+        {},
+        (
+            Node("device-identity", {}, link.container),
+            Node(
+                "device",
+                {"jid": account.pn.with_device(number), "lid": account.lid.with_device(number)},
+            ),
+            Node("platform", {"name": "android"}),
+        ),
+    )
