@@ -1,0 +1,230 @@
+"""From the ciphertexts of a stanza to its content, and the records that this changes.
+
+Nothing here is written anywhere: the changes travel in the envelope of the message, so that
+they commit with it or not at all.
+"""
+
+import collections.abc as cabc
+
+import attrs
+from whatsapp.stanzas import EncPayload, MessageStanza
+
+from actors.records import RecordCache
+from storage.api import RecordChange, RecordKind
+from whatsapp.content import Content, read_content
+from whatsapp.device import Device
+from whatsapp.e2ee import sender_key, session
+from whatsapp.e2ee.curve import KeyPair, serialise
+from whatsapp.errors import (
+    DecryptionError,
+    DecryptionFailure,
+    DuplicateMessageError,
+    RemoteProtocolError,
+)
+from whatsapp.jid import Jid
+from whatsapp.padding import unpad
+
+
+@attrs.frozen(kw_only=True)
+class Opened:
+    """What a stanza held. With ``failure`` the changes of the readable parts still count."""
+
+    contents: tuple[Content, ...]
+    changes: tuple[RecordChange, ...]
+    failure: RemoteProtocolError | None = None
+
+    @property
+    def reason(self) -> DecryptionFailure:
+        """The failure in the numbers of retry receipts."""
+        if isinstance(self.failure, DecryptionError):
+            return self.failure.reason
+        return DecryptionFailure.INVALID_MESSAGE
+
+
+class _Staged:
+    """The cache, with the changes of one stanza laid over it."""
+
+    def __init__(self, cache: RecordCache) -> None:
+        self._cache = cache
+        self._changes: dict[tuple[RecordKind, str], bytes | None] = {}
+
+    async def load(self, kind: RecordKind, keys: cabc.Iterable[str]) -> None:
+        await self._cache.load(kind, [key for key in keys if (kind, key) not in self._changes])
+
+    def get(self, kind: RecordKind, key: str) -> bytes | None:
+        if (kind, key) in self._changes:
+            return self._changes[kind, key]
+        return self._cache.get(kind, key)
+
+    def put(self, kind: RecordKind, key: str, value: bytes | None) -> None:
+        self._changes[kind, key] = value
+
+    def changes(self) -> tuple[RecordChange, ...]:
+        return tuple(RecordChange(kind, key, value) for (kind, key), value in self._changes.items())
+
+
+class Decryptor:
+    """Opens the stanzas of one device, one after the other."""
+
+    def __init__(
+        self, cache: RecordCache, device: Device, random: cabc.Callable[[int], bytes]
+    ) -> None:
+        self._cache = cache
+        self._random = random
+        self._own = session.LocalIdentity(device.identity, device.registration_id)
+        self._signed_prekeys = {device.signed_prekey_id: device.signed_prekey}
+
+    async def open(self, stanza: MessageStanza) -> Opened:
+        """Decrypt every part, in order, up to the first that cannot be read."""
+        staged = _Staged(self._cache)
+        contents: list[Content] = []
+        for enc in stanza.encs:
+            try:
+                plaintext = unpad(await self._decrypt(staged, stanza, enc))
+                content = read_content(plaintext)
+                await self._learn_sender_key(staged, stanza, content)
+            except RemoteProtocolError as error:
+                return Opened(contents=tuple(contents), changes=staged.changes(), failure=error)
+            contents.append(content)
+        return Opened(contents=tuple(contents), changes=staged.changes())
+
+    async def _decrypt(self, staged: _Staged, stanza: MessageStanza, enc: EncPayload) -> bytes:
+        addresses = sender_addresses(stanza)
+        match enc.type:
+            case "pkmsg":
+                return await self._decrypt_prekey_message(staged, addresses, enc.body)
+            case "msg":
+                return await self._decrypt_message(staged, addresses, enc.body)
+            case "skmsg":
+                return await self._decrypt_group_message(staged, stanza.chat, addresses, enc.body)
+            case other:
+                raise DecryptionError(
+                    DecryptionFailure.INVALID_MESSAGE, f"unknown ciphertext type {other[:16]!r}"
+                )
+
+    async def _decrypt_prekey_message(
+        self, staged: _Staged, addresses: cabc.Sequence[str], body: bytes
+    ) -> bytes:
+        header = session.peek_prekey_message(body)
+        prekeys: dict[int, KeyPair] = {}
+        if header.prekey_id is not None:
+            key = str(header.prekey_id)
+            await staged.load(RecordKind.PREKEY, [key])
+            if (private := staged.get(RecordKind.PREKEY, key)) is not None:
+                prekeys[header.prekey_id] = KeyPair.from_private(private)
+
+        def decrypt(record: session.SessionRecord | None) -> session.Decrypted:
+            return session.decrypt_prekey_message(
+                record, self._own, body, self._signed_prekeys, prekeys, self._new_key()
+            )
+
+        decrypted = await self._in_sessions(staged, addresses, decrypt, start=True)
+        if decrypted.used_prekey_id is not None:
+            staged.put(RecordKind.PREKEY, str(decrypted.used_prekey_id), None)
+        identity = serialise(decrypted.identity)
+        await staged.load(RecordKind.IDENTITY, addresses[:1])
+        if staged.get(RecordKind.IDENTITY, addresses[0]) != identity:
+            staged.put(RecordKind.IDENTITY, addresses[0], identity)
+        return decrypted.plaintext
+
+    async def _decrypt_message(
+        self, staged: _Staged, addresses: cabc.Sequence[str], body: bytes
+    ) -> bytes:
+        def decrypt(record: session.SessionRecord | None) -> session.Decrypted:
+            if record is None:
+                raise DecryptionError(DecryptionFailure.NO_SESSION, "no session with the sender")
+            return session.decrypt_message(record, self._own, body, self._new_key())
+
+        return (await self._in_sessions(staged, addresses, decrypt, start=False)).plaintext
+
+    async def _in_sessions(
+        self,
+        staged: _Staged,
+        addresses: cabc.Sequence[str],
+        decrypt: cabc.Callable[[session.SessionRecord | None], session.Decrypted],
+        *,
+        start: bool,
+    ) -> session.Decrypted:
+        """Try the sessions of a person's addresses, the LID first.
+
+        A session that works under the phone number alone moves to the LID.
+        """
+        await staged.load(RecordKind.SESSION, addresses)
+        held = {key: staged.get(RecordKind.SESSION, key) for key in addresses}
+        with_record = [key for key in addresses if held[key] is not None]
+        failures: list[DecryptionError] = []
+        for key in with_record or addresses[:1]:
+            try:
+                decrypted = decrypt(_read_session(held[key]))
+            except DuplicateMessageError:
+                raise
+            except DecryptionError as error:
+                failures.append(error)
+                continue
+            target = addresses[0] if held[addresses[0]] is None else key
+            staged.put(RecordKind.SESSION, target, decrypted.record.to_bytes())
+            if target != key:
+                staged.put(RecordKind.SESSION, key, None)
+            return decrypted
+        raise failures[0]
+
+    async def _decrypt_group_message(
+        self, staged: _Staged, group: Jid, addresses: cabc.Sequence[str], body: bytes
+    ) -> bytes:
+        keys = [sender_key_name(str(group), address) for address in addresses]
+        await staged.load(RecordKind.SENDER_KEY, keys)
+        failure: DecryptionError | None = None
+        for key in keys:
+            if (value := staged.get(RecordKind.SENDER_KEY, key)) is None:
+                continue
+            try:
+                record, plaintext = sender_key.decrypt(
+                    sender_key.SenderKeyRecord.from_bytes(value), body
+                )
+            except DuplicateMessageError:
+                raise
+            except DecryptionError as error:
+                failure = failure or error
+                continue
+            staged.put(RecordKind.SENDER_KEY, key, record.to_bytes())
+            return plaintext
+        raise failure or DecryptionError(
+            DecryptionFailure.NO_SESSION, "no sender key of this group member"
+        )
+
+    async def _learn_sender_key(
+        self, staged: _Staged, stanza: MessageStanza, content: Content
+    ) -> None:
+        if content.sender_key_distribution is None:
+            return
+        group, distribution = content.sender_key_distribution
+        key = sender_key_name(group, sender_addresses(stanza)[0])
+        await staged.load(RecordKind.SENDER_KEY, [key])
+        value = staged.get(RecordKind.SENDER_KEY, key)
+        record = None if value is None else sender_key.SenderKeyRecord.from_bytes(value)
+        updated = sender_key.process_distribution(record, distribution)
+        staged.put(RecordKind.SENDER_KEY, key, updated.to_bytes())
+
+    def _new_key(self) -> KeyPair:
+        return KeyPair.from_private(self._random(32))
+
+
+def sender_addresses(stanza: MessageStanza) -> tuple[str, ...]:
+    """The Signal addresses under which the sending device may be known, the LID first.
+
+    Source: docs/protocol.md#pn-and-lid
+    """
+    known = [stanza.sender]
+    if stanza.sender_alt is not None:
+        known.append(stanza.sender_alt.with_device(stanza.sender.device))
+    known.sort(key=lambda jid: not jid.is_lid)
+    return tuple(dict.fromkeys(jid.signal_address for jid in known))
+
+
+def sender_key_name(group: str, address: str) -> str:
+    """The record key of one member device's sender key."""
+    return f"{group}::{address}"
+
+
+def _read_session(value: bytes | None) -> session.SessionRecord | None:
+    return None if value is None else session.SessionRecord.from_bytes(value)

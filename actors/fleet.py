@@ -1,0 +1,303 @@
+"""All connections of the daemon: one one-child supervisor each, and what is known of them."""
+
+import collections.abc as cabc
+import datetime as dt
+import math
+import typing as t
+
+import attrs
+import structlog
+import trio
+
+from actors.connection import Connection
+from actors.errors import AlreadyPairedError, ConnectionEndedError, UnknownConnectionError
+from actors.messages import Record
+from actors.pairing import PairingBoard, PairingView
+from actors.settings import ConnectionSettings, Counts, Tools
+from storage.api import ConnectionEvent, ConnectionRow
+from supervisor.backoff import Backoff
+from supervisor.errors import MailboxFullError, NotRunningError
+from supervisor.spec import ChildSpec, OnLimit, Restart, RestartIntensity, RestartPolicy
+from supervisor.state import ChildState, ChildStatus
+from supervisor.tree import Supervisor
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("fleet")
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionStatus:
+    """One connection at one moment, for people."""
+
+    name: str
+    state: str
+    since: dt.datetime
+    reason: str
+    sentence: str
+    retries: int
+    paired: bool
+    jid: str | None  # masked
+    last_message_at: dt.datetime | None
+    messages: int
+    duplicates: int
+    undecryptable: int
+    quarantined: int
+    in_flight: int
+    next_attempt_in: float | None  # seconds
+
+
+@attrs.frozen(kw_only=True)
+class FleetSettings:
+    """How connections are supervised; times in seconds."""
+
+    retry_limit: int = 30
+    backoff_initial: float = 1.0
+    backoff_max: float = 60.0
+    stable_after: float = 120.0
+    park_interval: float | None = 900.0  # None: no trials after the limit
+    stop_timeout: float = 5.0
+
+    def policy(self) -> RestartPolicy:
+        """The same in the words of the supervisor."""
+        return RestartPolicy(
+            intensity=RestartIntensity(self.retry_limit),
+            backoff=Backoff(initial=self.backoff_initial, maximum=self.backoff_max),
+            stable_after=self.stable_after,
+            trial_interval=self.park_interval,
+        )
+
+
+class Member:
+    """One connection of the fleet: its supervisor, its board and its shown state."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: ConnectionSettings,
+        tools: Tools,
+        supervision: FleetSettings,
+        row: ConnectionRow,
+    ) -> None:
+        self.name = name
+        self.board = PairingBoard(name)
+        self.counts = Counts()
+        self.paired = row.paired
+        self.wanted = row.wanted
+        self._row = row
+        self._tools = tools
+        self._since = tools.wall_clock()
+        self._shown = ("stopped", "not_started", "not started yet")
+        self._retries = 0
+        self._next_attempt_at: float | None = None
+        self.connection = Connection(
+            name,
+            settings,
+            tools,
+            report=self.report,
+            board=self.board,
+            counts=self.counts,
+        )
+        self.supervisor = Supervisor(
+            f"connection:{name}",
+            [
+                ChildSpec(
+                    id=name,
+                    start=self._live,
+                    restart=Restart.PERMANENT,
+                    start_timeout=math.inf,  # the actor has its own deadline, behind the fence
+                    shutdown_timeout=supervision.stop_timeout,
+                    autostart=False,
+                )
+            ],
+            supervision.policy(),
+            on_limit=OnLimit.FATAL,
+            observer=self._observe,
+            uniform=tools.uniform,
+        )
+        self._ended: ConnectionEndedError | None = None  # how the last life ended
+
+    async def _live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        self._ended = None
+        try:
+            await self.connection.run(task_status=task_status)
+        except ConnectionEndedError as error:
+            self._ended = error
+            raise
+
+    def report(self, state: str, reason: str, sentence: str) -> None:
+        """Show a state, and record the transition."""
+        previous = self._shown[0]
+        if (state, reason) == self._shown[:2]:
+            return
+        self._shown = (state, reason, sentence)
+        if state != previous:
+            self._since = self._tools.wall_clock()
+        log.info(
+            "connection.state",
+            connection=self.name,
+            previous=previous,
+            state=state,
+            reason=reason,
+            sentence=sentence,
+            retry=self._retries,
+        )
+        event = ConnectionEvent(
+            connection=self.name,
+            previous=previous,
+            state=state,
+            reason=reason,
+            sentence=sentence,
+            retry=self._retries,
+        )
+        try:
+            self._tools.writer.post_nowait(Record(event))
+        except MailboxFullError:
+            log.warning("connection.event_dropped", connection=self.name, state=state)
+        if state in ("syncing", "online"):
+            self.paired = True
+
+    def _observe(self, status: ChildStatus) -> None:
+        """Translate what the supervisor did into the state that people see."""
+        self._retries = status.failures
+        self._next_attempt_at = status.next_attempt_at
+        ended = self._ended
+        reason = "crashed" if ended is None else ended.reason
+        sentence = (status.last_error or "it ended") if ended is None else ended.sentence
+        match status.state:
+            case ChildState.BACKOFF:
+                self.report("backoff", reason, sentence)
+            case ChildState.FATAL:
+                self.report("parked", reason, f"gave up after {status.failures} tries: {sentence}")
+            case ChildState.STOPPED if ended is not None:
+                self.report(ended.state, reason, sentence)
+            case ChildState.STOPPED:
+                self.report("stopped", "stopped", "stopped by an operator")
+            case _:
+                pass
+
+    def status(self) -> ConnectionStatus:
+        """The connection now."""
+        state, reason, sentence = self._shown
+        left = None
+        if self._next_attempt_at is not None and state in ("backoff", "parked"):
+            left = max(0.0, self._next_attempt_at - trio.current_time())
+        newest = self.counts.last_message_at
+        return ConnectionStatus(
+            name=self.name,
+            state=state,
+            since=_utc(self._since),
+            reason=reason,
+            sentence=sentence,
+            retries=self._retries,
+            paired=self.paired,
+            jid=self._row.jid,
+            last_message_at=self._row.last_message_at if newest is None else _utc(newest),
+            messages=self._row.messages + self.counts.stored,
+            duplicates=self._row.duplicates + self.counts.duplicates,
+            undecryptable=self._row.undecryptable + self.counts.undecryptable,
+            quarantined=self._row.quarantined + self.counts.quarantined,
+            in_flight=self.counts.in_flight(),
+            next_attempt_in=left,
+        )
+
+
+class Fleet:
+    """Starts, stops and shows connections; knows them by the names of the configuration."""
+
+    def __init__(self, members: cabc.Sequence[Member], tools: Tools) -> None:
+        self._members = {member.name: member for member in members}
+        self._tools = tools
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All connections, in the order of the configuration."""
+        return tuple(self._members)
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the supervisors of all connections; start those that were not stopped."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for member in self._members.values():
+                await nursery.start(member.supervisor.run)
+                if member.paired and member.wanted:
+                    self._begin(member)
+                elif not member.paired:
+                    member.report(
+                        "stopped",
+                        "not_paired",
+                        f"no phone is linked; run: zapvisor pair {member.name}",
+                    )
+                else:
+                    member.report("stopped", "stopped", "stopped by an operator")
+            task_status.started()
+
+    def status(self, name: str | None = None) -> list[ConnectionStatus]:
+        """One connection, or all."""
+        members = self._members.values() if name is None else [self._member(name)]
+        return [member.status() for member in members]
+
+    async def start(self, name: str) -> None:
+        """Run a connection, now and after a restart of the daemon."""
+        member = self._member(name)
+        await self._tools.storage.set_wanted(name, True)
+        self._begin(member)
+
+    async def stop(self, name: str) -> None:
+        """Stop a connection, now and after a restart of the daemon."""
+        member = self._member(name)
+        await self._tools.storage.set_wanted(name, False)
+        await member.supervisor.stop_child(name)
+
+    async def restart(self, name: str) -> None:
+        """Stop a connection if it runs, then start it."""
+        member = self._member(name)
+        await self._tools.storage.set_wanted(name, True)
+        await member.supervisor.stop_child(name)
+        self._begin(member)
+
+    async def pair(self, name: str, *, force: bool = False) -> None:
+        """Begin to pair; follow it with :meth:`wait_pairing`.
+
+        Raises:
+            AlreadyPairedError: it is linked to a phone, and ``force`` is not set.
+        """
+        member = self._member(name)
+        if member.paired and not force:
+            raise AlreadyPairedError(name)
+        await self._tools.storage.set_wanted(name, True)
+        await member.supervisor.stop_child(name)
+        member.board.request()
+        self._begin(member)
+
+    def pairing(self, name: str) -> PairingView:
+        """The pairing of a connection now."""
+        return self._member(name).board.view()
+
+    async def wait_pairing(self, name: str, after: int) -> PairingView:
+        """Wait for a version of the pairing above ``after``; the caller sets the deadline."""
+        return await self._member(name).board.wait(after)
+
+    def _begin(self, member: Member) -> None:
+        """Start in the background: how it goes is shown in the status."""
+        if self._nursery is None:
+            raise NotRunningError("the fleet is not running")
+        self._nursery.start_soon(self._start_child, member)
+
+    async def _start_child(self, member: Member) -> None:
+        try:
+            await member.supervisor.start_child(member.name)
+        except NotRunningError:
+            log.info("connection.start_dropped", connection=member.name, reason="shutting down")
+
+    def _member(self, name: str) -> Member:
+        try:
+            return self._members[name]
+        except KeyError:
+            raise UnknownConnectionError(name, self._members) from None
+
+
+def _utc(unix: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(unix, dt.UTC)
+
+
+__all__: t.Final = ["ConnectionStatus", "Fleet", "FleetSettings", "Member"]

@@ -1,0 +1,87 @@
+"""The envelopes of one connection that are under way to the writer."""
+
+import typing as t
+
+import attrs
+import trio
+
+from actors.messages import Commit, Quarantine, Settled, WriterMail
+from actors.records import RecordCache
+from storage.api import Envelope, Outcome
+from supervisor.mailbox import Mailbox
+
+P = t.TypeVar("P")
+
+
+@attrs.frozen
+class _Entry(t.Generic[P]):
+    envelope: Envelope
+    purpose: P
+    posted_at: float  # trio clock
+    done: "list[Outcome | None]"
+    settled: trio.Event
+
+
+class InFlight(t.Generic[P]):
+    """Posts envelopes with a purpose, and gives the purpose back once they are settled.
+
+    At most ``limit`` are under way; posting waits for room. That bound holds one connection's
+    flood back before it fills the writer's mailbox, and guarantees the writer room to answer.
+    """
+
+    def __init__(self, writer: Mailbox[WriterMail], cache: RecordCache, limit: int) -> None:
+        self._writer = writer
+        self._cache = cache
+        self._room = trio.Semaphore(limit, max_value=limit)
+        self._posting = trio.Lock()  # first come, first posted, across all waits
+        self._entries: dict[int, _Entry[P]] = {}
+        self._next_ticket = 1
+        self._reply, self._answers = trio.open_memory_channel[Settled](limit)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def oldest_age(self) -> float:
+        """Seconds that the oldest envelope has been waiting for its COMMIT."""
+        if not self._entries:
+            return 0.0
+        first = next(iter(self._entries.values()))
+        return trio.current_time() - first.posted_at
+
+    async def post(
+        self, envelope: Envelope, purpose: P, *, quarantine: str | None = None
+    ) -> "_Entry[P]":
+        """Hand an envelope to the writer; its records are taken over into the cache."""
+        async with self._posting:
+            await self._room.acquire()
+            ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
+            entry = _Entry(envelope, purpose, trio.current_time(), [], trio.Event())
+            self._entries[ticket] = entry
+            self._cache.put(envelope.records, ticket)
+            mail: WriterMail = (
+                Commit(envelope, ticket, self._reply)
+                if quarantine is None
+                else Quarantine(envelope, quarantine, ticket, self._reply)
+            )
+            await self._writer.post(mail)
+        return entry
+
+    async def commit(self, envelope: Envelope, purpose: P) -> Outcome | None:
+        """Post an envelope and wait until it is settled."""
+        entry = await self.post(envelope, purpose)
+        await entry.settled.wait()
+        return entry.done[0]
+
+    async def next_settled(self) -> tuple[P, Outcome | None]:
+        """Wait for the next answer, in the order of the posts."""
+        answer = await self._answers.receive()
+        entry = self._entries.pop(answer.ticket)
+        self._room.release()
+        self._cache.settled(entry.envelope.records, answer.ticket)
+        entry.done.append(answer.outcome)
+        entry.settled.set()
+        return entry.purpose, answer.outcome
+
+    def close(self) -> None:
+        """Take no more answers: what is under way commits, and is not acknowledged."""
+        self._answers.close()

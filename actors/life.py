@@ -1,0 +1,379 @@
+"""One life of a connection: login, dispatch, decrypt, acknowledge.
+
+Theory of operation. The reader posts nodes to a bounded channel. The dispatcher takes them one
+by one, decrypts against the records in memory and posts an envelope (message and changed
+records) to the writer without waiting for it, so order is kept and many are under way. The
+settler takes the writer's answers, which come after the COMMIT, and only then sends the receipt
+or the acknowledgement. Heartbeat and monitor judge from outside. The first task to fail ends
+them all; what was posted still commits, and what was not acknowledged comes again.
+"""
+
+import contextlib
+import typing as t
+
+import attrs
+import structlog
+import trio
+from whatsapp.iq.dirty import clean_request, parse_dirty
+from whatsapp.stanzas import MessageStanza, ack, delivery_receipt, parse_message, retry_receipt
+
+from actors.decryption import Decryptor
+from actors.endings import collapse, ending_of
+from actors.errors import ConnectionEndedError, ConnectionHeldError, ConnectionStoppedError
+from actors.heartbeat import beat
+from actors.in_flight import InFlight
+from actors.inbound import envelope_for, is_ignored, receipt_types
+from actors.link import Greeting, Link, Received, open_link
+from actors.messages import Record
+from actors.monitor import Progress, watch
+from actors.prekey_upkeep import PrekeyUpkeep
+from actors.records import RecordCache
+from actors.settings import ConnectionSettings, Counts, Report, Tools
+from storage.api import Envelope, Outcome, SyncRun, Verdict
+from supervisor.errors import MailboxFullError
+from whatsapp.binary import codec
+from whatsapp.device import Device
+from whatsapp.e2ee.curve import KeyPair
+from whatsapp.errors import DecryptionFailure, DuplicateMessageError, RemoteProtocolError
+from whatsapp.iq import core
+from whatsapp.iq.ping import is_ping
+from whatsapp.iq.session import active_request
+from whatsapp.lifecycle import parse_end
+from whatsapp.node import Node
+from whatsapp.payload import login_payload
+from whatsapp.stream import FrameRejected
+
+MAX_RETRY_RECEIPTS: t.Final = 5  # per message; then the placeholder stays
+SYNC_DEADLINE: t.Final = 60.0  # seconds for the end marker of the offline queue
+STATISTICS_INTERVAL: t.Final = 60.0  # seconds between two rows of sync statistics
+BACKLOG: t.Final = 256  # nodes read ahead of the dispatcher
+PARSING_ERROR: t.Final = 487  # of a negative acknowledgement
+
+
+@attrs.frozen(kw_only=True)
+class Purpose:
+    """Why an envelope was posted: what is owed to WhatsApp once it is settled."""
+
+    node: Node | None = None
+    stanza: MessageStanza | None = None
+    receipts: tuple[str | None, ...] = ()  # types of the receipts owed
+    failure: DecryptionFailure | None = None
+    fresh_prekey: tuple[int, KeyPair] | None = None
+    error: int | None = None  # code for a negative acknowledgement
+
+
+class Life:
+    """The tasks around one socket of a paired device."""
+
+    def __init__(
+        self,
+        name: str,
+        device: Device,
+        settings: ConnectionSettings,
+        tools: Tools,
+        report: Report,
+        counts: Counts,
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._tools = tools
+        self._report = report
+        self._counts = counts
+        self._log: structlog.stdlib.BoundLogger = structlog.get_logger("connection").bind(
+            connection=name
+        )
+        cache = RecordCache(tools.storage, name)
+        self._in_flight = InFlight[Purpose](tools.writer, cache, settings.in_flight)
+        self._decryptor = Decryptor(cache, device, tools.random)
+        self._prekeys = PrekeyUpkeep(name, device, self._in_flight, tools, settings, Purpose())
+        self._received_in, self._received = trio.open_memory_channel[Received](BACKLOG)
+        self._logged_in = trio.Event()
+        self._synced = trio.Event()
+        self._heard_at = trio.current_time()
+        self._busy_since: float | None = None
+        self._sync = SyncRun(connection=name, total=0, processed=0, skipped=0, errors=0)
+        self._statistics_at = trio.current_time()
+        counts.in_flight = self._in_flight.__len__
+
+    async def run(self, task_status: "trio.TaskStatus[None]") -> t.NoReturn:
+        """Serve until something ends the life.
+
+        Raises:
+            ConnectionEndedError: always; cancellation aside.
+        """
+        self._report("connecting", "dialling", "connecting to WhatsApp")
+        deadline = trio.current_time() + self._settings.connect_timeout
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                with self._connect_deadline(deadline):
+                    link = await stack.enter_async_context(
+                        open_link(self._tools.dial, self._greeting())
+                    )
+                self._heard_at = trio.current_time()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read, link)
+                    nursery.start_soon(self._settle, link)
+                    nursery.start_soon(self._log_in, link, deadline, task_status)
+                    nursery.start_soon(self._heartbeat, link)
+                    nursery.start_soon(self._monitor)
+                    nursery.start_soon(self._prekeys.keep, link)
+                    nursery.start_soon(self._dispatch, link)
+        except BaseException as error:
+            if (ending := collapse(error)) is error:
+                raise
+            raise ending from error
+        finally:
+            self._in_flight.close()
+            self._flush_statistics()
+        raise ConnectionEndedError("ended", "the connection ended")
+
+    @contextlib.contextmanager
+    def _connect_deadline(self, deadline: float) -> t.Iterator[None]:
+        with trio.move_on_at(deadline) as scope:
+            yield
+        if scope.cancelled_caught:
+            limit = self._settings.connect_timeout
+            raise ConnectionEndedError(
+                "connect_timeout", f"no login within {limit:g} s: WhatsApp or the network is slow"
+            )
+
+    def _greeting(self) -> Greeting:
+        device = self._prekeys.device
+        if device.jid is None:
+            raise ConnectionStoppedError("not_paired", "the stored device is not paired")
+        return Greeting(
+            noise_key=device.noise,
+            ephemeral=KeyPair.from_private(self._tools.random(32)),
+            client_payload=login_payload(jid=device.jid, version=self._settings.version),
+            root_key=self._settings.root_key,
+            now=int(self._tools.wall_clock()),
+            routing_info=device.routing_info,
+            id_prefix=self._tools.random(4),
+        )
+
+    # ---- the tasks -----------------------------------------------------------------------
+
+    async def _read(self, link: Link) -> None:
+        while True:
+            received = await link.receive()
+            self._heard_at = trio.current_time()
+            for item in received:
+                await self._received_in.send(item)
+
+    async def _log_in(
+        self, link: Link, deadline: float, task_status: "trio.TaskStatus[None]"
+    ) -> None:
+        """What follows ``<success>``: prekeys, then the queue of what was missed."""
+        with self._connect_deadline(deadline):
+            await self._logged_in.wait()
+        task_status.started()
+        self._report("syncing", "logged_in", "logged in; receiving what arrived meanwhile")
+        timeout = self._settings.request_timeout
+        await self._prekeys.replenish(link)
+        await link.request(active_request(link.ids.next()), timeout)
+        with trio.move_on_after(SYNC_DEADLINE):
+            await self._synced.wait()
+        self._report("online", "online", "online")
+        self._flush_statistics()
+        await self._prekeys.verify(link)
+
+    async def _heartbeat(self, link: Link) -> None:
+        await beat(
+            link,
+            interval=self._settings.heartbeat_interval,
+            timeout=self._settings.heartbeat_timeout,
+            uniform=self._tools.uniform,
+        )
+
+    async def _monitor(self) -> None:
+        await watch(
+            self._name,
+            self._progress,
+            interval=self._settings.monitor_interval,
+            limits=self._settings.limits,
+            every_time=self._flush_old_statistics,
+        )
+
+    def _progress(self) -> Progress:
+        now = trio.current_time()
+        return Progress(
+            silence=now - self._heard_at,
+            backlog=self._received.statistics().current_buffer_used,
+            busy_for=0.0 if self._busy_since is None else now - self._busy_since,
+            in_flight=len(self._in_flight),
+            oldest_in_flight=self._in_flight.oldest_age(),
+        )
+
+    async def _dispatch(self, link: Link) -> None:
+        async for received in self._received:
+            self._busy_since = trio.current_time()
+            if isinstance(received, FrameRejected):
+                await self._quarantine(received.data, f"unreadable frame: {received.reason}")
+            else:
+                await self._on_node(link, received)
+            self._busy_since = None
+
+    async def _settle(self, link: Link) -> None:
+        while True:
+            purpose, outcome = await self._in_flight.next_settled()
+            if outcome is None:
+                raise ConnectionHeldError(
+                    "unstorable", "a message can be neither stored nor quarantined; see the log"
+                )
+            await self._acknowledge(link, purpose, outcome)
+
+    # ---- what arrives --------------------------------------------------------------------
+
+    async def _on_node(self, link: Link, node: Node) -> None:
+        try:
+            await self._handle(link, node)
+        except RemoteProtocolError as error:
+            # Breaks the protocol, but is no reason to leave: closing would bring it back.
+            self._log.warning("connection.malformed", tag=node.tag[:32], error=str(error))
+            if node.tag == "message":
+                purpose = Purpose(node=node, error=PARSING_ERROR)
+                await self._quarantine(codec.encode(node), f"malformed: {error}", purpose)
+            elif node.tag in ("receipt", "notification", "call"):
+                await link.send(ack(node))
+
+    async def _handle(self, link: Link, node: Node) -> None:
+        match node.tag:
+            case "message":
+                await self._on_message(link, node)
+            case "receipt" | "call":
+                await link.send(ack(node))
+            case "notification":
+                await self._on_notification(link, node)
+            case "iq" if is_ping(node):
+                await link.send(core.result(node))
+            case "success":
+                self._logged_in.set()
+            case _ if (end := parse_end(node)) is not None:
+                raise ending_of(end)
+            case "ib":
+                await self._on_ib(link, node)
+            case _:
+                self._log.debug("connection.node_ignored", tag=node.tag[:32])
+
+    async def _on_message(self, link: Link, node: Node) -> None:
+        device = self._prekeys.device
+        stanza = parse_message(node, device.jid, device.lid)
+        if is_ignored(stanza, self._settings):
+            await link.send(ack(node))
+            return
+        if not stanza.encs and stanza.unavailable is None:
+            raise RemoteProtocolError("message without a ciphertext")
+        opened = await self._decryptor.open(stanza)
+        envelope = envelope_for(self._name, device, stanza, opened)
+        fresh: tuple[int, KeyPair] | None = None
+        if opened.failure is not None:
+            # Whether to ask again depends on what the store knows: a redelivered message, whose
+            # keys are used up, ends here too, and is answered as the duplicate that it is.
+            self._log.info("connection.unreadable", reason=str(opened.failure))
+            if not isinstance(opened.failure, DuplicateMessageError):
+                fresh, changes = self._prekeys.one_more()
+                envelope = attrs.evolve(envelope, records=envelope.records + changes)
+        await self._in_flight.post(
+            attrs.evolve(envelope, stanza=codec.encode(node)),
+            Purpose(
+                node=node,
+                stanza=stanza,
+                receipts=receipt_types(stanza, opened),
+                failure=None if opened.failure is None else opened.reason,
+                fresh_prekey=fresh,
+            ),
+        )
+
+    async def _quarantine(self, data: bytes, error: str, purpose: Purpose | None = None) -> None:
+        envelope = Envelope(connection=self._name, stanza=data)
+        await self._in_flight.post(envelope, purpose or Purpose(), quarantine=error)
+
+    async def _on_notification(self, link: Link, node: Node) -> None:
+        await link.send(ack(node))
+        if node.text("type") == "encrypt" and node.child("count") is not None:
+            self._prekeys.running_low()
+
+    async def _on_ib(self, link: Link, node: Node) -> None:
+        if node.child("offline") is not None:
+            self._synced.set()
+        elif (routing := node.child("edge_routing")) is not None:
+            await self._prekeys.remember_routing(routing.required_child("routing_info").data())
+        elif (dirty := parse_dirty(node)) is not None:
+            await link.send(clean_request(link.ids.next(), dirty))
+
+    # ---- what is answered ----------------------------------------------------------------
+
+    async def _acknowledge(self, link: Link, purpose: Purpose, outcome: Outcome) -> None:
+        if purpose.node is not None or outcome.verdict is Verdict.QUARANTINED:
+            self._count(outcome)
+        if purpose.node is None:
+            return
+        if outcome.verdict is Verdict.QUARANTINED or purpose.stanza is None:
+            await link.send(ack(purpose.node, error=purpose.error))
+        elif outcome.verdict is Verdict.PLACEHOLDER:
+            if purpose.failure is not None and outcome.retries <= MAX_RETRY_RECEIPTS:
+                await link.send(self._retry(purpose.stanza, purpose, outcome.retries))
+            await link.send(ack(purpose.node))
+        else:
+            for receipt in purpose.receipts:
+                await link.send(delivery_receipt(purpose.stanza, receipt))
+
+    def _retry(self, stanza: MessageStanza, purpose: Purpose, count: int) -> Node:
+        return retry_receipt(
+            stanza,
+            count=count,
+            registration_id=self._prekeys.device.registration_id,
+            reason=purpose.failure,
+            keys=self._prekeys.bundle(purpose.fresh_prekey),
+        )
+
+    # ---- statistics ----------------------------------------------------------------------
+
+    def _count(self, outcome: Outcome) -> None:
+        counts, sync = self._counts, self._sync
+        counts.total += 1
+        processed = skipped = errors = 0
+        match outcome.verdict:
+            case Verdict.STORED:
+                counts.stored += 1
+                counts.last_message_at = self._tools.wall_clock()
+                processed = 1
+            case Verdict.RECORDED:
+                processed = 1
+            case Verdict.DUPLICATE:
+                counts.duplicates += 1
+                skipped = 1
+            case Verdict.PLACEHOLDER:
+                counts.undecryptable += outcome.retries == 1
+                errors = 1
+            case Verdict.QUARANTINED:
+                counts.quarantined += 1
+                errors = 1
+            case other:
+                t.assert_never(other)
+        self._sync = attrs.evolve(
+            sync,
+            total=sync.total + 1,
+            processed=sync.processed + processed,
+            skipped=sync.skipped + skipped,
+            errors=sync.errors + errors,
+        )
+
+    async def _flush_old_statistics(self) -> None:
+        if trio.current_time() - self._statistics_at >= STATISTICS_INTERVAL:
+            self._flush_statistics()
+
+    def _flush_statistics(self) -> None:
+        run, self._sync = (
+            self._sync,
+            SyncRun(connection=self._name, total=0, processed=0, skipped=0, errors=0),
+        )
+        self._statistics_at = trio.current_time()
+        if not run.total:
+            return
+        facts = attrs.asdict(run)
+        self._log.info("Sync stats", **{key: facts[key] for key in facts if key != "connection"})
+        try:
+            self._tools.writer.post_nowait(Record(run))
+        except MailboxFullError:
+            self._log.warning("connection.statistics_dropped", total=run.total)

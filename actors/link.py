@@ -1,0 +1,153 @@
+"""One open socket to WhatsApp: nodes in, nodes out, and answers to requests."""
+
+import collections
+import collections.abc as cabc
+import contextlib
+import typing as t
+
+import attrs
+import trio
+
+from actors.errors import ConnectionEndedError
+from actors.transport import Dial, Transport
+from whatsapp.e2ee.curve import KeyPair
+from whatsapp.errors import RemoteProtocolError
+from whatsapp.iq.core import IqIds
+from whatsapp.node import Node
+from whatsapp.stream import ClientStream, FrameRejected, HandshakeCompleted, NodeReceived
+
+Received: t.TypeAlias = Node | FrameRejected
+
+MAX_REQUESTS: t.Final = 64  # under way at once; we never come near
+
+
+@attrs.frozen(kw_only=True)
+class Greeting:
+    """What a socket is opened with."""
+
+    noise_key: KeyPair
+    ephemeral: KeyPair
+    client_payload: bytes
+    root_key: bytes
+    now: int  # unix seconds, for the validity of certificates
+    routing_info: bytes = b""
+    id_prefix: bytes
+
+
+class Link:
+    """A socket behind its handshake. Sends keep the order of the cipher's counter."""
+
+    def __init__(self, transport: Transport, stream: ClientStream, ids: IqIds) -> None:
+        self.ids = ids
+        self._transport = transport
+        self._stream = stream
+        self._sending = trio.Lock()
+        self._pending: collections.deque[Received] = collections.deque()
+        self._waiters: dict[str, trio.MemorySendChannel[Node]] = {}
+
+    async def send(self, node: Node) -> None:
+        """Send one node."""
+        async with self._sending:
+            await self._transport.send(self._stream.send(node))
+
+    async def receive(self) -> cabc.Sequence[Received]:
+        """Wait for what comes next. Answers to requests go to whoever asked."""
+        while True:
+            nodes = [node for node in await self._read() if not self._resolve(node)]
+            if nodes:
+                return nodes
+
+    async def request(self, node: Node, timeout: float) -> Node:
+        """Send an iq and wait for its answer, a result or an error.
+
+        Raises:
+            ConnectionEndedError: no answer within ``timeout`` seconds.
+        """
+        request_id = node.required_text("id")
+        if len(self._waiters) >= MAX_REQUESTS:
+            raise ConnectionEndedError("too_many_requests", "WhatsApp answers no requests")
+        send, receive = trio.open_memory_channel[Node](1)
+        self._waiters[request_id] = send
+        try:
+            with trio.fail_after(timeout):
+                await self.send(node)
+                return await receive.receive()
+        except trio.TooSlowError:
+            kind = node.text("xmlns") or node.tag
+            raise ConnectionEndedError(
+                "no_answer", f"WhatsApp did not answer a {kind} request within {timeout:g} s"
+            ) from None
+        finally:
+            del self._waiters[request_id]
+
+    async def handshake(self) -> None:
+        """Exchange the Noise messages; the server's certificates are verified in there."""
+        await self._transport.send(self._stream.start())
+        while True:
+            events = self._stream.receive(await self._transport.receive())
+            finished = False
+            for event in events:
+                match event:
+                    case HandshakeCompleted(to_send=to_send):
+                        await self._transport.send(to_send)
+                        finished = True
+                    case NodeReceived(node=node):
+                        self._pending.append(node)
+                    case FrameRejected():
+                        self._pending.append(event)
+                    case other:
+                        t.assert_never(other)
+            if finished:
+                return
+
+    async def _read(self) -> list[Received]:
+        if self._pending:
+            received = list(self._pending)
+            self._pending.clear()
+            return received
+        events = self._stream.receive(await self._transport.receive())
+        return [
+            event.node if isinstance(event, NodeReceived) else event
+            for event in events
+            if not isinstance(event, HandshakeCompleted)
+        ]
+
+    def _resolve(self, node: Received) -> bool:
+        if (
+            isinstance(node, FrameRejected)
+            or node.tag != "iq"
+            or node.text("type") not in ("result", "error")
+        ):
+            return False
+        waiter = self._waiters.get(node.text("id") or "")
+        if waiter is not None:
+            # One answer per request: a second one finds the channel full and is dropped.
+            with contextlib.suppress(trio.WouldBlock):
+                waiter.send_nowait(node)
+        return True
+
+
+@contextlib.asynccontextmanager
+async def open_link(dial: Dial, greeting: Greeting) -> cabc.AsyncIterator[Link]:
+    """Dial and shake hands.
+
+    Raises:
+        ConnectionEndedError: the network or the peer failed; a forged certificate among them.
+    """
+    stream = ClientStream(
+        noise_key=greeting.noise_key,
+        ephemeral=greeting.ephemeral,
+        client_payload=greeting.client_payload,
+        root_key=greeting.root_key,
+        now=greeting.now,
+        routing_info=greeting.routing_info,
+    )
+    async with dial() as transport:
+        link = Link(transport, stream, IqIds(greeting.id_prefix))
+        try:
+            await link.handshake()
+        except RemoteProtocolError as error:
+            raise ConnectionEndedError(
+                "handshake_refused", f"the server's handshake is not WhatsApp's: {error}"
+            ) from error
+        yield link

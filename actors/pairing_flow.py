@@ -1,0 +1,191 @@
+"""Linking a new device: codes to scan until a phone accepts one."""
+
+import contextlib
+import typing as t
+
+import trio
+from whatsapp.stanzas import ack
+
+from actors.endings import collapse, ending_of
+from actors.errors import ConnectionEndedError, ConnectionStoppedError
+from actors.heartbeat import beat
+from actors.link import Greeting, Link, open_link
+from actors.messages import Commit, Settled
+from actors.pairing import PairingBoard
+from actors.settings import ConnectionSettings, Tools
+from storage.api import Envelope, RecordChange, RecordKind
+from whatsapp.device import Device
+from whatsapp.e2ee.curve import KeyPair, serialise
+from whatsapp.iq import core
+from whatsapp.lifecycle import parse_end
+from whatsapp.node import Node
+from whatsapp.pairing import (
+    PairingError,
+    accept_pair_success,
+    account_identity,
+    is_secret_rotation,
+    parse_pair_device,
+    qr_text,
+    ref_lifetime,
+    rotate_adv_secret,
+)
+from whatsapp.payload import registration_payload
+
+STORE_TIMEOUT: t.Final = 30.0  # seconds to store the new device, while the phone waits
+RESTART_TIMEOUT: t.Final = 10.0  # seconds for WhatsApp to ask for the restart after pairing
+
+
+class PairingFlow:
+    """One socket of a device that is nobody's yet."""
+
+    def __init__(
+        self, name: str, settings: ConnectionSettings, tools: Tools, board: PairingBoard
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._tools = tools
+        self._board = board
+        self._device = Device.generate(tools.random)
+        self._refs: tuple[str, ...] = ()
+        self._redraw = trio.Event()
+        self._scope = trio.CancelScope()
+
+    async def run(self, task_status: "trio.TaskStatus[None]") -> Device:
+        """Show codes until one is scanned; the paired device is stored when this returns.
+
+        Raises:
+            ConnectionEndedError: nobody scanned, the phone or WhatsApp refused, or the socket
+                failed; nothing is stored then.
+        """
+        try:
+            async with contextlib.AsyncExitStack() as stack:
+                limit = self._settings.connect_timeout
+                with trio.move_on_after(limit) as scope:
+                    link = await stack.enter_async_context(
+                        open_link(self._tools.dial, self._greeting())
+                    )
+                if scope.cancelled_caught:
+                    raise ConnectionEndedError("connect_timeout", f"no handshake in {limit:g} s")
+                task_status.started()
+                with self._scope:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(self._heartbeat, link)
+                        nursery.start_soon(self._show_codes)
+                        await self._serve(link)
+                        nursery.cancel_scope.cancel()
+        except BaseException as error:
+            if (ending := collapse(error)) is error:
+                raise
+            # A paired device is stored; however the socket ended, logging in will tell the rest.
+            if not (self._device.paired and isinstance(ending, ConnectionEndedError)):
+                raise ending from error
+        return self._device
+
+    def _greeting(self) -> Greeting:
+        return Greeting(
+            noise_key=self._device.noise,
+            ephemeral=KeyPair.from_private(self._tools.random(32)),
+            client_payload=registration_payload(
+                device=self._device,
+                version=self._settings.version,
+                os_name=self._settings.device_name,
+            ),
+            root_key=self._settings.root_key,
+            now=int(self._tools.wall_clock()),
+            id_prefix=self._tools.random(4),
+        )
+
+    async def _heartbeat(self, link: Link) -> None:
+        await beat(
+            link,
+            interval=self._settings.heartbeat_interval,
+            timeout=self._settings.heartbeat_timeout,
+            uniform=self._tools.uniform,
+        )
+
+    async def _serve(self, link: Link) -> None:
+        """Handle nodes until the device is paired and the server has asked for a restart."""
+        while True:
+            for received in await link.receive():
+                if isinstance(received, Node) and await self._handle(link, received):
+                    return
+
+    async def _handle(self, link: Link, node: Node) -> bool:
+        match node.tag:
+            case "iq" if node.child("pair-device") is not None:
+                self._refs = parse_pair_device(node)
+                await link.send(core.result(node))
+                self._refresh()
+            case "iq" if node.child("pair-success") is not None:
+                await self._accept(link, node)
+            case "notification":
+                if is_secret_rotation(node) and not self._device.paired:
+                    self._device = rotate_adv_secret(self._device, self._tools.random)
+                    self._refresh()
+                await link.send(ack(node))
+            case _ if (end := parse_end(node)) is not None:
+                if self._device.paired:
+                    return True
+                raise ending_of(end)
+            case _:
+                pass
+        return False
+
+    async def _accept(self, link: Link, node: Node) -> None:
+        """Check the phone's signatures, store the device, then tell WhatsApp that it stands."""
+        try:
+            device, reply = accept_pair_success(self._device, node, self._tools.random)
+        except PairingError as error:
+            await link.send(error.reply)
+            raise ConnectionStoppedError(
+                "pairing_refused", f"the phone's answer is not genuine: {error}", state="stopped"
+            ) from error
+        await self._store(device)
+        self._device = device
+        self._scope.deadline = trio.current_time() + RESTART_TIMEOUT
+        await link.send(reply)
+
+    async def _store(self, device: Device) -> None:
+        reply, answer = trio.open_memory_channel[Settled](1)
+        records = [RecordChange(RecordKind.DEVICE, "", device.to_bytes())]
+        if device.lid is not None:
+            phone = serialise(account_identity(device.account))
+            address = device.lid.with_device(0).signal_address
+            records.append(RecordChange(RecordKind.IDENTITY, address, phone))
+        envelope = Envelope(connection=self._name, records=tuple(records), reset_records=True)
+        with trio.move_on_after(STORE_TIMEOUT):
+            await self._tools.writer.post(Commit(envelope, 0, reply))
+            settled = await answer.receive()
+            if settled.outcome is not None:
+                return
+        raise ConnectionEndedError("unstorable", "the new device could not be stored")
+
+    def _refresh(self) -> None:
+        redraw, self._redraw = self._redraw, trio.Event()
+        redraw.set()
+
+    async def _show_codes(self) -> None:
+        """Draw each code for its lifetime; a new secret redraws the current one."""
+        while not self._refs:
+            await self._redraw.wait()
+        for index, ref in enumerate(self._refs):
+            expires_at = trio.current_time() + ref_lifetime(index)
+            while (left := expires_at - trio.current_time()) > 0 and not self._device.paired:
+                self._board.show_code(qr_text(ref, self._device), left)
+                with trio.move_on_at(expires_at):
+                    await self._redraw.wait()
+        if not self._device.paired:
+            raise ConnectionStoppedError(
+                "pairing_timeout", "nobody scanned a code in time; pair again", state="stopped"
+            )
+
+
+async def pair(
+    name: str,
+    settings: ConnectionSettings,
+    tools: Tools,
+    board: PairingBoard,
+    task_status: "trio.TaskStatus[None]",
+) -> Device:
+    """Link a new device; see :meth:`PairingFlow.run`."""
+    return await PairingFlow(name, settings, tools, board).run(task_status)

@@ -1,0 +1,128 @@
+"""The device record and its one-time prekeys: each is stored before anyone can use it."""
+
+import collections.abc as cabc
+import typing as t
+
+import attrs
+import structlog
+import trio
+
+from actors.in_flight import InFlight
+from actors.link import Link
+from actors.settings import ConnectionSettings, Tools
+from storage.api import Envelope, RecordChange, RecordKind
+from whatsapp.device import Device
+from whatsapp.e2ee import prekeys
+from whatsapp.e2ee.curve import KeyPair
+from whatsapp.iq import prekeys as prekey_iq
+
+INITIAL: t.Final = 812  # one-time prekeys of a device that has none on the server
+MORE: t.Final = 100  # added when they run low
+LOW: t.Final = 20
+
+P = t.TypeVar("P")
+log: structlog.stdlib.BoundLogger = structlog.get_logger("prekeys")
+
+
+class PrekeyUpkeep(t.Generic[P]):
+    """Owns the device record of one life; every change of it is committed in order."""
+
+    def __init__(
+        self,
+        name: str,
+        device: Device,
+        in_flight: InFlight[P],
+        tools: Tools,
+        settings: ConnectionSettings,
+        purpose: P,
+    ) -> None:
+        """``purpose`` goes with the envelopes posted here: nothing is owed for them."""
+        self.device = device
+        self._name = name
+        self._in_flight = in_flight
+        self._tools = tools
+        self._timeout = settings.request_timeout
+        self._purpose = purpose
+        self._low = trio.Event()
+
+    def one_more(self) -> tuple[tuple[int, KeyPair], tuple[RecordChange, ...]]:
+        """A fresh one-time prekey outside the server's pool, and what stores it."""
+        made = self._make(1)
+        return made[0], self._changes(made)
+
+    def bundle(self, prekey: tuple[int, KeyPair] | None) -> prekey_iq.KeyBundle | None:
+        """The keys that go with a retry receipt, once ``prekey`` is stored."""
+        if prekey is None:
+            return None
+        return prekey_iq.own_bundle(self.device, prekey)
+
+    async def replenish(self, link: Link) -> None:
+        """Upload one-time prekeys if the server is short of them."""
+        answer = await link.request(prekey_iq.count_request(link.ids.next()), self._timeout)
+        count = prekey_iq.parse_count(answer)
+        if count >= LOW:
+            return
+        await self._upload(link, INITIAL if count == 0 else MORE)
+
+    async def verify(self, link: Link) -> None:
+        """Compare what the server holds of us with what we hold; repair it if they differ."""
+        answer = await link.request(prekey_iq.digest_request(link.ids.next()), self._timeout)
+        digest = prekey_iq.parse_digest(answer)
+        if digest is None:
+            log.warning("prekeys.missing_on_server", connection=self._name)
+            await self._upload(link, INITIAL)
+            return
+        found = await self._tools.storage.load_records(
+            self._name, RecordKind.PREKEY, [str(key) for key in digest.prekey_ids]
+        )
+        publics = [
+            KeyPair.from_private(found[str(key)]).public
+            for key in digest.prekey_ids
+            if str(key) in found
+        ]
+        if prekey_iq.digest_matches(digest, self.device, publics):
+            return
+        log.warning("prekeys.differ_from_server", connection=self._name)
+        await self._upload(link, INITIAL)
+
+    async def keep(self, link: Link) -> t.NoReturn:
+        """Replenish whenever the server says that it runs low."""
+        while True:
+            await self._low.wait()
+            self._low = trio.Event()
+            await self.replenish(link)
+
+    def running_low(self) -> None:
+        """The server said so."""
+        self._low.set()
+
+    async def remember_routing(self, routing_info: bytes) -> None:
+        """Store the routing hint that the next connection starts with."""
+        if routing_info == self.device.routing_info:
+            return
+        self.device = attrs.evolve(self.device, routing_info=routing_info)
+        await self._post(())
+
+    async def _upload(self, link: Link, count: int) -> None:
+        made = self._make(count)
+        await self._in_flight.commit(
+            Envelope(connection=self._name, records=self._changes(made)), self._purpose
+        )
+        request = prekey_iq.upload_request(link.ids.next(), self.device, made)
+        prekey_iq.parse_upload(await link.request(request, self._timeout))
+        log.info("prekeys.uploaded", connection=self._name, count=count)
+
+    def _make(self, count: int) -> tuple[tuple[int, KeyPair], ...]:
+        made = prekeys.generate(self.device.next_prekey_id, count, self._tools.random)
+        following = made[-1][0] % prekeys.MAX_PREKEY_ID + 1
+        self.device = attrs.evolve(self.device, next_prekey_id=following)
+        return made
+
+    async def _post(self, made: cabc.Sequence[tuple[int, KeyPair]]) -> None:
+        await self._in_flight.post(
+            Envelope(connection=self._name, records=self._changes(made)), self._purpose
+        )
+
+    def _changes(self, made: cabc.Sequence[tuple[int, KeyPair]]) -> tuple[RecordChange, ...]:
+        keys = tuple(RecordChange(RecordKind.PREKEY, str(key), pair.private) for key, pair in made)
+        return (*keys, RecordChange(RecordKind.DEVICE, "", self.device.to_bytes()))

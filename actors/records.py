@@ -1,0 +1,68 @@
+"""The records of one connection in memory: read through from storage, written with envelopes.
+
+Between two commits the newest value of a record is here and nowhere else, so a changed record
+may leave the cache only when the envelope that carries it has settled. A new life of the
+connection starts with an empty cache, behind a fence.
+"""
+
+import collections
+import collections.abc as cabc
+import typing as t
+
+from storage.api import RecordChange, RecordKind, Storage
+
+Key: t.TypeAlias = tuple[RecordKind, str]
+
+
+class RecordCache:
+    """Least-recently-used cache of at most about ``capacity`` records, absences included."""
+
+    def __init__(self, storage: Storage, connection: str, capacity: int = 4096) -> None:
+        self._storage = storage
+        self._connection = connection
+        self._capacity = capacity
+        self._values: collections.OrderedDict[Key, bytes | None] = collections.OrderedDict()
+        self._carried: dict[Key, int] = {}  # the newest ticket that carries a changed record
+
+    async def load(self, kind: RecordKind, keys: cabc.Iterable[str]) -> None:
+        """Make sure that :meth:`get` answers for ``keys``."""
+        missing = [key for key in keys if (kind, key) not in self._values]
+        if not missing:
+            return
+        found = await self._storage.load_records(self._connection, kind, missing)
+        for key in missing:
+            self._values.setdefault((kind, key), found.get(key))
+        self._evict(keep=len(missing))
+
+    def get(self, kind: RecordKind, key: str) -> bytes | None:
+        """The newest value, committed or not. The key must have been loaded or put."""
+        self._values.move_to_end((kind, key))
+        return self._values[kind, key]
+
+    def put(self, changes: cabc.Iterable[RecordChange], ticket: int) -> None:
+        """Take over changes that travel with the envelope ``ticket``."""
+        for change in changes:
+            key = (change.kind, change.key)
+            self._values[key] = change.value
+            self._values.move_to_end(key)
+            self._carried[key] = ticket
+
+    def settled(self, changes: cabc.Iterable[RecordChange], ticket: int) -> None:
+        """The envelope ``ticket`` is committed: its records may leave the cache."""
+        for change in changes:
+            key = (change.kind, change.key)
+            if self._carried.get(key) == ticket:
+                del self._carried[key]
+        self._evict(keep=0)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def _evict(self, keep: int) -> None:
+        """Drop the oldest settled records; the newest ``keep`` stay whatever the bound says."""
+        excess = len(self._values) - max(self._capacity, keep)
+        if excess <= 0:
+            return
+        candidates = list(self._values)[: len(self._values) - keep]
+        for key in [key for key in candidates if key not in self._carried][:excess]:
+            del self._values[key]

@@ -1,0 +1,59 @@
+"""What a connection is configured with, works with, and counts."""
+
+import collections.abc as cabc
+import typing as t
+
+import attrs
+
+from actors.messages import WriterMail
+from actors.monitor import Limits
+from actors.transport import Dial
+from storage.api import Storage
+from supervisor.mailbox import Mailbox
+
+Report: t.TypeAlias = cabc.Callable[[str, str, str], None]
+"""Called with a state, a reason code and a sentence for the operator."""
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionSettings:
+    """What the operator may set; times in seconds."""
+
+    version: tuple[int, int, int]
+    device_name: str = "zapvisor"
+    root_key: bytes
+    heartbeat_interval: float = 15.0
+    heartbeat_timeout: float = 20.0
+    monitor_interval: float = 10.0
+    connect_timeout: float = 60.0
+    request_timeout: float = 30.0
+    in_flight: int = 256
+    limits: Limits = attrs.field(factory=Limits)
+    groups: bool = True
+    status_broadcasts: bool = False
+    newsletters: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Tools:
+    """The outside world of a connection."""
+
+    storage: Storage
+    writer: Mailbox[WriterMail]
+    dial: Dial
+    wall_clock: cabc.Callable[[], float]  # unix seconds
+    random: cabc.Callable[[int], bytes]  # secret randomness
+    uniform: cabc.Callable[[], float]  # [0, 1), for jitter
+
+
+@attrs.define
+class Counts:
+    """What one connection took in since the daemon started."""
+
+    total: int = 0
+    stored: int = 0
+    duplicates: int = 0
+    undecryptable: int = 0
+    quarantined: int = 0
+    last_message_at: float | None = None  # unix seconds
+    in_flight: cabc.Callable[[], int] = lambda: 0
