@@ -27,7 +27,7 @@ def connection(name: str, **changes: t.Any) -> ConnectionView:
         "state": "online",
         "since": NOON,
         "reason": "logged_in",
-        "sentence": "Online.",
+        "sentence": "logged in",
         "retries": 0,
         "paired": True,
         "jid": "***0001",
@@ -52,21 +52,38 @@ class FakeFleet:
         }
         self.orders: list[tuple[t.Any, ...]] = []
         self.pairings = {name: [self._view(name, 0)] for name in self.connections}
+        self.asked: dict[str, int] = {}
+        """The version after which a pairing was last asked for."""
         self.changed = trio.Event()
+
+    def _notify(self) -> None:
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
+
+    async def until(self, condition: cabc.Callable[[], bool]) -> None:
+        """Wait until something asked of the fleet makes the condition true."""
+        while not condition():
+            await self.changed.wait()
 
     @staticmethod
     def _view(name: str, version: int, **changes: t.Any) -> PairingView:
         facts: dict[str, t.Any] = {"state": "waiting", "qr": None, "expires_in": None}
-        sentence = "Waiting for WhatsApp."
+        sentence = "waiting for WhatsApp"
         return PairingView(
             **{"name": name, "version": version, "sentence": sentence} | facts | changes
         )
 
-    def tell(self, name: str, **changes: t.Any) -> None:
-        """The next step of a pairing."""
-        self.pairings[name].append(self._view(name, len(self.pairings[name]), **changes))
-        changed, self.changed = self.changed, trio.Event()
-        changed.set()
+    def tell(self, name: str, **changes: t.Any) -> int:
+        """The next step of a pairing; its version."""
+        version = len(self.pairings[name])
+        self.pairings[name].append(self._view(name, version, **changes))
+        self._notify()
+        return version
+
+    async def tell_and_wait(self, name: str, **changes: t.Any) -> None:
+        """The same, and wait until the client asks for what follows it."""
+        version = self.tell(name, **changes)
+        await self.until(lambda: self.asked.get(name, -1) >= version)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,28 +104,30 @@ class FakeFleet:
         self.connections[name] = attrs.evolve(self.connections[name], **changes)
 
     async def start(self, name: str) -> None:
-        self._change(name, state="connecting", sentence="Connecting.")
+        self._change(name, state="connecting", sentence="connecting")
         self.orders.append(("start", name))
 
     async def stop(self, name: str) -> None:
-        self._change(name, state="stopped", sentence="Stopped by an operator.")
+        self._change(name, state="stopped", sentence="stopped by an operator")
         self.orders.append(("stop", name))
 
     async def restart(self, name: str) -> None:
-        self._change(name, state="connecting", sentence="Connecting.")
+        self._change(name, state="connecting", sentence="connecting")
         self.orders.append(("restart", name))
 
     async def pair(self, name: str, *, force: bool = False) -> None:
         self._check(name)
         if self.connections[name].paired and not force:
             raise AlreadyPairedError(name)
-        self._change(name, state="pairing", sentence="Waiting for a scan.")
+        self._change(name, state="pairing", sentence="waiting for a scan")
         self.orders.append(("pair", name, force))
+        self._notify()
 
     async def wait_pairing(self, name: str, after: int) -> PairingView:
         self._check(name)
-        while self.pairings[name][-1].version <= after:
-            await self.changed.wait()
+        self.asked[name] = after
+        self._notify()
+        await self.until(lambda: self.pairings[name][-1].version > after)
         return self.pairings[name][-1]
 
 

@@ -187,9 +187,7 @@ async def test_openapi_lists_the_routes(client: httpx.AsyncClient) -> None:
 
 async def test_a_body_that_is_too_large(client: httpx.AsyncClient, control: Control) -> None:
     """Nobody sends megabytes; who announces them gets an answer and hurts nobody."""
-    request = (
-        b"POST /connections/sales/stop HTTP/1.1\r\nHost: z\r\nContent-Length: 9000000\r\n\r\n"
-    )
+    request = b"POST /connections/sales/stop HTTP/1.1\r\nHost: z\r\nContent-Length: 9000000\r\n\r\n"
     async with await trio.open_unix_socket(str(control.path)) as peer:
         await peer.send_all(request + b"x" * 50_000)
         assert (await peer.receive_some(8)) == b"HTTP/1.1"

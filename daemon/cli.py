@@ -1,0 +1,293 @@
+"""The command line: what each command is called, takes and prints.
+
+Heavy modules are imported by the command that needs them: ``zapvisor status`` has to be quick.
+"""
+
+import collections.abc as cabc
+import contextlib
+import datetime as dt
+import os
+import sys
+import typing as t
+from pathlib import Path
+
+from cyclopts import App, Parameter
+
+from daemon.errors import CommandError, UsageError
+
+if t.TYPE_CHECKING:
+    from config.model import Config
+    from daemon.client import ControlClient
+
+ConfigFile: t.TypeAlias = t.Annotated[
+    Path | None,
+    Parameter(
+        name=("--config", "-c"),
+        help="Configuration file; by default $ZAPVISOR_CONFIG, ./supervisor.toml,"
+        " /etc/zapvisor/supervisor.toml, or no file at all.",
+    ),
+]
+Json: t.TypeAlias = t.Annotated[
+    bool, Parameter(name="--json", negative="", help="Print JSON, for programs.")
+]
+Name: t.TypeAlias = t.Annotated[str, Parameter(help="A connection of the configuration.")]
+HEALTH_EXIT: t.Final = {"ok": 0, "degraded": 1, "failing": 2}
+
+
+def program_version() -> str:
+    """The version of the installed package."""
+    import importlib.metadata
+
+    return importlib.metadata.version("zapvisor")
+
+
+app = App(
+    name="zapvisor",
+    help="Keeps WhatsApp connections alive and stores every message exactly once.",
+    version=program_version,
+    version_flags=["--version"],
+)
+conversations_app = App(name="conversations", help="List, open and close conversations.")
+config_app = App(name="config", help="Look after the configuration.")
+app.command(conversations_app)
+app.command(config_app)
+
+
+@app.command
+def run(*, config: ConfigFile = None) -> int:
+    """Run the daemon until SIGTERM or Ctrl-C."""
+    settings = _load(config)
+    from daemon.run import run_daemon
+
+    return run_daemon(settings, version=program_version())
+
+
+@app.command
+def status(*, json: Json = False, config: ConfigFile = None) -> int:
+    """Show every connection: its state, since when, and its counts."""
+    with _daemon(config) as client:
+        rows = client.get("/status")
+    from daemon.screen import connections_table, console, print_json
+
+    if json:
+        print_json(rows)
+    elif not rows:
+        console().print("No connection is configured; add a \\[\\[connections]] table.")
+    else:
+        console().print(connections_table(rows, _now()))
+    return 0
+
+
+@app.command
+def start(name: Name, /, *, json: Json = False, config: ConfigFile = None) -> int:
+    """Run a connection, now and after a restart of the daemon."""
+    return _order(name, "start", json, config)
+
+
+@app.command
+def stop(name: Name, /, *, json: Json = False, config: ConfigFile = None) -> int:
+    """Stop a connection, and leave it stopped after a restart of the daemon."""
+    return _order(name, "stop", json, config)
+
+
+@app.command
+def restart(name: Name, /, *, json: Json = False, config: ConfigFile = None) -> int:
+    """Stop a connection, then run it."""
+    return _order(name, "restart", json, config)
+
+
+def _order(name: str, order: str, json: bool, config: Path | None) -> int:
+    with _daemon(config) as client:
+        row = client.post(f"/connections/{_segment(name)}/{order}")
+    from daemon.screen import console, print_json
+
+    if json:
+        print_json(row)
+    else:
+        console().print(f"{row['name']} is {row['state']}: {row['sentence']}", markup=False)
+    return 0
+
+
+@app.command
+def pair(
+    name: Name,
+    /,
+    *,
+    force: t.Annotated[
+        bool, Parameter(negative="", help="Link anew, even if a device is linked already.")
+    ] = False,
+    json: Json = False,
+    config: ConfigFile = None,
+) -> int:
+    """Link a connection to a phone: draws QR codes until one of them is scanned."""
+    with _daemon(config) as client:
+        from daemon.pair import pair as follow
+
+        follow(client, _segment(name), force=force, as_json=json)
+    return 0
+
+
+@app.command
+def health(*, json: Json = False, config: ConfigFile = None) -> int:
+    """Judge the whole: exit code 0 (ok), 1 (degraded) or 2 (failing, or no daemon)."""
+    try:
+        with _daemon(config) as client:
+            facts = client.get("/health")
+    except CommandError as error:
+        error.exit_code = HEALTH_EXIT["failing"]
+        raise
+    from daemon.screen import coloured, console, flattened, print_json
+
+    if json:
+        print_json(facts)
+    else:
+        screen = console()
+        screen.print(coloured(facts["verdict"]))
+        for reason in facts["reasons"]:
+            screen.print(f"- {reason}", markup=False)
+        rest = {key: facts[key] for key in ("connections", "statistics", "writer", "database")}
+        for key, value in flattened(rest):
+            screen.print(f"{key:<36} {value}", markup=False)
+    return HEALTH_EXIT[facts["verdict"]]
+
+
+@conversations_app.default
+def conversations(
+    *,
+    status: t.Annotated[
+        t.Literal["waiting", "open", "closed"] | None, Parameter(help="Only those.")
+    ] = None,
+    connection: t.Annotated[str | None, Parameter(help="Only those of this connection.")] = None,
+    limit: t.Annotated[int, Parameter(help="How many, at most 200.")] = 50,
+    json: Json = False,
+    config: ConfigFile = None,
+) -> int:
+    """List conversations, the most recently active first."""
+    with _daemon(config) as client:
+        rows = client.get("/conversations", status=status, connection=connection, limit=limit)
+    from daemon.screen import console, conversations_table, print_json
+
+    if json:
+        print_json(rows)
+    elif not rows:
+        console().print("No conversation fits.")
+    else:
+        console().print(conversations_table(rows, _now()))
+    return 0
+
+
+@conversations_app.command(name="open")
+def open_conversation(number: int, /, *, json: Json = False, config: ConfigFile = None) -> int:
+    """Take a waiting or closed conversation up."""
+    return _set_conversation(number, "open", json, config)
+
+
+@conversations_app.command(name="close")
+def close_conversation(number: int, /, *, json: Json = False, config: ConfigFile = None) -> int:
+    """Close a conversation; a new message within the window reopens it."""
+    return _set_conversation(number, "close", json, config)
+
+
+def _set_conversation(number: int, order: str, json: bool, config: Path | None) -> int:
+    with _daemon(config) as client:
+        row = client.post(f"/conversations/{number}/{order}")
+    from daemon.screen import console, print_json
+
+    if json:
+        print_json(row)
+    else:
+        console().print(f"Conversation {row['id']} is {row['status']}.")
+    return 0
+
+
+@config_app.command(name="check")
+def check_config(file: Path | None = None, /, *, json: Json = False) -> int:
+    """Report everything that is wrong with the configuration; exit code 2 if anything is.
+
+    Parameters
+    ----------
+    file
+        The file to check; by default the one that ``zapvisor run`` would use.
+    """
+    from config.errors import ConfigError
+    from config.load import load_config
+    from daemon.screen import print_json
+
+    try:
+        settings = load_config(file, os.environ)
+    except ConfigError as error:
+        if json:
+            problems = [_problem_facts(problem) for problem in error.problems]
+            print_json({"ok": False, "problems": problems})
+        else:
+            _say_problems(error.problems)
+        return UsageError.exit_code
+    names = [each.name for each in settings.connections]
+    if json:
+        path = settings.path and str(settings.path)
+        print_json({"ok": True, "problems": [], "path": path, "connections": names})
+    else:
+        place = settings.path or "the built-in configuration"
+        sys.stdout.write(f"{place}: fine; connections: {', '.join(names) or 'none'}\n")
+    return 0
+
+
+@app.command
+def version(*, json: Json = False) -> int:
+    """Show the version."""
+    import platform
+
+    from daemon.screen import print_json
+
+    facts = {"version": program_version(), "python": platform.python_version()}
+    if json:
+        print_json(facts)
+    else:
+        sys.stdout.write(f"zapvisor {facts['version']} (Python {facts['python']})\n")
+    return 0
+
+
+@contextlib.contextmanager
+def _daemon(config: Path | None) -> cabc.Iterator["ControlClient"]:
+    settings = _load(config)
+    from daemon.client import open_client
+
+    with open_client(settings.control_socket) as client:
+        yield client
+
+
+def _load(path: Path | None) -> "Config":
+    from config.errors import ConfigError
+    from config.load import load_config
+
+    try:
+        return load_config(path, os.environ)
+    except ConfigError as error:
+        _say_problems(error.problems)
+        count = len(error.problems)
+        noun = "problem" if count == 1 else "problems"
+        raise UsageError(f"the configuration has {count} {noun}; nothing was started") from error
+
+
+def _say_problems(problems: cabc.Iterable[object]) -> None:
+    for problem in problems:
+        sys.stderr.write(f"{problem}\n")
+
+
+def _problem_facts(problem: t.Any) -> dict[str, t.Any]:
+    import attrs
+
+    return attrs.asdict(problem)
+
+
+def _segment(name: str) -> str:
+    """A name as one segment of a path."""
+    import urllib.parse
+
+    if name in ("", ".", ".."):
+        raise UsageError(f"{name!r} cannot be the name of a connection")
+    return urllib.parse.quote(name, safe="")
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)  # noqa: TID251 - the edge: ages are shown to a person

@@ -1,0 +1,80 @@
+"""The command line's side of the control socket: HTTP over a unix socket."""
+
+import collections.abc as cabc
+import contextlib
+import socket
+import typing as t
+from pathlib import Path
+
+import httpx
+
+from daemon.errors import NoDaemonError, RefusedError
+
+TIMEOUT: t.Final = 35.0  # seconds; longer than the daemon's own deadline on a request
+KNOCK_TIMEOUT: t.Final = 5.0  # seconds
+
+
+class ControlClient:
+    """Asks the daemon; every failure is a ``CommandError`` that can be shown as it is."""
+
+    def __init__(self, path: Path, http: httpx.Client) -> None:
+        self._path = path
+        self._http = http
+
+    def get(self, path: str, **params: t.Any) -> t.Any:
+        """The JSON behind ``path``; None when there is no content (yet)."""
+        return self._ask("GET", path, params)
+
+    def post(self, path: str, **params: t.Any) -> t.Any:
+        """The JSON with which an order is answered."""
+        return self._ask("POST", path, params)
+
+    def _ask(self, method: str, path: str, params: dict[str, t.Any]) -> t.Any:
+        given = {key: value for key, value in params.items() if value is not None}
+        try:
+            answer = self._http.request(method, path, params=given)
+            content = answer.json() if answer.content else None
+        except httpx.TimeoutException as error:
+            raise NoDaemonError(
+                f"the daemon at {self._path} did not answer within {TIMEOUT:g} s; look at its log"
+            ) from error
+        except httpx.TransportError as error:
+            raise NoDaemonError(
+                f"the daemon at {self._path} went away while it was asked; it may be stopping"
+            ) from error
+        except ValueError as error:
+            raise RefusedError(f"what answers at {self._path} is no zapvisor daemon") from error
+        if answer.is_error:
+            detail = content.get("detail") if isinstance(content, dict) else None
+            raise RefusedError(detail or f"the daemon answered {answer.status_code}")
+        return content
+
+
+@contextlib.contextmanager
+def open_client(path: Path) -> cabc.Iterator[ControlClient]:
+    """A client of the daemon whose control socket is at ``path``.
+
+    Raises:
+        NoDaemonError: nobody answers there.
+    """
+    _knock(path)
+    transport = httpx.HTTPTransport(uds=str(path))
+    with httpx.Client(transport=transport, base_url="http://zapvisor", timeout=TIMEOUT) as http:
+        yield ControlClient(path, http)
+
+
+def _knock(path: Path) -> None:
+    """Connect once by ourselves: the system's error tells more than an HTTP client's."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(KNOCK_TIMEOUT)
+        try:
+            probe.connect(str(path))
+        except PermissionError as error:
+            raise NoDaemonError(
+                f"the control socket {path} may not be used by this user;"
+                " run the command as the daemon's user, or join its group"
+            ) from error
+        except OSError as error:
+            raise NoDaemonError(
+                f"no daemon answers at {path}; start it with: zapvisor run"
+            ) from error
