@@ -28,6 +28,8 @@ REF_LIFETIME: t.Final = 20.0  # seconds
 QR_PREFIX: t.Final = "https://wa.me/settings/linked_devices#"
 CLIENT_TYPE: t.Final = "1"  # Chrome
 
+_ROTATIONS: t.Final = frozenset({"companion_reg_refresh", "pair-device-rotate-qr"})
+
 _ACCOUNT: t.Final = b"\x06\x00"
 _DEVICE: t.Final = b"\x06\x01"
 _HOSTED_ACCOUNT: t.Final = b"\x06\x05"
@@ -120,7 +122,12 @@ def is_secret_rotation(node: Node) -> bool:
 
     Only for a device that is not paired. Source: docs/protocol.md#companion-reg-refresh
     """
-    return node.tag == "notification" and node.text("type") == "companion_reg_refresh"
+    children = {child.tag for child in node.children}
+    return (
+        node.tag == "notification"
+        and node.text("type") == "companion_reg_refresh"
+        and not children.isdisjoint(_ROTATIONS)
+    )
 
 
 def rotate_adv_secret(device: Device, random: cabc.Callable[[int], bytes]) -> Device:
@@ -286,12 +293,15 @@ def pair_success_request(
     ]
     if business_name is not None:
         children.append(Node("biz", {"name": business_name}))
-    return _server_request(iq_id, Node("pair-success", {}, tuple(children)), t=timestamp)
+    return _server_request(iq_id, Node("pair-success", {}, tuple(children)), timestamp)
 
 
-def _server_request(iq_id: str, child: Node, **more: int) -> Node:
-    attributes = {"from": SERVER_JID, "type": "set", "id": iq_id, "xmlns": "md", **more}
-    return Node("iq", attributes, (child,))
+def _server_request(iq_id: str, child: Node, timestamp: int | None = None) -> Node:
+    return Node(
+        "iq",
+        {"from": SERVER_JID, "type": "set", "id": iq_id, "xmlns": "md", "t": timestamp},
+        (child,),
+    )
 
 
 @attrs.frozen

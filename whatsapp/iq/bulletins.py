@@ -1,0 +1,127 @@
+"""The server's ``<ib>`` stanzas, and what a client answers to them.
+
+Source: docs/protocol.md#offline-delivery and docs/protocol.md#dirty
+"""
+
+import typing as t
+
+import attrs
+
+from whatsapp.iq import core
+from whatsapp.jid import SERVER_JID
+from whatsapp.node import Node
+
+OFFLINE_BATCH: t.Final = 100  # stanzas to ask for
+
+
+@attrs.frozen(kw_only=True)
+class OfflineAnnounced:
+    """What waits in the offline queue."""
+
+    total: int
+    messages: int
+    receipts: int
+    notifications: int
+
+
+@attrs.frozen
+class OfflineCompleted:
+    """The offline queue has been delivered."""
+
+    total: int
+
+
+@attrs.frozen
+class DirtyAnnounced:
+    """Something of the account changed while the device was away; fetch it, then clean."""
+
+    kind: str
+    timestamp: str | None  # as the server wrote it; goes back with the cleaning
+
+
+@attrs.frozen
+class RoutingChanged:
+    """A blob to present on the next connect."""
+
+    routing_info: bytes
+
+
+Bulletin: t.TypeAlias = OfflineAnnounced | OfflineCompleted | DirtyAnnounced | RoutingChanged
+
+
+def parse_bulletin(node: Node) -> tuple[Bulletin, ...]:
+    """What an ``<ib>`` says; what is not known is left out.
+
+    Raises:
+        RemoteProtocolError: malformed.
+    """
+    bulletins = (_parse(child) for child in node.children)
+    return tuple(bulletin for bulletin in bulletins if bulletin is not None)
+
+
+def _parse(node: Node) -> Bulletin | None:
+    match node.tag:
+        case "offline_preview":
+            return OfflineAnnounced(
+                total=_count(node, "count"),
+                messages=_count(node, "message"),
+                receipts=_count(node, "receipt"),
+                notifications=_count(node, "notification"),
+            )
+        case "offline":
+            return OfflineCompleted(_count(node, "count"))
+        case "dirty":
+            return DirtyAnnounced(node.required_text("type"), node.text("timestamp"))
+        case "edge_routing":
+            return RoutingChanged(node.required_child("routing_info").data())
+        case _:
+            return None
+
+
+def _count(node: Node, key: str) -> int:
+    return max(node.integer(key) or 0, 0)
+
+
+def offline_batch_request() -> Node:
+    """Asks for the offline queue; there is no answer but the queue itself."""
+    return Node("ib", {}, (Node("offline_batch", {"count": OFFLINE_BATCH}),))
+
+
+def clean_request(iq_id: str, dirty: DirtyAnnounced) -> Node:
+    """Says that a change has been taken over."""
+    child = Node("clean", {"type": dirty.kind, "timestamp": dirty.timestamp})
+    return core.set_(iq_id, "urn:xmpp:whatsapp:dirty", child)
+
+
+# ---- the server's side
+
+
+def offline_preview(*, messages: int, receipts: int, notifications: int) -> Node:
+    """Announces what waits in the offline queue."""
+    attributes = {
+        "count": messages + receipts + notifications,
+        "message": messages,
+        "receipt": receipts,
+        "notification": notifications,
+        "appdata": 0,
+    }
+    return _bulletin(Node("offline_preview", attributes))
+
+
+def offline_completed(total: int) -> Node:
+    """Says that the offline queue has been delivered; always sent, also for none."""
+    return _bulletin(Node("offline", {"count": total}))
+
+
+def edge_routing(routing_info: bytes) -> Node:
+    """Hands out a routing blob."""
+    return _bulletin(Node("edge_routing", {}, (Node("routing_info", {}, routing_info),)))
+
+
+def dirty(kind: str, timestamp: int) -> Node:
+    """Says that something changed."""
+    return _bulletin(Node("dirty", {"type": kind, "timestamp": timestamp}))
+
+
+def _bulletin(child: Node) -> Node:
+    return Node("ib", {"from": SERVER_JID}, (child,))
