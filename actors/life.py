@@ -14,7 +14,6 @@ import typing as t
 import attrs
 import structlog
 import trio
-from whatsapp.iq.dirty import clean_request, parse_dirty
 from whatsapp.stanzas import MessageStanza, ack, delivery_receipt, parse_message, retry_receipt
 
 from actors.decryption import Decryptor
@@ -35,7 +34,8 @@ from whatsapp.binary import codec
 from whatsapp.device import Device
 from whatsapp.e2ee.curve import KeyPair
 from whatsapp.errors import DecryptionFailure, DuplicateMessageError, RemoteProtocolError
-from whatsapp.iq import core
+from whatsapp.iq import bulletins, core
+from whatsapp.iq import prekeys as prekey_iq
 from whatsapp.iq.ping import is_ping
 from whatsapp.iq.session import active_request
 from whatsapp.lifecycle import parse_end
@@ -251,7 +251,7 @@ class Life:
             case _ if (end := parse_end(node)) is not None:
                 raise ending_of(end)
             case "ib":
-                await self._on_ib(link, node)
+                await self._on_bulletin(link, node)
             case _:
                 self._log.debug("connection.node_ignored", tag=node.tag[:32])
 
@@ -289,17 +289,25 @@ class Life:
         await self._in_flight.post(envelope, purpose or Purpose(), quarantine=error)
 
     async def _on_notification(self, link: Link, node: Node) -> None:
-        await link.send(ack(node))
-        if node.text("type") == "encrypt" and node.child("count") is not None:
+        if prekey_iq.parse_low_notification(node) is not None:
             self._prekeys.running_low()
+        await link.send(ack(node))
 
-    async def _on_ib(self, link: Link, node: Node) -> None:
-        if node.child("offline") is not None:
-            self._synced.set()
-        elif (routing := node.child("edge_routing")) is not None:
-            await self._prekeys.remember_routing(routing.required_child("routing_info").data())
-        elif (dirty := parse_dirty(node)) is not None:
-            await link.send(clean_request(link.ids.next(), dirty))
+    async def _on_bulletin(self, link: Link, node: Node) -> None:
+        for bulletin in bulletins.parse_bulletin(node):
+            match bulletin:
+                case bulletins.OfflineAnnounced(total=total):
+                    self._log.info("connection.offline_queue", announced=total)
+                    if total:
+                        await link.send(bulletins.offline_batch_request())
+                case bulletins.OfflineCompleted():
+                    self._synced.set()
+                case bulletins.DirtyAnnounced():
+                    await link.send(bulletins.clean_request(link.ids.next(), bulletin))
+                case bulletins.RoutingChanged(routing_info=info):
+                    await self._prekeys.remember_routing(info)
+                case other:
+                    t.assert_never(other)
 
     # ---- what is answered ----------------------------------------------------------------
 

@@ -14,11 +14,12 @@ from storage.api import Envelope, RecordChange, RecordKind
 from whatsapp.device import Device
 from whatsapp.e2ee import prekeys
 from whatsapp.e2ee.curve import KeyPair
+from whatsapp.iq import core
 from whatsapp.iq import prekeys as prekey_iq
 
-INITIAL: t.Final = 812  # one-time prekeys of a device that has none on the server
-MORE: t.Final = 100  # added when they run low
+MORE: t.Final = 100  # one-time prekeys added when they run low
 LOW: t.Final = 20
+NOT_FOUND: t.Final = 404
 
 P = t.TypeVar("P")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("prekeys")
@@ -50,40 +51,35 @@ class PrekeyUpkeep(t.Generic[P]):
         made = self._make(1)
         return made[0], self._changes(made)
 
-    def bundle(self, prekey: tuple[int, KeyPair] | None) -> prekey_iq.KeyBundle | None:
-        """The keys that go with a retry receipt, once ``prekey`` is stored."""
-        if prekey is None:
-            return None
-        return prekey_iq.own_bundle(self.device, prekey)
-
     async def replenish(self, link: Link) -> None:
         """Upload one-time prekeys if the server is short of them."""
         answer = await link.request(prekey_iq.count_request(link.ids.next()), self._timeout)
         count = prekey_iq.parse_count(answer)
         if count >= LOW:
             return
-        await self._upload(link, INITIAL if count == 0 else MORE)
+        await self._upload(link, prekey_iq.INITIAL_UPLOAD if count == 0 else MORE)
 
     async def verify(self, link: Link) -> None:
         """Compare what the server holds of us with what we hold; repair it if they differ."""
         answer = await link.request(prekey_iq.digest_request(link.ids.next()), self._timeout)
-        digest = prekey_iq.parse_digest(answer)
-        if digest is None:
-            log.warning("prekeys.missing_on_server", connection=self._name)
-            await self._upload(link, INITIAL)
-            return
-        found = await self._tools.storage.load_records(
-            self._name, RecordKind.PREKEY, [str(key) for key in digest.prekey_ids]
-        )
-        publics = [
-            KeyPair.from_private(found[str(key)]).public
-            for key in digest.prekey_ids
-            if str(key) in found
-        ]
-        if prekey_iq.digest_matches(digest, self.device, publics):
-            return
-        log.warning("prekeys.differ_from_server", connection=self._name)
-        await self._upload(link, INITIAL)
+        try:
+            digest = prekey_iq.parse_digest(answer)
+        except core.IqError as error:
+            if error.code != NOT_FOUND:
+                log.warning("prekeys.digest_refused", connection=self._name, error=str(error))
+                return
+            digest = None
+        if digest is None or not await self._agrees(digest):
+            log.warning("prekeys.differ_from_server", connection=self._name)
+            await self._upload(link, prekey_iq.INITIAL_UPLOAD)
+
+    async def _agrees(self, digest: prekey_iq.Digest) -> bool:
+        ids = [str(key_id) for key_id in digest.prekey_ids]
+        found = await self._tools.storage.load_records(self._name, RecordKind.PREKEY, ids)
+        publics = [KeyPair.from_private(found[key]).public for key in ids if key in found]
+        own = prekey_iq.signed_prekey_of(self.device)
+        expected = prekey_iq.digest_hash(self.device.identity.public, own, publics)
+        return len(publics) == len(ids) and digest.hash == expected
 
     async def keep(self, link: Link) -> t.NoReturn:
         """Replenish whenever the server says that it runs low."""
@@ -109,7 +105,7 @@ class PrekeyUpkeep(t.Generic[P]):
             Envelope(connection=self._name, records=self._changes(made)), self._purpose
         )
         request = prekey_iq.upload_request(link.ids.next(), self.device, made)
-        prekey_iq.parse_upload(await link.request(request, self._timeout))
+        core.require_result(await link.request(request, self._timeout))
         log.info("prekeys.uploaded", connection=self._name, count=count)
 
     def _make(self, count: int) -> tuple[tuple[int, KeyPair], ...]:
