@@ -49,18 +49,17 @@ class Connection:
         await fence.passed.wait()
         if self._board.requested:
             await self._pair(task_status)
-        device = await self._load_device()
-        life = Life(self.name, device, self._settings, self._tools, self._report, self._counts)
-        await life.run(task_status)
-
-    async def _load_device(self) -> Device:
-        if (device := await self._stored_device()) is None:
+        device = await self._stored_device()
+        if device is None or device.jid is None:
             raise ConnectionStoppedError(
                 "not_paired",
                 f"no phone is linked; run: zapvisor pair {self.name}",
                 state="stopped",
             )
-        return device
+        life = Life(
+            self.name, device, device.jid, self._settings, self._tools, self._report, self._counts
+        )
+        await life.run(task_status)
 
     async def _stored_device(self) -> Device | None:
         found = await self._tools.storage.load_records(self.name, RecordKind.DEVICE, [""])

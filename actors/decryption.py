@@ -7,7 +7,6 @@ they commit with it or not at all.
 import collections.abc as cabc
 
 import attrs
-from whatsapp.stanzas import EncPayload, MessageStanza
 
 from actors.records import RecordCache
 from storage.api import RecordChange, RecordKind
@@ -23,6 +22,7 @@ from whatsapp.errors import (
 )
 from whatsapp.jid import Jid
 from whatsapp.padding import unpad
+from whatsapp.stanzas import EncPayload, MessageStanza
 
 
 @attrs.frozen(kw_only=True)
@@ -80,8 +80,8 @@ class Decryptor:
         contents: list[Content] = []
         for enc in stanza.encs:
             try:
-                plaintext = unpad(await self._decrypt(staged, stanza, enc))
-                content = read_content(plaintext)
+                plaintext = await self._decrypt(staged, stanza, enc)
+                content = read_content(unpad(plaintext) if enc.padded else plaintext)
                 await self._learn_sender_key(staged, stanza, content)
             except RemoteProtocolError as error:
                 return Opened(contents=tuple(contents), changes=staged.changes(), failure=error)

@@ -3,7 +3,6 @@
 import typing as t
 
 import attrs
-from whatsapp.stanzas import MessageStanza
 
 from actors.decryption import Opened
 from actors.settings import ConnectionSettings
@@ -18,8 +17,8 @@ from storage.api import (
 from whatsapp.content import NONE, SIDE_KINDS, Content
 from whatsapp.device import Device
 from whatsapp.jid import STATUS_BROADCAST, Jid
+from whatsapp.stanzas import MessageStanza
 
-PEER_CATEGORY: t.Final = "peer"
 HISTORY_NOTIFICATION: t.Final = "history_sync_notification"
 
 
@@ -40,7 +39,7 @@ def envelope_for(name: str, device: Device, stanza: MessageStanza, opened: Opene
         message = _message(device, stanza, None, reason=str(opened.failure))
     elif stanza.unavailable is not None:
         message = _message(device, stanza, None, reason=f"withheld: {stanza.unavailable}")
-    elif content is not None and stanza.category != PEER_CATEGORY:
+    elif content is not None and not stanza.is_peer:
         message = _message(device, stanza, content)
     else:
         message = None
@@ -55,7 +54,7 @@ def receipt_types(stanza: MessageStanza, opened: Opened) -> tuple[str | None, ..
 
     Source: docs/protocol.md#receipts
     """
-    if stanza.category == PEER_CATEGORY:
+    if stanza.is_peer:
         history = any(item.protocol == HISTORY_NOTIFICATION for item in opened.contents)
         return ("peer_msg", "hist_sync") if history else ("peer_msg",)
     return ("sender",) if stanza.from_me else (None,)

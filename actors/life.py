@@ -14,11 +14,10 @@ import typing as t
 import attrs
 import structlog
 import trio
-from whatsapp.stanzas import MessageStanza, ack, delivery_receipt, parse_message, retry_receipt
 
 from actors.decryption import Decryptor
 from actors.endings import collapse, ending_of
-from actors.errors import ConnectionEndedError, ConnectionHeldError, ConnectionStoppedError
+from actors.errors import ConnectionEndedError, ConnectionHeldError
 from actors.heartbeat import beat
 from actors.in_flight import InFlight
 from actors.inbound import envelope_for, is_ignored, receipt_types
@@ -38,9 +37,11 @@ from whatsapp.iq import bulletins, core
 from whatsapp.iq import prekeys as prekey_iq
 from whatsapp.iq.ping import is_ping
 from whatsapp.iq.session import active_request
+from whatsapp.jid import Jid
 from whatsapp.lifecycle import parse_end
 from whatsapp.node import Node
 from whatsapp.payload import login_payload
+from whatsapp.stanzas import MessageStanza, ack, delivery_receipt, parse_message, retry_receipt
 from whatsapp.stream import FrameRejected
 
 MAX_RETRY_RECEIPTS: t.Final = 5  # per message; then the placeholder stays
@@ -61,6 +62,11 @@ class Purpose:
     fresh_prekey: tuple[int, KeyPair] | None = None
     error: int | None = None  # code for a negative acknowledgement
 
+    @property
+    def may_ask_again(self) -> bool:
+        """Whether the sender can be asked to encrypt the message once more."""
+        return self.failure is not None and self.stanza is not None and self.stanza.id is not None
+
 
 class Life:
     """The tasks around one socket of a paired device."""
@@ -69,12 +75,14 @@ class Life:
         self,
         name: str,
         device: Device,
+        jid: Jid,
         settings: ConnectionSettings,
         tools: Tools,
         report: Report,
         counts: Counts,
     ) -> None:
         self._name = name
+        self._jid = jid
         self._settings = settings
         self._tools = tools
         self._report = report
@@ -139,12 +147,10 @@ class Life:
 
     def _greeting(self) -> Greeting:
         device = self._prekeys.device
-        if device.jid is None:
-            raise ConnectionStoppedError("not_paired", "the stored device is not paired")
         return Greeting(
             noise_key=device.noise,
             ephemeral=KeyPair.from_private(self._tools.random(32)),
-            client_payload=login_payload(jid=device.jid, version=self._settings.version),
+            client_payload=login_payload(jid=self._jid, version=self._settings.version),
             root_key=self._settings.root_key,
             now=int(self._tools.wall_clock()),
             routing_info=device.routing_info,
@@ -257,7 +263,7 @@ class Life:
 
     async def _on_message(self, link: Link, node: Node) -> None:
         device = self._prekeys.device
-        stanza = parse_message(node, device.jid, device.lid)
+        stanza = parse_message(node, self._jid, device.lid)
         if is_ignored(stanza, self._settings):
             await link.send(ack(node))
             return
@@ -319,7 +325,7 @@ class Life:
         if outcome.verdict is Verdict.QUARANTINED or purpose.stanza is None:
             await link.send(ack(purpose.node, error=purpose.error))
         elif outcome.verdict is Verdict.PLACEHOLDER:
-            if purpose.failure is not None and outcome.retries <= MAX_RETRY_RECEIPTS:
+            if purpose.may_ask_again and outcome.retries <= MAX_RETRY_RECEIPTS:
                 await link.send(self._retry(purpose.stanza, purpose, outcome.retries))
             await link.send(ack(purpose.node))
         else:
@@ -329,10 +335,10 @@ class Life:
     def _retry(self, stanza: MessageStanza, purpose: Purpose, count: int) -> Node:
         return retry_receipt(
             stanza,
+            self._prekeys.device,
             count=count,
-            registration_id=self._prekeys.device.registration_id,
-            reason=purpose.failure,
-            keys=self._prekeys.bundle(purpose.fresh_prekey),
+            error=purpose.failure,
+            prekey=purpose.fresh_prekey,
         )
 
     # ---- statistics ----------------------------------------------------------------------
