@@ -26,6 +26,8 @@ class GiveUp:
 class History:
     """Counts the failures of one child against a policy.
 
+    The backoff grows with every end that is not restarted at once, counted or not.
+
     Once given up, a child stays on trial: until it has been stable, each counted failure gives
     up again, whatever the window has forgotten by then.
     """
@@ -41,6 +43,7 @@ class History:
     def forget(self) -> None:
         """The child was stable, or somebody wants it to start afresh."""
         self.failures = 0
+        self._setbacks = 0
         self._recent.clear()
         self._immediate = 0
         self._on_trial = False
@@ -54,9 +57,10 @@ class History:
         if at_once:
             self._immediate += 1
             return Retry(0.0)
+        self._setbacks += 1
         if crash.after is not None:
             return Retry(crash.after)
-        return Retry(self._policy.backoff.delay(max(self.failures, 1), self._uniform()))
+        return Retry(self._policy.backoff.delay(self._setbacks, self._uniform()))
 
     def _is_too_many(self, now: float) -> bool:
         intensity = self._policy.intensity

@@ -307,7 +307,7 @@ class Supervisor:
             self._log_crash(child, end, None if end.expected else error)
             return end
         if child.state is ChildState.STOPPING:
-            if child.spec.stop is not None and child.scope.cancelled_caught:
+            if child.scope.cancelled_caught and trio.current_time() >= child.scope.deadline:
                 log.warning("child.stop_timed_out", supervisor=self.name, child=child.spec.id)
             return None
         early = _untimely_end(child)
