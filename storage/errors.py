@@ -1,5 +1,8 @@
 """What storage can fail with."""
 
+import collections.abc as cabc
+import contextlib
+
 
 class StorageError(Exception):
     """Base of the storage errors."""
@@ -19,3 +22,17 @@ class StorageLockedError(StorageError):
 
 class SealError(StorageError):
     """A sealed record does not open: wrong key, or the row was altered."""
+
+
+@contextlib.contextmanager
+def sole_error() -> cabc.Iterator[None]:
+    """An error that comes out of nurseries all alone comes out as itself, without its groups."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        error: BaseException = group
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]
+        if error is group:
+            raise
+        raise error from error.__cause__

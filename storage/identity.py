@@ -6,7 +6,8 @@ import typing as t
 from storage.api import ReceivedMessage
 
 MAX_ID_LENGTH: t.Final = 512  # characters; longer ids are hashed
-MAX_KEY_LENGTH: t.Final = 1_600  # characters of a handled key: three parts and two spaces
+MAX_KEY_LENGTH: t.Final = 1_600  # characters of a key made of such parts
+MAX_KEY_BYTES: t.Final = 2_048  # an index entry must not exceed a third of a page
 
 _NUL_PICTURE: t.Final = "\u2400"
 
@@ -29,7 +30,9 @@ def clean_text(text: str) -> str:
 def bounded(text: str, limit: int, prefix: str) -> str:
     """``text`` cleaned; past ``limit`` characters, ``prefix`` and its hash instead."""
     text = clean_text(text)
-    return text if len(text) <= limit else prefix + _digest(text.encode())
+    encoded = text.encode()
+    fits = len(text) <= limit and len(encoded) <= MAX_KEY_BYTES
+    return text if fits else prefix + _digest(encoded)
 
 
 def external_id(message: ReceivedMessage) -> str:

@@ -28,7 +28,13 @@ from storage.api import (
 )
 from storage.errors import StorageRejectedError
 from storage.identity import clean_text
-from storage.prepare import PreparedMessage, prepare, quarantine_fingerprint
+from storage.prepare import (
+    PreparedBatch,
+    PreparedMessage,
+    PreparedQuarantine,
+    prepare,
+    prepare_quarantine,
+)
 
 HANDLED_LIFETIME: t.Final = 14 * 86_400  # seconds
 
@@ -50,7 +56,7 @@ class _Connection:
     chats: dict[int | str, "_Chat"] = attrs.field(factory=dict)  # by contact id or group
     messages_by_key: dict[tuple[int, int, str], "_Message"] = attrs.field(factory=dict)
     handled: dict[str, float] = attrs.field(factory=dict)
-    quarantine: dict[str, tuple[Envelope, str]] = attrs.field(factory=dict)
+    quarantine: dict[str, PreparedQuarantine] = attrs.field(factory=dict)
     records: dict[RecordKind, dict[str, bytes]] = attrs.field(
         factory=lambda: {kind: {} for kind in RecordKind}
     )
@@ -114,41 +120,18 @@ class MemoryStorage:
         """See :meth:`storage.api.Storage.apply`."""
         await trio.lowlevel.checkpoint()
         now = self._clock()
-        prepared = prepare(batch, now)
-        connections = [self._connection(name) for name in prepared.connections]
-        outcomes = []
-        for connection, message, handled in zip(
-            connections, prepared.messages, prepared.handled, strict=True
-        ):
-            if message is None:
-                outcomes.append(Outcome(verdict=Verdict.RECORDED))
-            else:
-                outcomes.append(self._take(connection, message, now))
-            if handled is not None:
-                _forget_old(connection, now)
-                connection.handled.setdefault(handled, now)
-        for name in prepared.resets:
-            self._connection(name).records = {kind: {} for kind in RecordKind}
-            self._connection(name).jid = None
-        for record in prepared.records:
-            connection = self._connection(record.connection)
-            if record.value is None:
-                connection.records[record.kind].pop(record.key, None)
-            else:
-                connection.records[record.kind][record.key] = record.value
-            if record.kind is RecordKind.DEVICE:
-                connection.jid = record.jid
-        return outcomes
+        return self._commit(prepare(batch, now), now)
 
     async def quarantine(self, envelope: Envelope, error: str) -> Outcome:
         """See :meth:`storage.api.Storage.quarantine`."""
         connection = self._connection(envelope.connection)
-        await self.apply([attrs.evolve(envelope, message=None)])
-        fingerprint = quarantine_fingerprint(envelope)
-        if fingerprint not in connection.quarantine:
+        row, rest = prepare_quarantine(envelope, error, self._clock())
+        await trio.lowlevel.checkpoint()
+        self._commit(rest, self._clock())
+        if row.fingerprint not in connection.quarantine:
             connection.quarantined += 1
-            connection.quarantine[fingerprint] = (envelope, clean_text(error))
-        return Outcome(verdict=Verdict.QUARANTINED, error=error)
+        connection.quarantine.setdefault(row.fingerprint, row)
+        return Outcome(verdict=Verdict.QUARANTINED, error=row.error)
 
     async def record_event(self, event: ConnectionEvent) -> None:
         """See :meth:`storage.api.Storage.record_event`."""
@@ -279,6 +262,32 @@ class MemoryStorage:
             }
             for item in stored
         ]
+
+    def _commit(self, prepared: PreparedBatch, now: float) -> list[Outcome]:
+        connections = [self._connection(name) for name in prepared.connections]
+        outcomes = []
+        for connection, message, handled in zip(
+            connections, prepared.messages, prepared.handled, strict=True
+        ):
+            if message is None:
+                outcomes.append(Outcome(verdict=Verdict.RECORDED))
+            else:
+                outcomes.append(self._take(connection, message, now))
+            if handled is not None:
+                _forget_old(connection, now)
+                connection.handled.setdefault(handled, now)
+        for name in prepared.resets:
+            self._connection(name).records = {kind: {} for kind in RecordKind}
+            self._connection(name).jid = None
+        for record in prepared.records:
+            connection = self._connection(record.connection)
+            if record.value is None:
+                connection.records[record.kind].pop(record.key, None)
+            else:
+                connection.records[record.kind][record.key] = record.value
+            if record.kind is RecordKind.DEVICE:
+                connection.jid = record.jid
+        return outcomes
 
     def _connection(self, name: str) -> _Connection:
         try:

@@ -17,11 +17,19 @@ from storage.api import (
     Envelope,
     Lane,
     ReceivedMessage,
+    RecordChange,
     RecordKind,
     handled_key,
 )
 from storage.errors import StorageRejectedError
-from storage.identity import MAX_ID_LENGTH, MAX_KEY_LENGTH, bounded, clean_text, external_id
+from storage.identity import (
+    MAX_ID_LENGTH,
+    MAX_KEY_BYTES,
+    MAX_KEY_LENGTH,
+    bounded,
+    clean_text,
+    external_id,
+)
 from whatsapp.jid import SERVER
 from whatsapp.proto.records_pb2 import DeviceRecord
 
@@ -138,8 +146,47 @@ def prepare_message(connection: str, message: ReceivedMessage, now: float) -> Pr
     )
 
 
-def quarantine_fingerprint(envelope: Envelope) -> str:
-    """What a redelivery of a quarantined stanza has in common with the first."""
+@attrs.frozen(kw_only=True)
+class PreparedQuarantine:
+    """The columns of a quarantine row; nothing a peer sends makes it fail."""
+
+    fingerprint: str  # the same for a redelivery
+    chat: str | None
+    sender: str | None
+    external_id: str | None
+    error: str
+    stanza: bytes = attrs.field(repr=False)
+    raw: bytes = attrs.field(repr=False)
+
+
+def prepare_quarantine(
+    envelope: Envelope, error: str, now: float
+) -> tuple[PreparedQuarantine, PreparedBatch]:
+    """The row that keeps a rejected envelope, and what else of it is to be committed.
+
+    Records that are themselves what was rejected are left out: the error then says so.
+    """
+    message = envelope.message
+    try:
+        rest = prepare([attrs.evolve(envelope, message=None)], now)
+    except StorageRejectedError as rejected:
+        error = f"{error}; its records are not stored: {rejected}"
+        rest = prepare([Envelope(connection=envelope.connection)], now)
+    row = PreparedQuarantine(
+        fingerprint=_fingerprint(envelope),
+        chat=None if message is None else clean_text(message.chat)[:MAX_ID_LENGTH],
+        sender=None if message is None else clean_text(message.sender)[:MAX_ID_LENGTH],
+        external_id=None
+        if message is None or message.external_id is None
+        else clean_text(message.external_id)[:MAX_ID_LENGTH],
+        error=clean_text(error)[:MAX_REASON_LENGTH],
+        stanza=envelope.stanza,
+        raw=b"" if message is None else message.raw,
+    )
+    return row, rest
+
+
+def _fingerprint(envelope: Envelope) -> str:
     message = envelope.message
     parts: tuple[str, ...] = ("stanza", envelope.stanza.hex())
     if message is not None and message.external_id:
@@ -184,6 +231,13 @@ def _handled(key: str) -> str:
     return bounded(key, MAX_KEY_LENGTH, "hashed-")
 
 
+def _record_key(change: RecordChange) -> str:
+    key = clean_text(change.key)
+    if len(key) > MAX_KEY_LENGTH or len(key.encode()) > MAX_KEY_BYTES:
+        raise StorageRejectedError(f"{change.kind.value} key of {len(key)} characters")
+    return key
+
+
 def _handled_keys(message: ReceivedMessage, identity: str) -> tuple[str, ...]:
     chats = [chat for chat in (message.chat, message.chat_alt) if chat]
     senders = [sender for sender in (message.sender, message.sender_alt) if sender]
@@ -203,10 +257,7 @@ def _fold_records(
             resets[item.connection] = None
             changes.clear()
         for change in item.records:
-            key = clean_text(change.key)
-            if len(key) > 2 * MAX_ID_LENGTH:
-                raise StorageRejectedError(f"{change.kind.value} key of {len(key)} characters")
-            changes[change.kind, key] = change.value
+            changes[change.kind, _record_key(change)] = change.value
     records = tuple(
         PreparedRecord(
             connection, kind, key, value, _jid(value) if kind is RecordKind.DEVICE else None

@@ -1,0 +1,377 @@
+"""EmbeddedPostgres: a private PostgreSQL as our child, reached through a unix socket.
+
+Theory of operation. The cluster lives in its *home*: below the data directory, or, when root
+runs us and the unprivileged user of the database cannot get there, below ``/var/lib/zapvisor``.
+A lock on the data directory and one on the home keep other daemons out, so whatever still works
+in the cluster at start is an orphan of a daemon that was killed; it is ended before its pid file
+is removed. The cluster is made aside and renamed into place, so it exists whole or not at all.
+"""
+
+import collections.abc as cabc
+import contextlib
+import hashlib
+import os
+import pathlib
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import typing as t
+import urllib.parse
+
+import structlog
+import trio
+
+from storage.accounts import Account, current_account, owner, reachable, unprivileged_account
+from storage.binaries import Binaries, find_binaries, readable_copy
+from storage.errors import StorageRejectedError, StorageUnavailableError
+from storage.lock import DirectoryLock
+from storage.processes import end, end_orphans, spawn, wait_exit
+
+_log = structlog.get_logger()
+
+STATE_ROOT: t.Final = pathlib.Path("/var/lib/zapvisor")
+SUPERUSER: t.Final = "zapvisor"
+DATABASE: t.Final = "postgres"
+
+_PORT: t.Final = 5432  # names the socket; nothing listens on TCP
+_SOCKET_LIMIT: t.Final = 103  # bytes of a socket's path on every system
+_READY_INTERVAL: t.Final = 0.01  # seconds between looks at the pid file
+_LOG_LIMIT: t.Final = 4 * 1024 * 1024  # bytes; a longer log is put aside at start
+_HBA: t.Final = f"local all {SUPERUSER} trust\nhost all all all reject\n"
+_LOCATION: t.Final = "postgres.location"
+
+# No statement or value may reach the log: they hold messages.
+_SETTINGS: t.Final[cabc.Mapping[str, str]] = {
+    "listen_addresses": "",
+    "port": str(_PORT),
+    "unix_socket_permissions": "0700",
+    "max_connections": "50",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+    "log_statement": "none",
+}
+
+
+class EmbeddedPostgres:
+    """``async with EmbeddedPostgres(data_dir) as server``: then ``server.dsn`` answers.
+
+    Start it in a task on the thread that lives longest, the main one: on Linux the database
+    stops when that thread ends. ``temporary`` clusters are deleted at the end.
+    """
+
+    def __init__(
+        self,
+        data_dir: pathlib.Path,
+        *,
+        start_timeout: float = 120.0,  # seconds, crash recovery included
+        stop_timeout: float = 15.0,  # seconds for a clean end
+        temporary: bool = False,
+        state_root: pathlib.Path = STATE_ROOT,
+    ) -> None:
+        self._data_dir = data_dir.absolute()
+        self._start_timeout = start_timeout
+        self._stop_timeout = stop_timeout
+        self._temporary = temporary
+        self._state_root = state_root
+        self._locks = contextlib.ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._account: Account | None = None
+        self._home = self._data_dir / "postgres"
+        self._sockets = self._home / "run"
+        self._binaries: Binaries | None = None
+
+    async def __aenter__(self) -> t.Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.stop()
+
+    @property
+    def dsn(self) -> str:
+        """The address for a client, which must run as the same user or as root."""
+        host = urllib.parse.quote(str(self._sockets), safe="")
+        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={host}&port={_PORT}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it should be running."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def home(self) -> pathlib.Path:
+        """Where cluster, sockets and log are."""
+        return self._home
+
+    async def start(self) -> None:
+        """Take the data directory, make the cluster if there is none, and wait for the server.
+
+        Raises:
+            StorageLockedError: another daemon has the data directory.
+            StorageRejectedError: no usable programs, user or directory.
+            StorageUnavailableError: the server does not start.
+        """
+        try:
+            self._take_directories()
+            await self._find_binaries()
+            if not (self._cluster / "PG_VERSION").exists():
+                await self._create_cluster()
+            await self.launch()
+        except BaseException:
+            self._locks.close()
+            raise
+
+    async def launch(self) -> None:
+        """Start the server on the cluster and wait until it is ready; again after it died.
+
+        Raises:
+            StorageUnavailableError: it ended at once, or is not ready in time.
+        """
+        await self._clear_orphans(self._cluster)
+        (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        for leftover in self._sockets.glob(".s.PGSQL.*"):
+            leftover.unlink()
+        settings = {**_SETTINGS, "unix_socket_directories": str(self._sockets)}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with self._log_file() as log:
+            self._process = self._spawn(
+                log, signal.SIGINT, "postgres", "-D", str(self._cluster), *options
+            )
+        try:
+            with trio.fail_after(self._start_timeout):
+                await self._wait_ready(self._process)
+        except trio.TooSlowError:
+            await self._end_server()
+            raise StorageUnavailableError(
+                f"the embedded PostgreSQL was not ready within {self._start_timeout:g} s"
+            ) from None
+        except BaseException:
+            await self._end_server()
+            raise
+        _log.info("storage.postgres_started", pid=self._process.pid, home=str(self._home))
+
+    async def wait_died(self) -> int:
+        """Wait until the server ends without having been stopped; its exit status."""
+        if self._process is None:
+            raise StorageUnavailableError("the embedded PostgreSQL is not running")
+        return await wait_exit(self._process)
+
+    async def stop(self) -> None:
+        """End the server cleanly within the timeout, else at once, and give the directory back.
+
+        Not cancelled: it takes a little more than the timeout at most.
+        """
+        try:
+            await self._end_server()
+        finally:
+            if self._temporary:
+                shutil.rmtree(self._home, ignore_errors=True)
+            self._locks.close()
+
+    @property
+    def _cluster(self) -> pathlib.Path:
+        return self._home / "data"
+
+    def _take_directories(self) -> None:
+        self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._locks.enter_context(DirectoryLock(self._data_dir))
+        self._account = current_account() if os.geteuid() else unprivileged_account()
+        self._home = self._choose_home(self._account)
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if (self._cluster / "PG_VERSION").exists() and os.geteuid() == 0:
+            self._account = owner(self._cluster)
+            if self._account.uid == 0:
+                raise StorageRejectedError(f"{self._cluster} belongs to root")
+        self._own(self._home)
+        self._locks.enter_context(DirectoryLock(self._home))
+        self._sockets = self._choose_sockets()
+
+    def _choose_home(self, account: Account) -> pathlib.Path:
+        below, pointer = self._data_dir / "postgres", self._data_dir / _LOCATION
+        if os.geteuid() != 0:
+            return below
+        if pointer.exists():
+            return pathlib.Path(pointer.read_text(encoding="utf-8").strip())
+        if reachable(self._data_dir, account):
+            return below
+        name = hashlib.sha256(os.fsencode(self._data_dir)).hexdigest()[:16]
+        home = self._shelf() / name
+        pointer.write_text(f"{home}\n", encoding="utf-8")
+        _log.warning(
+            "storage.cluster_moved",
+            reason=f"PostgreSQL runs as {account.name}, who cannot reach {self._data_dir}",
+            home=str(home),
+        )
+        return home
+
+    def _shelf(self) -> pathlib.Path:
+        """The directory beside the data directory's owner that only root may change."""
+        try:
+            self._state_root.mkdir(parents=True, exist_ok=True, mode=0o755)
+            status = self._state_root.stat()
+        except OSError as error:
+            raise StorageRejectedError(f"cannot make {self._state_root}: {error}") from error
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise StorageRejectedError(f"others than root may change {self._state_root}")
+        return self._state_root
+
+    def _choose_sockets(self) -> pathlib.Path:
+        sockets = self._home / "run"
+        if len(os.fsencode(sockets / f".s.PGSQL.{_PORT}")) > _SOCKET_LIMIT:
+            base = os.environ.get("XDG_RUNTIME_DIR") if os.geteuid() else "/run"
+            name = hashlib.sha256(os.fsencode(self._home)).hexdigest()[:16]
+            sockets = pathlib.Path(base or tempfile.gettempdir(), f"zapvisor-{name}")
+        sockets.mkdir(exist_ok=True, mode=0o700)
+        status = sockets.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (
+            os.geteuid(),
+            self._user.uid,
+        ):
+            raise StorageRejectedError(f"{sockets} belongs to somebody else")
+        self._own(sockets)
+        sockets.chmod(0o700)
+        return sockets
+
+    @property
+    def _user(self) -> Account:
+        if self._account is None:
+            raise StorageUnavailableError("the embedded PostgreSQL has not been started")
+        return self._account
+
+    def _own(self, path: pathlib.Path) -> None:
+        """Hand a directory of ours to the database's user."""
+        if os.geteuid() == 0:
+            os.chown(path, self._user.uid, self._user.gid, follow_symlinks=False)
+
+    async def _find_binaries(self) -> None:
+        version = self._cluster / "PG_VERSION"
+        major = int(version.read_text(encoding="ascii")) if version.exists() else None
+        binaries = await trio.to_thread.run_sync(find_binaries, major)
+        if os.geteuid() == 0:
+            shelf = self._shelf if not reachable(binaries.directory, self._user) else None
+            if shelf is not None:
+                binaries = await trio.to_thread.run_sync(
+                    readable_copy, binaries, self._user, shelf()
+                )
+        self._binaries = binaries
+
+    async def _create_cluster(self) -> None:
+        draft = self._home / "data.new"
+        await self._clear_orphans(draft)
+        shutil.rmtree(draft, ignore_errors=True)
+        major = 0 if self._binaries is None else self._binaries.major
+        locale = (
+            ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+            if major >= 17
+            else ("--locale=C.UTF-8",)
+        )
+        options = ("-U", SUPERUSER, "-E", "UTF8", "-A", "trust", "--data-checksums", *locale)
+        with self._log_file() as log:
+            process = self._spawn(log, signal.SIGKILL, "initdb", "-D", str(draft), *options)
+        try:
+            with trio.fail_after(self._start_timeout):
+                status = await wait_exit(process)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await end(process, ())
+            raise
+        if status != 0:
+            raise StorageUnavailableError(f"initdb failed ({status}): {self._log_tail()}")
+        _write_durably(draft / "pg_hba.conf", _HBA)
+        draft.rename(self._cluster)
+        _sync_directory(self._home)
+        _log.info("storage.cluster_created", home=str(self._home), version=major)
+
+    async def _clear_orphans(self, cluster: pathlib.Path) -> None:
+        leader = _postmaster(cluster)
+        if not await end_orphans(cluster, leader, self._stop_timeout):
+            raise StorageUnavailableError(f"processes of an earlier run still work in {cluster}")
+
+    async def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
+        while not _is_ready(self._cluster, process.pid):
+            if (status := process.poll()) is not None:
+                self._process = None
+                raise StorageUnavailableError(
+                    f"the embedded PostgreSQL did not start ({status}): {self._log_tail()}"
+                )
+            await trio.sleep(_READY_INTERVAL)
+
+    async def _end_server(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with trio.CancelScope(shield=True):
+            status = await end(
+                process, ((signal.SIGINT, self._stop_timeout), (signal.SIGQUIT, 5.0))
+            )
+        _log.info("storage.postgres_stopped", status=status)
+
+    def _spawn(
+        self, log: int, death_signal: signal.Signals, program: str, *options: str
+    ) -> subprocess.Popen[bytes]:
+        if self._binaries is None:
+            raise StorageUnavailableError("the embedded PostgreSQL has not been started")
+        command = [str(self._binaries.directory / program), *options]
+        try:
+            return spawn(command, account=self._user, log=log, death_signal=death_signal)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise StorageUnavailableError(f"cannot run {command[0]}: {error}") from error
+
+    @contextlib.contextmanager
+    def _log_file(self) -> cabc.Iterator[int]:
+        path = self._home / "postgres.log"
+        if path.exists() and path.stat().st_size > _LOG_LIMIT:
+            path.replace(path.with_suffix(".log.1"))
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _log_tail(self) -> str:
+        lines = (self._home / "postgres.log").read_text("utf-8", "replace").splitlines()
+        return " / ".join(line.strip() for line in lines[-5:])
+
+
+def _postmaster(cluster: pathlib.Path) -> int | None:
+    first, *_rest = [*_pid_file(cluster), ""]
+    return int(first) if first.isdigit() else None
+
+
+def _is_ready(cluster: pathlib.Path, pid: int) -> bool:
+    """Line 8 of the pid file is the state; the first says whose it is."""
+    lines = _pid_file(cluster)
+    return len(lines) >= 8 and lines[0] == str(pid) and lines[7] == "ready"
+
+
+def _pid_file(cluster: pathlib.Path) -> list[str]:
+    try:
+        text = (cluster / "postmaster.pid").read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    return [line.strip() for line in text.splitlines()]
+
+
+def _write_durably(path: pathlib.Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

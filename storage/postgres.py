@@ -1,0 +1,395 @@
+"""PostgresStorage: storage in PostgreSQL. The only module that speaks asyncio and asyncpg.
+
+asyncpg runs on a trio-asyncio loop inside the task that opened the storage; any trio task may
+call its methods. A batch crosses to the loop once and is one statement, hence one transaction,
+on a connection of its own; readers share a pool. Connections that were lost are made again by
+the next call.
+"""
+
+import asyncio
+import collections.abc as cabc
+import contextlib
+import datetime as dt
+import time
+import typing as t
+import warnings
+
+import asyncpg
+import attrs
+import structlog
+import trio
+
+from storage.api import (
+    ConnectionEvent,
+    ConnectionRow,
+    ConversationRow,
+    ConversationRules,
+    Envelope,
+    Outcome,
+    RecordKind,
+    SyncRun,
+    Verdict,
+)
+from storage.encode import decode_outcomes, encode_batch
+from storage.errors import (
+    StorageError,
+    StorageRejectedError,
+    StorageUnavailableError,
+    sole_error,
+)
+from storage.identity import clean_text
+from storage.migrate import Migration, migrate
+from storage.prepare import prepare, prepare_quarantine
+from storage.queries import queries
+from storage.seal import Sealer
+
+with warnings.catch_warnings():
+    # It still sets asyncio's loop policy, which newer Pythons deprecate.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import trio_asyncio
+
+_log = structlog.get_logger()
+
+_T = t.TypeVar("_T")
+
+MAX_WINDOW: t.Final = 3_153_600_000.0  # seconds, a century: longer windows are as good as none
+_GRACE: t.Final = 5.0  # seconds beyond the command timeout before a connection is given up
+
+# Classes of SQLSTATE that say "not now": connection, transaction rollback, resources, object
+# state, operator, system error, and what an operator has to put right (login, missing database).
+_NOT_NOW: t.Final = ("08", "28", "3D", "40", "53", "55", "57", "58", "25", "F0")
+_NOT_NOW_STATES: t.Final = ("42501", "XX001", "XX002")  # no privilege, damaged data or index
+
+
+def translate(error: BaseException) -> StorageError:
+    """The storage error that stands for one of asyncpg's or of the socket."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        text = f"{error} [{state}]"
+        if state[:2] in _NOT_NOW or state in _NOT_NOW_STATES:
+            return StorageUnavailableError(text)
+        return StorageRejectedError(text)
+    if isinstance(error, asyncpg.DataError):
+        return StorageRejectedError(str(error))
+    return StorageUnavailableError(f"{type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
+def _translated() -> cabc.Iterator[None]:
+    try:
+        yield
+    except (
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        OSError,  # TimeoutError is one
+    ) as error:
+        raise translate(error) from error
+
+
+class PostgresStorage:
+    """Use :meth:`open`; the storage serves until its context ends."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        sealer: Sealer,
+        pool_size: int,
+        command_timeout: float,
+        clock: cabc.Callable[[], float],
+    ) -> None:
+        self._dsn = dsn
+        self._sealer = sealer
+        self._pool_size = pool_size
+        self._command_timeout = command_timeout  # seconds
+        self._clock = clock
+        self._loop: t.Any = None
+        self._pool: t.Any = None
+        self._writer: t.Any = None
+        self._writer_lock = trio.Lock()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls,
+        dsn: str,
+        *,
+        key: bytes,
+        pool_size: int = 4,
+        command_timeout: float = 30.0,
+        clock: cabc.Callable[[], float] = time.time,
+    ) -> cabc.AsyncIterator["PostgresStorage"]:
+        """Connect, migrate, serve; ``clock`` gives unix seconds.
+
+        Raises:
+            StorageUnavailableError: the database cannot be reached.
+            StorageRejectedError: it is newer than this code, or not in UTF-8.
+        """
+        storage = cls(
+            dsn,
+            sealer=Sealer(key),
+            pool_size=pool_size,
+            command_timeout=command_timeout,
+            clock=clock,
+        )
+        async with _open_loop() as loop:
+            storage._loop = loop
+            try:
+                await storage._start()
+                yield storage
+            finally:
+                await storage._stop()
+
+    async def ensure_connection(self, name: str, rules: ConversationRules) -> None:
+        """See :meth:`storage.api.Storage.ensure_connection`."""
+        await self._fetch(
+            "ensure_connection",
+            name,
+            min(rules.reopen_window, MAX_WINDOW),
+            rules.reopen_from.value,
+            rules.team_reopens,
+            self._now(),
+        )
+
+    async def set_wanted(self, name: str, wanted: bool) -> None:
+        """See :meth:`storage.api.Storage.set_wanted`."""
+        _known(await self._fetch("set_wanted", name, wanted), name)
+
+    async def apply(self, batch: cabc.Sequence[Envelope]) -> list[Outcome]:
+        """See :meth:`storage.api.Storage.apply`."""
+        now = self._clock()
+        prepared = prepare(batch, now)
+        arguments = encode_batch(prepared, self._sealer, now)
+        rows = await self._write("apply_batch", *attrs.astuple(arguments, recurse=False))
+        return decode_outcomes(prepared, rows)
+
+    async def quarantine(self, envelope: Envelope, error: str) -> Outcome:
+        """See :meth:`storage.api.Storage.quarantine`."""
+        now = self._clock()
+        row, rest = prepare_quarantine(envelope, error, now)
+        await self._write(
+            "quarantine",
+            *attrs.astuple(encode_batch(rest, self._sealer, now), recurse=False),
+            envelope.connection,
+            row.fingerprint,
+            row.chat,
+            row.sender,
+            row.external_id,
+            row.error,
+            row.stanza,
+            row.raw,
+            dt.datetime.fromtimestamp(now, dt.UTC),
+        )
+        return Outcome(verdict=Verdict.QUARANTINED, error=row.error)
+
+    async def record_event(self, event: ConnectionEvent) -> None:
+        """See :meth:`storage.api.Storage.record_event`."""
+        rows = await self._fetch(
+            "record_event",
+            event.connection,
+            self._now(),
+            clean_text(event.previous),
+            clean_text(event.state),
+            clean_text(event.reason),
+            clean_text(event.sentence),
+            event.retry,
+        )
+        _known(rows, event.connection)
+
+    async def record_sync(self, run: SyncRun) -> None:
+        """See :meth:`storage.api.Storage.record_sync`."""
+        counts = (run.total, run.processed, run.skipped, run.errors)
+        _known(
+            await self._fetch("record_sync", run.connection, self._now(), *counts), run.connection
+        )
+
+    async def load_records(
+        self, connection: str, kind: RecordKind, keys: cabc.Sequence[str]
+    ) -> dict[str, bytes]:
+        """See :meth:`storage.api.Storage.load_records`."""
+        asked = {clean_text(key): key for key in keys}
+        rows = await self._fetch(f"load_{kind.value}", connection, list(asked))
+        return {
+            asked[key]: self._sealer.open(connection, kind.value, key, sealed)
+            for key, sealed in rows
+        }
+
+    async def connections(self) -> list[ConnectionRow]:
+        """See :meth:`storage.api.Storage.connections`."""
+        return [ConnectionRow(**row) for row in await self._fetch("connections")]
+
+    async def events(self, connection: str, limit: int) -> list[dict[str, t.Any]]:
+        """See :meth:`storage.api.Storage.events`."""
+        return [dict(row) for row in await self._fetch("events", connection, limit)]
+
+    async def conversations(
+        self, *, status: str | None, connection: str | None, limit: int
+    ) -> list[ConversationRow]:
+        """See :meth:`storage.api.Storage.conversations`."""
+        rows = await self._fetch("conversations", status, connection, limit)
+        return [ConversationRow(**row) for row in rows]
+
+    async def open_conversation(self, conversation_id: int) -> ConversationRow | None:
+        """See :meth:`storage.api.Storage.open_conversation`."""
+        await self._fetch("open_conversation", conversation_id)
+        return await self._conversation(conversation_id)
+
+    async def close_conversation(self, conversation_id: int) -> ConversationRow | None:
+        """See :meth:`storage.api.Storage.close_conversation`."""
+        await self._fetch("close_conversation", conversation_id, self._now())
+        return await self._conversation(conversation_id)
+
+    async def statistics(self) -> dict[str, t.Any]:
+        """See :meth:`storage.api.Storage.statistics`."""
+        [messages] = await self._fetch("count_messages")
+        [conversations] = await self._fetch("count_conversations")
+        runs = await self._fetch("newest_sync")
+        by_status = dict(conversations)
+        reopened = by_status.pop("reopened")
+        return {
+            **dict(messages),
+            "conversations": by_status,
+            "reopened": reopened,
+            "sync": dict(runs[0]) if runs else None,
+        }
+
+    async def ping(self) -> float:
+        """See :meth:`storage.api.Storage.ping`."""
+        begun = trio.current_time()
+        await self._fetch("ping")
+        return trio.current_time() - begun
+
+    def _now(self) -> dt.datetime:
+        return dt.datetime.fromtimestamp(self._clock(), dt.UTC)
+
+    async def _conversation(self, conversation_id: int) -> ConversationRow | None:
+        rows = await self._fetch("conversation", conversation_id)
+        return ConversationRow(**rows[0]) if rows else None
+
+    async def _start(self) -> None:
+        for migration in await self._on_loop(self._migrate):
+            _log.info("storage.migrated", number=migration.number, name=migration.name)
+        await self._on_loop(self._connect)
+
+    async def _migrate(self) -> list[Migration]:
+        connection = await self._connection(timeout=None)
+        try:
+            return await migrate(connection)
+        finally:
+            await _close(connection)
+
+    async def _connect(self) -> None:
+        self._pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=1,
+            max_size=self._pool_size,
+            timeout=self._command_timeout,
+            command_timeout=self._command_timeout,
+            reset=_no_reset,
+        )
+        self._writer = await self._connection(timeout=self._command_timeout)
+
+    async def _connection(self, timeout: float | None) -> t.Any:
+        return await asyncpg.connect(
+            self._dsn,
+            timeout=self._command_timeout,
+            command_timeout=timeout,
+            server_settings={"synchronous_commit": "on", "jit": "off"},
+        )
+
+    async def _stop(self) -> None:
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _GRACE):
+            await self._on_loop(self._disconnect)
+
+    async def _disconnect(self) -> None:
+        writer, self._writer = self._writer, None
+        pool, self._pool = self._pool, None
+        if writer is not None:
+            await _close(writer)
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), _GRACE / 2)
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                pool.terminate()
+
+    async def _fetch(self, name: str, *arguments: t.Any) -> list[t.Any]:
+        """Run a named query on a connection of the pool."""
+        statement = queries()[name]
+
+        async def fetch() -> list[t.Any]:
+            if self._pool is None:
+                raise StorageUnavailableError("the storage is closed")
+            rows: list[t.Any] = await self._pool.fetch(statement, *arguments)
+            return rows
+
+        return await self._on_loop(fetch)
+
+    async def _write(self, name: str, *arguments: t.Any) -> list[t.Any]:
+        """Run a named statement on the writer's connection: it commits or not, as a whole.
+
+        Once sent it is not cancelled: whoever waits learns the outcome, or after the command
+        timeout that it is unknown.
+        """
+        statement = queries()[name]
+
+        async def write() -> list[t.Any]:
+            if self._pool is None:
+                raise StorageUnavailableError("the storage is closed")
+            if self._writer is None or self._writer.is_closed():
+                self._writer = await self._connection(timeout=self._command_timeout)
+            rows: list[t.Any] = await self._writer.fetch(statement, *arguments)
+            return rows
+
+        async with self._writer_lock:
+            with trio.move_on_after(2 * self._command_timeout + _GRACE, shield=True):
+                try:
+                    return await self._on_loop(write)
+                except StorageUnavailableError:
+                    await self._on_loop(self._drop_writer)
+                    raise
+            with trio.move_on_after(_GRACE, shield=True):
+                await self._on_loop(self._drop_writer)
+            raise StorageUnavailableError("the database did not answer; the outcome is unknown")
+
+    async def _drop_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.terminate()
+
+    async def _on_loop(self, work: cabc.Callable[[], cabc.Awaitable[_T]]) -> _T:
+        """Cross to asyncio, and back with an error of storage if there is one."""
+        with _translated():
+            result: _T = await trio_asyncio.aio_as_trio(work, loop=self._loop)()
+            return result
+
+
+@contextlib.asynccontextmanager
+async def _open_loop() -> cabc.AsyncIterator[t.Any]:
+    """A trio-asyncio loop on which a failing callback is logged and breaks nothing."""
+    with sole_error():
+        async with trio_asyncio.open_loop() as loop:
+            loop.set_exception_handler(_log_loop_error)
+            yield loop
+
+
+def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, t.Any]) -> None:
+    _log.error(
+        "storage.callback_failed", message=context.get("message"), error=context.get("exception")
+    )
+
+
+async def _no_reset(_connection: t.Any) -> None:
+    """Pooled connections run single statements: there is no state to reset."""
+
+
+async def _close(connection: t.Any) -> None:
+    try:
+        await connection.close(timeout=_GRACE / 2)
+    except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
+
+
+def _known(rows: cabc.Sequence[t.Any], name: str) -> None:
+    if not rows:
+        raise StorageRejectedError(f"unknown connection {name!r}")

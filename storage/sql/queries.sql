@@ -1,0 +1,176 @@
+-- The statements of PostgresStorage, loaded by name.
+
+-- name: apply_batch
+-- Commit one batch of envelopes: see functions.sql.
+SELECT ord, verdict, message_id, conversation_id, opened, reopened, filled, retries
+FROM apply_batch($1::text::jsonb, $2::text[], $3::bytea[], $4::bytea[]);
+
+-- name: ensure_connection
+-- Create a connection with its counters and its own contact, or update its rules.
+WITH ensured AS (
+    INSERT INTO connections (name, reopen_window, reopen_from, team_reopens, created_at)
+    VALUES ($1, $2::double precision * interval '1 second', $3, $4, $5)
+    ON CONFLICT (name) DO UPDATE SET reopen_window = excluded.reopen_window,
+        reopen_from = excluded.reopen_from, team_reopens = excluded.team_reopens
+    RETURNING id
+), counted AS (
+    INSERT INTO counters (connection_id) SELECT id FROM ensured ON CONFLICT DO NOTHING
+)
+INSERT INTO contacts (connection_id, is_self, created_at) SELECT id, true, $5 FROM ensured
+ON CONFLICT DO NOTHING;
+
+-- name: set_wanted
+-- Remember whether a connection should run.
+UPDATE connections SET wanted = $2 WHERE name = $1 RETURNING id;
+
+-- name: quarantine
+-- Keep a message that could not be stored, and commit what else its envelope holds.
+SELECT quarantine_stanza($5, $6, $7, $8, $9, $10, $11, $12, $13),
+    (SELECT count(*) FROM apply_batch($1::text::jsonb, $2::text[], $3::bytea[], $4::bytea[]));
+
+-- name: record_event
+-- Append a transition of a connection.
+INSERT INTO connection_events (connection_id, at, previous, state, reason, sentence, retry)
+SELECT id, $2, $3, $4, $5, $6, $7 FROM connections WHERE name = $1
+RETURNING id;
+
+-- name: record_sync
+-- Append the statistics of a stretch of time.
+INSERT INTO sync_stats (connection_id, at, total, processed, skipped, errors)
+SELECT id, $2, $3, $4, $5, $6 FROM connections WHERE name = $1
+RETURNING id;
+
+-- name: load_device
+-- The sealed device of a connection.
+SELECT '' AS key, d.sealed FROM device_identity d
+JOIN connections c ON c.id = d.connection_id
+WHERE c.name = $1 AND '' = ANY ($2::text[]);
+
+-- name: load_session
+-- Sealed sessions by address.
+SELECT s.key, s.sealed FROM signal_sessions s
+JOIN connections c ON c.id = s.connection_id
+WHERE c.name = $1 AND s.key = ANY ($2::text[]);
+
+-- name: load_identity
+-- Sealed identity keys by address.
+SELECT s.key, s.sealed FROM signal_identities s
+JOIN connections c ON c.id = s.connection_id
+WHERE c.name = $1 AND s.key = ANY ($2::text[]);
+
+-- name: load_prekey
+-- Sealed one-time prekeys by id.
+SELECT s.key, s.sealed FROM signal_prekeys s
+JOIN connections c ON c.id = s.connection_id
+WHERE c.name = $1 AND s.key = ANY ($2::text[]);
+
+-- name: load_sender_key
+-- Sealed sender keys by group and address.
+SELECT s.key, s.sealed FROM signal_sender_keys s
+JOIN connections c ON c.id = s.connection_id
+WHERE c.name = $1 AND s.key = ANY ($2::text[]);
+
+-- name: connections
+-- Every connection with its counts.
+SELECT c.name, c.wanted, d.jid IS NOT NULL AS paired, d.jid, n.last_message_at, n.messages,
+    n.duplicates, n.quarantined, n.undecryptable
+FROM connections c
+JOIN counters n ON n.connection_id = c.id
+LEFT JOIN device_identity d ON d.connection_id = c.id
+ORDER BY c.name COLLATE "C";
+
+-- name: events
+-- The newest transitions of a connection, newest first.
+SELECT e.at, c.name AS connection, e.previous, e.state, e.reason, e.sentence, e.retry
+FROM connection_events e
+JOIN connections c ON c.id = e.connection_id
+WHERE c.name = $1
+ORDER BY e.id DESC LIMIT $2;
+
+-- name: conversations
+-- Conversations, the most recently active first.
+SELECT v.id, c.name AS connection, k.address AS chat, coalesce(k.title, p.name) AS title,
+    v.status, v.messages, v.opened_at, v.last_message_at, v.closed_at, v.reopened
+FROM conversations v
+JOIN connections c ON c.id = v.connection_id
+JOIN chats k ON k.connection_id = v.connection_id AND k.id = v.chat_id
+LEFT JOIN contacts p ON p.connection_id = k.connection_id AND p.id = k.contact_id
+WHERE ($1::text IS NULL OR v.status = $1) AND ($2::text IS NULL OR c.name = $2)
+ORDER BY v.last_message_at DESC, v.id DESC LIMIT $3;
+
+-- name: conversation
+-- One conversation.
+SELECT v.id, c.name AS connection, k.address AS chat, coalesce(k.title, p.name) AS title,
+    v.status, v.messages, v.opened_at, v.last_message_at, v.closed_at, v.reopened
+FROM connections c
+JOIN conversations v ON v.connection_id = c.id AND v.id = $1
+JOIN chats k ON k.connection_id = v.connection_id AND k.id = v.chat_id
+LEFT JOIN contacts p ON p.connection_id = k.connection_id AND p.id = k.contact_id;
+
+-- name: open_conversation
+-- Somebody takes a conversation on.
+UPDATE conversations SET status = 'open', closed_at = NULL
+WHERE id = $1 AND connection_id IN (SELECT id FROM connections) AND status <> 'open';
+
+-- name: close_conversation
+-- Somebody is done with a conversation.
+UPDATE conversations SET status = 'closed', closed_at = $2
+WHERE id = $1 AND connection_id IN (SELECT id FROM connections) AND status <> 'closed';
+
+-- name: count_messages
+-- The counters of all connections together.
+SELECT coalesce(sum(messages), 0)::bigint AS messages,
+    coalesce(sum(duplicates), 0)::bigint AS duplicates,
+    coalesce(sum(undecryptable), 0)::bigint AS undecryptable,
+    coalesce(sum(quarantined), 0)::bigint AS quarantined
+FROM counters;
+
+-- name: count_conversations
+-- Conversations by status, and how often messages reopened them.
+SELECT count(*) FILTER (WHERE status = 'waiting') AS waiting,
+    count(*) FILTER (WHERE status = 'open') AS open,
+    count(*) FILTER (WHERE status = 'closed') AS closed,
+    coalesce(sum(reopened), 0)::bigint AS reopened
+FROM conversations;
+
+-- name: newest_sync
+-- The newest sync statistics.
+SELECT s.at, c.name AS connection, s.total, s.processed, s.skipped, s.errors
+FROM sync_stats s
+JOIN connections c ON c.id = s.connection_id
+ORDER BY s.id DESC LIMIT 1;
+
+-- name: ping
+-- One round trip.
+SELECT 1;
+
+-- name: server_encoding
+-- Only UTF8 holds every message.
+SELECT current_setting('server_encoding');
+
+-- name: lock_schema
+-- One daemon at a time changes the schema.
+SELECT pg_advisory_lock(7377481550917955437);
+
+-- name: unlock_schema
+-- The schema is as this daemon wants it.
+SELECT pg_advisory_unlock(7377481550917955437);
+
+-- name: create_migrations
+-- What has been applied; number 0 is functions.sql.
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    number integer PRIMARY KEY,
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: applied_migrations
+-- The migrations this database has seen.
+SELECT number, name, checksum FROM schema_migrations ORDER BY number;
+
+-- name: record_migration
+-- A migration, or the functions, are in place.
+INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)
+ON CONFLICT (number) DO UPDATE SET name = excluded.name, checksum = excluded.checksum,
+    applied_at = now();
