@@ -76,7 +76,8 @@ class _Route:
             raise UnknownNameError(f"no recipient {self.to}")
 
     def _to_person(self, account: Account) -> None:
-        encs = self.addressed or ((self.to, self.bare),)
+        # A resend for one device may name that device again among participants: one copy counts.
+        encs = ((self.to, self.bare),) if self.bare else self.addressed
         for jid, own in encs:
             device = self.world.device(jid)
             if device is not self.sender and own:

@@ -40,6 +40,7 @@ class State(enum.Enum):
     PAIRED = "paired"
     PASSIVE = "passive"
     ACTIVE = "active"
+    ENDING = "ending"
     CLOSED = "closed"
 
 
@@ -84,6 +85,7 @@ class Session:
         self._registration: Registration | None = None
         self._pairing: _Pairing | None = None
         self._nursery: trio.Nursery | None = None
+        self._gone = trio.Event()
         self.state = State.HANDSHAKE
         self.device: Device | None = None
 
@@ -99,16 +101,14 @@ class Session:
             self._detach()
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 3):
                 await self._transport.aclose()
+            self._gone.set()
 
-    async def end(self, last: Node | None = None) -> None:
-        """Send a last stanza, if any, and close."""
+    async def end(self, last: Node) -> None:
+        """Send a last stanza, let the client close, and return when the connection is gone."""
         if self.state is State.CLOSED:
             return
-        with trio.move_on_after(5):
-            if last is not None:
-                await self._send(last)
-            await self._transport.aclose()
-        self._scope.cancel()
+        self._say_goodbye(last)
+        await self._gone.wait()
 
     def drop(self) -> None:
         """Cut the connection without a word."""
@@ -118,7 +118,9 @@ class Session:
     # -- reading
 
     async def _serve(self) -> None:
-        with contextlib.suppress(trio.EndOfChannel, trio.BrokenResourceError):
+        with contextlib.suppress(
+            trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError
+        ):
             try:
                 await self._read()
             except RemoteProtocolError as error:
@@ -138,9 +140,12 @@ class Session:
                     await self._transport.send(event.data)
                 case ClientConnected():
                     await self._admit(event)
-                case NodeReceived() if not self._world.faults.is_stalled(self.device):
+                case NodeReceived() if not self._ignores():
                     await self._on_node(event.node)
                     self._world.settle()
+
+    def _ignores(self) -> bool:
+        return self.state is State.ENDING or self._world.faults.is_stalled(self.device)
 
     async def _admit(self, client: ClientConnected) -> None:
         self._noise_public = client.noise_public
@@ -185,7 +190,7 @@ class Session:
             case "md" if node.child("remove-companion-device") is not None:
                 await self._send(result(node))
                 self._world.remove_device(device)
-                await self.end(ending("removed"))
+                self._say_goodbye(ending("removed"))
             case _:
                 await self._send(services.answer(self._world, device, node))
 
@@ -208,7 +213,7 @@ class Session:
     async def _close_unscanned(self, at: float) -> None:
         await trio.sleep_until(at)
         if self.state is State.REGISTERING:
-            await self.end()
+            self._scope.cancel()
 
     def expire_refs(self) -> None:
         """The codes on this companion's screen are too old from now on."""
@@ -267,7 +272,7 @@ class Session:
 
     async def _restart(self) -> None:
         await trio.sleep(self._world.settings.restart_pause)
-        await self.end(ending("515"))
+        self._say_goodbye(ending("515"))
 
     # -- login and delivery
 
@@ -277,10 +282,10 @@ class Session:
         except UnknownNameError:
             device = None
         if device is None or device.is_phone or device.noise_public != self._noise_public:
-            await self.end(ending("401"))
+            self._say_goodbye(ending("401"))
             return
         if (failure := self._world.faults.take("fail_login", device)) is not None:
-            await self.end(ending(failure))
+            self._say_goodbye(ending(failure))
             return
         if device.session is not None:
             await device.session.end(ending("conflict"))
@@ -325,6 +330,8 @@ class Session:
         await self._offer(device, entry, None)
 
     async def _offer(self, device: Device, entry: Entry, offline: int | None) -> None:
+        if self.state is not State.ACTIVE:
+            return  # stays owed
         attributes: Attributes = {**entry.node.attrs, "offline": offline}
         node = attrs.evolve(entry.node, attrs=attributes)
         copies = 1 if self._world.faults.take("duplicate", device) is None else 2
@@ -345,6 +352,18 @@ class Session:
                 await self._transport.send(self._stream.send(node))
             if patience.cancelled_caught:
                 self.drop()
+
+    def _say_goodbye(self, last: Node) -> None:
+        """From now on nothing the client says matters; it is not waited for long."""
+        if self.state is not State.ENDING:
+            self.state = State.ENDING
+            self._start(self._farewell, last)
+
+    async def _farewell(self, last: Node) -> None:
+        with trio.move_on_after(self._world.settings.farewell):
+            await self._send(last)
+            await trio.sleep_forever()
+        self._scope.cancel()
 
     def _request(self, namespace: str, *children: Node) -> Node:
         attributes: Attributes = {

@@ -12,6 +12,8 @@ class Settings:
     that overtakes it kills them. In memory no pause is needed and none is made."""
     restart_pause: float = 0.3
     """Between the pairing's confirmation and the 515 that ends the connection."""
+    farewell: float = 1.0
+    """What a client gets to close by itself after a last stanza; some lose it otherwise."""
     login_deadline: float = 30.0
     """For the handshake, from the first byte to the client's payload."""
     pairing_deadline: float = 20.0

@@ -122,6 +122,14 @@ class Peer:
             for message in event["data"]["messages"]
         ]
 
+    def texts(self, *, from_me: bool = False) -> list[str]:
+        """The texts of others' messages (or of the own ones) in order of arrival."""
+        return [
+            text
+            for message in self.messages()
+            if bool(message["key"].get("fromMe")) is from_me and (text := text_of(message))
+        ]
+
     def messages_with(self, text: str) -> list[Event]:
         """The messages with this text, from others."""
         return [

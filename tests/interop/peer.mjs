@@ -109,8 +109,12 @@ class Client {
     if (!answer.ok) say({ event: 'scan-refused', name: this.name, data: await answer.text() })
   }
 
-  open() {
-    return this.#until('open', () => this.start())
+  async open() {
+    const identity = await this.#until('open', () => this.start())
+    // Without a name it never counts as available, and its delivery receipts say "inactive".
+    this.creds.me = { ...this.creds.me, name: this.name }
+    await this.socket.sendPresenceUpdate('available')
+    return identity
   }
 
   close() {
