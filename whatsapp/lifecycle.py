@@ -1,6 +1,6 @@
 """How a connection begins to work and how it ends, as typed events.
 
-Source: docs/protocol.md#end-of-life
+Source: docs/protocol.md#failures
 """
 
 import enum

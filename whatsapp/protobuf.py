@@ -2,6 +2,7 @@
 
 import typing as t
 
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from whatsapp.errors import RemoteProtocolError
@@ -10,7 +11,7 @@ M = t.TypeVar("M", bound=Message)
 
 
 def parse(kind: type[M], data: bytes) -> M:
-    """Read ``data`` as a message of this kind; all its text fields are readable afterwards.
+    """Read ``data`` as a message of this kind; its text fields are text, at every depth.
 
     Raises:
         RemoteProtocolError: not such a message, or text in it that is not UTF-8.
@@ -18,16 +19,23 @@ def parse(kind: type[M], data: bytes) -> M:
     message = kind()
     try:
         message.ParseFromString(data)
-        _read_texts(message)
+        readable = _texts_are_text(message)
     except (DecodeError, UnicodeDecodeError) as error:
         raise RemoteProtocolError(f"not a {kind.__name__}") from error
+    if not readable:
+        raise RemoteProtocolError(f"a {kind.__name__} with text that is not UTF-8")
     return message
 
 
-def _read_texts(message: Message) -> None:
-    """Touch every field that is set: text is decoded when it is read, not when it is parsed."""
+def _texts_are_text(message: Message) -> bool:
+    """Protobuf hands text that is not UTF-8 out as bytes (or fails when it is read)."""
     for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        for inner in value if field.is_repeated else (value,):
-            _read_texts(inner)
+        values = value if field.is_repeated else (value,)
+        if field.type == FieldDescriptor.TYPE_STRING:
+            if not all(isinstance(text, str) for text in values):
+                return False
+        elif field.type == FieldDescriptor.TYPE_MESSAGE and not all(
+            _texts_are_text(inner) for inner in values
+        ):
+            return False
+    return True

@@ -66,7 +66,7 @@ class MessageStanza:
         return self.category == PEER
 
 
-def parse_message(node: Node, own_jid: Jid, own_lid: Jid | None) -> MessageStanza:
+def parse_message(node: Node, own_jid: Jid | None, own_lid: Jid | None) -> MessageStanza:
     """Read a ``<message>``; the own addresses may be with or without device.
 
     A missing id is None, for the store to derive one.
