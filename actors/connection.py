@@ -11,6 +11,7 @@ from actors.pairing_flow import pair
 from actors.settings import ConnectionSettings, Counts, Report, Tools
 from storage.api import RecordKind
 from whatsapp.device import Device
+from whatsapp.jid import Jid
 
 
 class Connection:
@@ -31,6 +32,8 @@ class Connection:
         counts: Counts,
     ) -> None:
         self.name = name
+        self.jid: str | None = None
+        """Whom this is, masked for display; known once it has run."""
         self._settings = settings
         self._tools = tools
         self._report = report
@@ -49,6 +52,7 @@ class Connection:
         await fence.passed.wait()
         if self._board.requested:
             await self._pair(task_status)
+            task_status = trio.TASK_STATUS_IGNORED  # reported with the first code to scan
         device = await self._stored_device()
         if device is None or device.jid is None:
             raise ConnectionStoppedError(
@@ -56,6 +60,7 @@ class Connection:
                 f"no phone is linked; run: zapvisor pair {self.name}",
                 state="stopped",
             )
+        self.jid = masked(device.jid)
         life = Life(
             self.name, device, device.jid, self._settings, self._tools, self._report, self._counts
         )
@@ -74,15 +79,11 @@ class Connection:
             if await self._stored_device() is not None:
                 raise  # the next life goes on with the device of before
             raise ConnectionStoppedError(error.reason, error.sentence, state="stopped") from error
-        self._board.paired(f"paired as {masked(device)}")
-        structlog.get_logger("connection").info(
-            "connection.paired", connection=self.name, jid=masked(device)
-        )
+        jid = "nobody" if device.jid is None else masked(device.jid)
+        self._board.paired(f"paired as {jid}")
+        structlog.get_logger("connection").info("connection.paired", connection=self.name, jid=jid)
 
 
-def masked(device: Device) -> str:
-    """The device's JID with all but the last four digits of the number hidden."""
-    if device.jid is None:
-        return "nobody"
-    number = device.jid.user
-    return f"***{number[-4:]}:{device.jid.device}@{device.jid.server}"
+def masked(jid: Jid) -> str:
+    """A JID with all but the last four digits of the number hidden."""
+    return f"***{jid.user[-4:]}:{jid.device}@{jid.server}"

@@ -9,7 +9,7 @@ import attrs
 import structlog
 import trio
 
-from actors.connection import Connection
+from actors.connection import Connection, masked
 from actors.errors import AlreadyPairedError, ConnectionEndedError, UnknownConnectionError
 from actors.messages import Record
 from actors.pairing import PairingBoard, PairingView
@@ -20,6 +20,7 @@ from supervisor.errors import MailboxFullError, NotRunningError
 from supervisor.spec import ChildSpec, OnLimit, Restart, RestartIntensity, RestartPolicy
 from supervisor.state import ChildState, ChildStatus
 from supervisor.tree import Supervisor
+from whatsapp.jid import Jid
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleet")
 
@@ -83,6 +84,7 @@ class Member:
         self.paired = row.paired
         self.wanted = row.wanted
         self._row = row
+        self._stored_jid = None if row.jid is None else masked(Jid.parse(row.jid))
         self._tools = tools
         self._since = tools.wall_clock()
         self._shown = ("stopped", "not_started", "not started yet")
@@ -189,7 +191,7 @@ class Member:
             sentence=sentence,
             retries=self._retries,
             paired=self.paired,
-            jid=self._row.jid,
+            jid=self.connection.jid or self._stored_jid,
             last_message_at=self._row.last_message_at if newest is None else _utc(newest),
             messages=self._row.messages + self.counts.stored,
             duplicates=self._row.duplicates + self.counts.duplicates,

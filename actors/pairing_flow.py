@@ -4,7 +4,6 @@ import contextlib
 import typing as t
 
 import trio
-from whatsapp.stanzas import ack
 
 from actors.endings import collapse, ending_of
 from actors.errors import ConnectionEndedError, ConnectionStoppedError
@@ -30,6 +29,7 @@ from whatsapp.pairing import (
     rotate_adv_secret,
 )
 from whatsapp.payload import registration_payload
+from whatsapp.stanzas import ack
 
 STORE_TIMEOUT: t.Final = 30.0  # seconds to store the new device, while the phone waits
 RESTART_TIMEOUT: t.Final = 10.0  # seconds for WhatsApp to ask for the restart after pairing

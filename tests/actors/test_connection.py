@@ -1,0 +1,344 @@
+"""A whole connection against the simulator: what arrives is stored once and acknowledged after."""
+
+import typing as t
+
+import pytest
+import trio
+import trio.testing
+
+from simulator import ScanRefusedError
+from tests.actors.conftest import FaultyStorage
+from tests.actors.world import START, open_world
+
+Clock: t.TypeAlias = trio.testing.MockClock
+
+
+def texts(storage: FaultyStorage, name: str = "sales") -> list[str]:
+    return [
+        message.content.text or ""
+        for message in sorted(
+            storage._connections[name].messages_by_key.values(), key=lambda m: m.arrival
+        )
+    ]
+
+
+async def test_a_paired_connection_receives_texts(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """Pairing, login and receiving work; each text is stored once, in order."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        for number in range(5):
+            await customer.phone.send_text(world.accounts["sales"].pn, f"text {number}")
+        await world.settled()
+        assert texts(storage) == [f"text {number}" for number in range(5)]
+        assert world.simulator.ledger.duplicates_offered() == 0
+
+
+async def test_nothing_is_acknowledged_before_its_commit(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I1: while the database is away WhatsApp gets no receipt; once it is back, all do."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        device = world.accounts["sales"].companions[0].pn
+        storage.away = True
+        await customer.phone.send_text(world.accounts["sales"].pn, "while away")
+        await trio.sleep(30)
+        [record] = world.simulator.ledger.offered(device)[-1:]
+        assert record.acknowledged_at is None
+        storage.away = False
+        await world.settled()
+        assert texts(storage) == ["while away"]
+
+
+async def test_a_long_absence_of_the_database_closes_the_connection_on_purpose(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I11: WhatsApp's queue is the buffer; no retry is counted, and nothing is lost."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        storage.away = True
+        for number in range(3):
+            await customer.phone.send_text(world.accounts["sales"].pn, f"text {number}")
+        await world.until_state("sales", "backoff", "connecting")
+        await trio.sleep(1200)
+        assert world.fleet.status("sales")[0].retries == 0
+        storage.away = False
+        await world.until_state("sales", "online")
+        await world.settled()
+        assert texts(storage) == ["text 0", "text 1", "text 2"]
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["before-commit", "after-commit"])
+async def test_a_kill_at_the_commit_loses_and_doubles_nothing(
+    autojump_clock: Clock, storage: FaultyStorage, committed: bool
+) -> None:
+    """I2: records and message commit together, so the redelivered ciphertext opens, or is known.
+
+    The connection dies with envelopes under way, the records in its memory gone; what the server
+    delivers again is decrypted from what storage holds.
+    """
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        await customer.phone.send_text(world.accounts["sales"].pn, "first")
+        await world.settled()
+        world.simulator.faults.lose_acks(None, 1000)
+        storage.away = not committed
+        for number in range(5):
+            await customer.phone.send_text(world.accounts["sales"].pn, f"text {number}")
+        await trio.sleep(5)
+        await world.kill_daemon()
+        storage.away = False
+        world.simulator.faults.clear()
+        await world.start_daemon()
+        await world.until_state("sales", "online")
+        await world.settled()
+        assert texts(storage) == ["first", *(f"text {number}" for number in range(5))]
+        status = world.fleet.status("sales")[0]
+        assert status.undecryptable == 0
+        assert status.duplicates == (5 if committed else 0)
+
+
+async def test_redelivery_and_repeats_are_skipped(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I3: a repeated stanza and a stanza delivered twice give one row, and are acknowledged."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        team = world.accounts["sales"]
+        message = await customer.phone.send_text(team.pn, "once")
+        world.simulator.faults.duplicate(team.companions[0].pn, 1)
+        await customer.phone.send_text(team.pn, "twice on the wire")
+        await customer.phone.repeat(message)
+        await world.settled()
+        await trio.sleep(10)
+        assert texts(storage) == ["once", "twice on the wire"]
+        assert world.fleet.status("sales")[0].duplicates == 2
+        assert world.fleet.status("sales")[0].undecryptable == 0
+
+
+async def test_the_same_id_from_two_customers_is_two_messages(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I3: the sender is part of what makes a message unique."""
+    async with open_world(storage, "sales") as world:
+        for name in ("anna", "bruno"):
+            customer = world.simulator.create_account(name)
+            await customer.phone.send_text(
+                world.accounts["sales"].pn, f"from {name}", id="3EB0SAME"
+            )
+        await world.settled()
+        assert texts(storage) == ["from anna", "from bruno"]
+
+
+async def test_group_messages_show_who_wrote_them(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """Sender keys work, across a restart of the connection, and a group is one conversation."""
+    async with open_world(storage, "sales") as world:
+        customers = [world.simulator.create_account(name) for name in ("anna", "bruno")]
+        group = world.simulator.create_group("team", [*customers, world.accounts["sales"]])
+        for round_ in range(3):
+            for customer in customers:
+                await customer.phone.send_group_text(group.jid, f"{customer.name} {round_}")
+            await world.settled()
+            if round_ == 1:
+                await world.fleet.restart("sales")
+                await world.until_state("sales", "online")
+        assert texts(storage) == [f"{name} {n}" for n in range(3) for name in ("anna", "bruno")]
+        rows = await storage.conversations(status=None, connection="sales", limit=9)
+        assert [row.messages for row in rows] == [6]
+
+
+async def test_a_corrupt_ciphertext_leaves_a_placeholder_until_the_retry(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I5: what cannot be read is a row at once; the sender is asked, and fills it in place."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        team = world.accounts["sales"]
+        await customer.phone.send_text(team.pn, "before")
+        await world.settled()
+        world.simulator.faults.corrupt(team.companions[0].pn, 1)
+        await customer.phone.send_text(team.pn, "broken on the way")
+        await world.until(lambda: "broken on the way" in texts(storage), "the retry fills the row")
+        await customer.phone.send_text(team.pn, "after")
+        await world.settled()
+        assert texts(storage) == ["before", "broken on the way", "after"]
+        assert world.fleet.status("sales")[0].undecryptable == 1
+
+
+async def test_messages_to_a_stopped_connection_arrive_when_it_is_back(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """The server's offline queue is taken over in order."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        await world.fleet.stop("sales")
+        await world.until_state("sales", "stopped")
+        for number in range(20):
+            await customer.phone.send_text(world.accounts["sales"].pn, f"text {number}")
+        await world.fleet.start("sales")
+        await world.settled()
+        assert texts(storage) == [f"text {number}" for number in range(20)]
+
+
+async def test_a_silent_socket_is_found_and_replaced(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """A connection that is open but deaf is noticed by the heartbeat and comes back by itself."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        team = world.accounts["sales"]
+        world.simulator.faults.stall(team.companions[0].pn)
+        await customer.phone.send_text(team.pn, "said to the deaf")
+        began = trio.current_time()
+        await world.until(
+            lambda: world.fleet.status("sales")[0].state != "online", "the deafness is noticed"
+        )
+        assert trio.current_time() - began < 45
+        world.simulator.faults.clear()
+        await world.until_state("sales", "online")
+        await world.settled()
+        assert texts(storage) == ["said to the deaf"]
+
+
+async def test_one_failing_connection_leaves_the_other_alone(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I6: a flapping account ends in its retry limit; the other one does not even notice."""
+    async with open_world(storage, "sales", "support", retry_limit=5, park_interval=None) as world:
+        sick, well = world.accounts["sales"], world.accounts["support"]
+        world.simulator.faults.fail_login("500", sick.pn, 1000)
+        world.simulator.drop(sick.pn)
+        customer = world.simulator.create_account("customer")
+        for number in range(60):
+            await customer.phone.send_text(well.pn, f"text {number}")
+            await trio.sleep(5)
+        await world.until_state("sales", "parked")
+        assert world.fleet.status("sales")[0].retries == 6
+        assert world.fleet.status("support")[0].state == "online"
+        await world.until(lambda: len(texts(storage, "support")) == 60, "all texts arrive")
+
+
+@pytest.mark.parametrize(
+    ("ending", "state"),
+    [("removed", "logged_out"), ("conflict", "conflict"), ("516", "logged_out")],
+)
+async def test_final_endings_stop_the_connection(
+    autojump_clock: Clock, storage: FaultyStorage, ending: str, state: str
+) -> None:
+    """I8: a logout or a conflict is not fought, and the credentials stay."""
+    async with open_world(storage, "sales") as world:
+        await world.simulator.end(ending, world.accounts["sales"].pn)
+        await world.until_state("sales", state)
+        dials = world.dials
+        await trio.sleep(4000)
+        assert world.dials == dials
+        await world.fleet.start("sales")
+        await world.until_state("sales", "online")
+
+
+@pytest.mark.parametrize(
+    ("failure", "state"), [("401", "logged_out"), ("405", "parked"), ("ban", "banned")]
+)
+async def test_final_login_failures_stop_the_connection(
+    autojump_clock: Clock, storage: FaultyStorage, failure: str, state: str
+) -> None:
+    """Refused logins that no retry can cure are shown as what they are."""
+    async with open_world(storage, "sales") as world:
+        world.simulator.faults.fail_login(failure, world.accounts["sales"].pn, 1)
+        world.simulator.drop(world.accounts["sales"].pn)
+        await world.until_state("sales", state)
+        dials = world.dials
+        await trio.sleep(4000)
+        assert world.dials == dials
+
+
+@pytest.mark.parametrize("ending", ["515", "503", "end"])
+async def test_other_endings_are_survived(
+    autojump_clock: Clock, storage: FaultyStorage, ending: str
+) -> None:
+    """A restart, an unavailable server and an ended stream are reconnected from."""
+    async with open_world(storage, "sales") as world:
+        dials = world.dials
+        await world.simulator.end(ending, world.accounts["sales"].pn)
+        await world.until(lambda: world.dials > dials, "a new socket")
+        await world.until_state("sales", "online")
+        assert world.fleet.status("sales")[0].retries == (0 if ending == "515" else 1)
+
+
+@pytest.mark.parametrize("forgery", ["root", "leaf"])
+async def test_a_forged_certificate_is_refused(
+    autojump_clock: Clock, storage: FaultyStorage, forgery: t.Literal["root", "leaf"]
+) -> None:
+    """A server that is not WhatsApp's learns nothing and is shown as such."""
+    async with open_world(storage, "sales") as world:
+        world.simulator.faults.forged_certificate = forgery
+        world.simulator.drop(world.accounts["sales"].pn)
+        await world.until(
+            lambda: world.fleet.status("sales")[0].reason == "handshake_refused", "refused"
+        )
+        world.simulator.faults.clear()
+        await world.until_state("sales", "online")
+
+
+async def test_nobody_scans_the_code(autojump_clock: Clock, storage: FaultyStorage) -> None:
+    """Codes follow each other until the last one expires; then the connection is stopped."""
+    async with open_world(storage, "sales", paired=False) as world:
+        await world.fleet.pair("sales")
+        codes = set()
+        version = 0
+        while True:
+            with trio.fail_after(600):
+                view = await world.fleet.wait_pairing("sales", version)
+            version = view.version
+            if view.qr is not None:
+                codes.add(view.qr)
+            if view.state == "failed":
+                break
+        assert len(codes) == 6
+        await world.until_state("sales", "stopped")
+        assert "nobody scanned" in world.fleet.status("sales")[0].sentence
+        await world.pair("sales")
+
+
+async def test_a_phone_with_a_wrong_signature_is_refused(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """Strict checks: an account signature that does not verify pairs nothing."""
+    async with open_world(storage, "sales", paired=False) as world:
+        for forgery in ("signature", "hmac"):
+            world.simulator.faults.forged_pairing = forgery  # type: ignore[assignment]
+            with pytest.raises(ScanRefusedError):
+                await world.pair("sales")
+            assert not world.fleet.status("sales")[0].paired
+
+
+async def test_the_connect_deadline_bounds_a_mute_server(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """A server that accepts and says nothing costs one connect timeout, then backoff."""
+    async with open_world(storage, "sales", heartbeat_interval=300.0) as world:
+        device = world.accounts["sales"].companions[0].pn
+        world.simulator.faults.latency = 1e9
+        world.simulator.drop(device)
+        await world.until_state("sales", "connecting")
+        began = trio.current_time()
+        await world.until(
+            lambda: world.fleet.status("sales")[0].reason == "connect_timeout", "the deadline"
+        )
+        assert trio.current_time() - began <= 62
+
+
+async def test_times_are_whatsapps(autojump_clock: Clock, storage: FaultyStorage) -> None:
+    """A message carries the time that WhatsApp gave it."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        await customer.phone.send_text(
+            world.accounts["sales"].pn, "then", timestamp=int(START) - 5000
+        )
+        await world.settled()
+        [row] = await storage.conversations(status=None, connection=None, limit=9)
+        assert row.last_message_at.timestamp() == int(START) - 5000
