@@ -112,6 +112,29 @@ def test_a_distribution_from_far_before_changes_nothing() -> None:
     assert not isinstance(failure_of(record, body), DuplicateMessageError)
 
 
+def test_the_last_index_of_a_chain_is_never_reached() -> None:
+    """A chain distributed at its very end still gives a record that can be stored."""
+    fields = wa_pb2.SenderKeyDistribution(
+        id=5, iteration=2**32 - 2, chain_key=bytes(32), signing_key=curve.serialise(SIGNING.public)
+    )
+    record = member(b"\x33" + fields.SerializeToString())
+    owner = SenderKeyRecord(
+        tuple(attrs.evolve(state, signing_private=SIGNING.private) for state in record.states)
+    )
+    owner, body = sender_key.encrypt(owner, b"last", bytes(64))
+    record, text = read(record, body)
+    assert text == "last"
+    signed = (
+        b"\x33"
+        + wa_pb2.SenderKeyMessage(
+            id=5, iteration=2**32 - 1, ciphertext=bytes(16)
+        ).SerializeToString()
+    )
+    error = failure_of(record, signed + curve.sign(SIGNING.private, signed, bytes(64)))
+    assert error.reason is DecryptionFailure.INVALID_MESSAGE
+    assert SenderKeyRecord.from_bytes(record.to_bytes()) == record
+
+
 def test_gaps_are_accepted() -> None:
     """Some senders use every second iteration; the keys between stay in store."""
     sender = Sender()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whatsapp.e2ee import chain, curve, prekeys, records, session
+from whatsapp.e2ee import chain, curve, prekeys, ratchet, records, session
 from whatsapp.e2ee.curve import KeyPair
 from whatsapp.errors import (
     DecryptionError,
@@ -534,6 +534,21 @@ def test_well_formed_nonsense_fails_as_the_peers_fault(
     )
     with pytest.raises(DecryptionError):
         bob.decrypt(session.Ciphertext("pkmsg", b"\x33" + outer.SerializeToString()))
+
+
+@pytest.mark.parametrize("ciphertext", [b"", bytes(15), bytes(16)])
+def test_a_genuine_mac_over_nonsense_fails_as_the_peers_fault(
+    alice: Party, bob: Party, monkeypatch: pytest.MonkeyPatch, ciphertext: bytes
+) -> None:
+    """A peer that MACs what cannot be deciphered harms nothing but its message."""
+    meet(alice, bob)
+    with monkeypatch.context() as patch:
+        patch.setattr(ratchet, "cbc_encrypt", lambda *_: ciphertext)
+        nonsense = alice.encrypt(b"")
+    with pytest.raises(DecryptionError) as failure:
+        bob.decrypt(nonsense)
+    assert failure.value.reason is DecryptionFailure.INVALID_MESSAGE
+    assert bob.decrypt(alice.encrypt(b"next")) == b"next"
 
 
 def test_records_survive_storage(alice: Party, bob: Party) -> None:

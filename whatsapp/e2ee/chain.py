@@ -14,6 +14,7 @@ from whatsapp.errors import DecryptionError, DecryptionFailure, DuplicateMessage
 
 MAX_AHEAD: t.Final = 2000
 MAX_SKIPPED: t.Final = 2000
+MAX_INDEX: t.Final = 2**32 - 2  # the index after it still fits the wire and the record
 SKIPPED_ENTRY: t.Final = 36  # index (4 bytes, big endian), seed (32 bytes)
 
 _SEED: t.Final = b"\x01"
@@ -47,6 +48,8 @@ class Chain:
         """
         if index < self.counter:
             return self._take_skipped(index)
+        if index > MAX_INDEX:
+            raise DecryptionError(DecryptionFailure.INVALID_MESSAGE, "the chain is exhausted")
         if index == self.counter:
             return self.step()
         if index - self.counter > MAX_AHEAD:
