@@ -1,0 +1,204 @@
+"""``zapvisor run``: from an empty process to a running tree, and back."""
+
+import collections.abc as cabc
+import contextlib
+import datetime as dt
+import functools
+import socket
+import typing as t
+import urllib.parse
+
+import structlog
+import trio
+
+from api.app import Backend, build_app
+from api.control_socket import control_socket
+from api.errors import ApiError
+from api.server import GRACE, serve_app
+from config.model import Config
+from daemon.errors import CommandError, StartError
+from daemon.lock import data_directory
+from daemon.logs import configure_logs
+from daemon.notify import notify
+from daemon.signals import exit_after, obey_signals
+from daemon.wiring import Core, build_core, storage_of, supervise
+from storage.api import Storage
+from storage.errors import StorageError, StorageUnavailableError
+from supervisor.errors import RestartLimitError
+from supervisor.spec import ChildSpec
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("daemon")
+
+PATIENCE: t.Final = 15.0  # seconds a database may take to be there when the daemon starts
+_PAUSE: t.Final = 1.0  # seconds between two tries
+_EXPECTED: t.Final = (CommandError, ApiError, StorageError, RestartLimitError)
+
+OpenStorage: t.TypeAlias = cabc.Callable[[Config], contextlib.AbstractAsyncContextManager[Storage]]
+
+
+def run_daemon(config: Config, *, version: str) -> int:
+    """Run until a signal ends it; the exit code.
+
+    Raises:
+        CommandError: it could not start, or a part failed for good.
+    """
+    configure_logs(form=config.daemon.log_format.value, level=config.daemon.log_level.value)
+    with one_line_errors():
+        trio.run(functools.partial(serve, config, version=version), strict_exception_groups=True)
+    return 0
+
+
+@contextlib.contextmanager
+def one_line_errors() -> cabc.Iterator[None]:
+    """Turn errors of the expected kinds, however deep in groups, into a ``CommandError``."""
+    try:
+        yield
+    except CommandError:
+        raise
+    except Exception as error:
+        leaves = list(_leaves(error))
+        for kind in _EXPECTED:
+            for leaf in leaves:
+                if isinstance(leaf, kind):
+                    raise (
+                        leaf if isinstance(leaf, CommandError) else StartError(str(leaf))
+                    ) from error
+        raise
+
+
+def _leaves(error: BaseException) -> cabc.Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
+
+
+class _Stopper:
+    """Does what a signal asks for, at any point of the daemon's life."""
+
+    def __init__(self, shutdown_timeout: float) -> None:
+        self.everything = trio.CancelScope()
+        self.stop_tree: cabc.Callable[[], None] | None = None
+        """Set while there is something to stop in order; before that, all is cancelled."""
+        self._shutdown_timeout = shutdown_timeout
+
+    def stop(self) -> None:
+        notify("STOPPING=1")
+        exit_after(self._shutdown_timeout)
+        (self.stop_tree or self.everything.cancel)()
+
+    def stop_now(self) -> None:
+        exit_after(0.5)
+        self.everything.cancel()
+
+
+async def serve(
+    config: Config,
+    *,
+    version: str,
+    open_storage: OpenStorage = storage_of,
+    patience: float = PATIENCE,
+) -> None:
+    """The daemon's life, in this order: lock, control socket, storage, and the tree above it."""
+    with (
+        data_directory(config.data_dir),
+        control_socket(config.control_socket, config.control.mode) as listener,
+    ):
+        stopper = _Stopper(config.daemon.shutdown_timeout)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(obey_signals, stopper.stop, stopper.stop_now)
+            with stopper.everything:
+                opening = _open_patiently(config, open_storage, patience)
+                async with opening as storage:
+                    await _run_tree(config, storage, listener, stopper, version)
+            nursery.cancel_scope.cancel()
+        log.info("daemon.stopped")
+
+
+async def _run_tree(
+    config: Config, storage: Storage, listener: socket.socket, stopper: _Stopper, version: str
+) -> None:
+    core = await build_core(config, storage)
+    async with trio.open_nursery() as nursery:
+        tree = supervise(core, nursery, [api_child(core, listener, version)])
+        stopper.stop_tree = tree.stop
+        await tree.run(task_status=t.cast("t.Any", _Ready(config, version)))
+
+
+class _Ready:
+    """Told by the tree that all of it has started."""
+
+    def __init__(self, config: Config, version: str) -> None:
+        self._config = config
+        self._version = version
+
+    def started(self, _value: object = None) -> None:
+        config = self._config
+        log.info(
+            "daemon.started",
+            version=self._version,
+            config=str(config.path or "defaults"),
+            data_dir=str(config.data_dir),
+            control=str(config.control_socket),
+            connections=len(config.connections),
+        )
+        if not config.connections:
+            log.warning("daemon.no_connections", advice="add a [[connections]] table, restart")
+        notify("READY=1")
+
+
+def api_child(core: Core, listener: socket.socket, version: str) -> ChildSpec:
+    """The API on a listening socket, as a child of the tree."""
+    backend = Backend(
+        fleet=core.fleet,
+        storage=core.storage,
+        writer=core.writer_view,
+        version=version,
+        started_at=dt.datetime.now(dt.UTC),  # noqa: TID251 - the edge
+    )
+    app = build_app(backend)
+    stopping: list[trio.Event] = []
+
+    async def start(*, task_status: trio.TaskStatus[None]) -> None:
+        stopping[:] = [trio.Event()]
+        await serve_app(app, listener, stop=stopping[0], task_status=task_status)
+
+    return ChildSpec(
+        id="api", start=start, stop=lambda: stopping[0].set(), shutdown_timeout=GRACE + 1.0
+    )
+
+
+@contextlib.asynccontextmanager
+async def _open_patiently(
+    config: Config, open_storage: OpenStorage, patience: float
+) -> cabc.AsyncIterator[Storage]:
+    """Storage; a server elsewhere may take a moment to be there.
+
+    Raises:
+        StartError: it did not come up in time; says which server, and what to do.
+    """
+    deadline = trio.current_time() + (0.0 if config.storage.embedded else patience)
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            try:
+                storage = await stack.enter_async_context(open_storage(config))
+            except StorageUnavailableError as error:
+                if trio.current_time() + _PAUSE > deadline:
+                    raise StartError(_unreachable(config, error)) from error
+                log.warning("daemon.waiting_for_database", error=str(error))
+                await trio.sleep(_PAUSE)
+            else:
+                break
+        yield storage
+
+
+def _unreachable(config: Config, error: Exception) -> str:
+    if config.storage.embedded:
+        return f"the embedded PostgreSQL in {config.data_dir} did not start: {error}"
+    parts = urllib.parse.urlsplit(config.storage.dsn)
+    place = parts.netloc.rpartition("@")[2] or "storage.dsn"
+    return (
+        f"the database at {place} cannot be reached: {error};"
+        " check that it runs and that storage.dsn is right"
+    )

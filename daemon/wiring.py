@@ -1,0 +1,103 @@
+"""The composition root: which parts there are, who gets whom, who starts and stops when.
+
+    storage → writer → connections → api
+
+Each starts once the one before it is ready, and stops before the one before it stops.
+"""
+
+import collections.abc as cabc
+import contextlib
+import secrets
+import typing as t
+
+import attrs
+import trio
+
+from actors.assembly import make_fleet, make_writer
+from actors.fleet import Fleet
+from actors.messages import Drain
+from actors.writer import Writer
+from api.views import WriterView
+from config.model import Config
+from storage.api import Storage
+from storage.open import open_storage
+from storage.seal import load_or_create_key
+from supervisor.backoff import Backoff
+from supervisor.spec import ChildSpec, RestartIntensity, RestartPolicy
+from supervisor.tree import Supervisor
+
+ROOT_POLICY: t.Final = RestartPolicy(
+    intensity=RestartIntensity(limit=10, window=60.0),
+    backoff=Backoff(initial=0.1, maximum=5.0),
+    stable_after=60.0,
+)
+DRAIN_SHARE: t.Final = 0.6  # of the shutdown timeout, for the writer
+
+
+@attrs.frozen(kw_only=True)
+class Core:
+    """The parts that every way of running the daemon has."""
+
+    config: Config
+    storage: Storage
+    writer: Writer
+    fleet: Fleet
+
+    def writer_view(self) -> WriterView:
+        """How the writer keeps up, now."""
+        status, inbox = self.writer.status, self.writer.inbox
+        since = status.retrying_since
+        return WriterView(
+            depth=len(inbox),
+            capacity=inbox.capacity,
+            batches=status.batches,
+            envelopes=status.envelopes,
+            last_commit_seconds=status.last_commit_seconds,
+            retrying_seconds=None if since is None else trio.current_time() - since,
+            last_error=status.last_error,
+        )
+
+
+def storage_of(
+    config: Config, *, temporary: bool = False
+) -> contextlib.AbstractAsyncContextManager[Storage]:
+    """The storage that the configuration names; its key is made if there is none.
+
+    Raises:
+        StorageError: see ``storage.open.open_storage`` and ``storage.seal``.
+    """
+    return open_storage(
+        dsn=config.storage.dsn,
+        data_dir=config.data_dir,
+        key=load_or_create_key(config.key_file),
+        pool_size=config.storage.pool_size,
+        command_timeout=config.storage.command_timeout,
+        temporary=temporary,
+    )
+
+
+async def build_core(config: Config, storage: Storage) -> Core:
+    """Make the parts, and bring the rows of the connections up to date; nothing runs yet."""
+    writer = make_writer(config, storage)
+    fleet = await make_fleet(config, storage, writer)
+    return Core(config=config, storage=storage, writer=writer, fleet=fleet)
+
+
+def supervise(
+    core: Core, nursery: trio.Nursery, children: cabc.Iterable[ChildSpec] = ()
+) -> Supervisor:
+    """The tree of the core, with more children after it; ``nursery`` must outlive it."""
+    writer = ChildSpec(
+        id="writer",
+        start=core.writer.run,
+        # From a task of its own: the mailbox may be full.
+        stop=lambda: nursery.start_soon(core.writer.inbox.post, Drain()),
+        shutdown_timeout=core.config.daemon.shutdown_timeout * DRAIN_SHARE,
+    )
+    connections = ChildSpec(id="connections", start=core.fleet.run)
+    return Supervisor(
+        "daemon",
+        [writer, connections, *children],
+        ROOT_POLICY,
+        uniform=secrets.SystemRandom().random,
+    )
