@@ -168,6 +168,22 @@ class ConversationRow:
     reopened: int
 
 
+@attrs.frozen(kw_only=True)
+class MessageRow:
+    """A message as stored."""
+
+    id: int
+    connection: str
+    conversation: int
+    chat: str
+    senders: tuple[str, ...]  # every known address of its author
+    external_id: str
+    kind: str
+    text: str | None = attrs.field(repr=False)
+    from_me: bool
+    sent_at: dt.datetime
+
+
 class ReopenFrom(enum.Enum):
     """The point in time from which the reopen window counts."""
 
@@ -252,6 +268,10 @@ class Storage(t.Protocol):
 
     async def close_conversation(self, conversation_id: int) -> ConversationRow | None:
         """waiting or open → closed. None when there is no such conversation."""
+        ...
+
+    async def messages(self, connection: str, *, after: int, limit: int) -> list[MessageRow]:
+        """Messages whose id is above ``after``, in the order of ids: page by page, all of them."""
         ...
 
     async def statistics(self) -> dict[str, t.Any]:

@@ -20,6 +20,7 @@ from storage.api import (
     ConversationRow,
     ConversationRules,
     Envelope,
+    MessageRow,
     Outcome,
     RecordKind,
     ReopenFrom,
@@ -214,6 +215,20 @@ class MemoryStorage:
                     conversation.status, conversation.closed_at = "closed", self._clock()
                 return _row(owner, conversation)
         return None
+
+    async def messages(self, connection: str, *, after: int, limit: int) -> list[MessageRow]:
+        """See :meth:`storage.api.Storage.messages`."""
+        await trio.lowlevel.checkpoint()
+        if connection not in self._connections:
+            return []
+        owner = self._connections[connection]
+        found = [
+            (message, sender)
+            for (_chat, sender, _id), message in owner.messages_by_key.items()
+            if message.id > after
+        ]
+        found.sort(key=lambda item: item[0].id)
+        return [_message_row(owner, message, sender) for message, sender in found[:limit]]
 
     async def statistics(self) -> dict[str, t.Any]:
         """See :meth:`storage.api.Storage.statistics`."""
@@ -469,6 +484,22 @@ def _row(connection: _Connection, conversation: _Conversation) -> ConversationRo
         last_message_at=_time(conversation.last_message_at),
         closed_at=_optional_time(conversation.closed_at),
         reopened=conversation.reopened,
+    )
+
+
+def _message_row(connection: _Connection, message: _Message, sender: int) -> MessageRow:
+    addresses = (item for item, contact in connection.addresses.items() if contact == sender)
+    return MessageRow(
+        id=message.id,
+        connection=connection.name,
+        conversation=message.conversation.id,
+        chat=message.conversation.chat.address,
+        senders=tuple(sorted(addresses)),
+        external_id=message.content.external_id,
+        kind=message.content.kind,
+        text=message.content.text,
+        from_me=message.content.from_me,
+        sent_at=_time(message.content.sent_at),
     )
 
 

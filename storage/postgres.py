@@ -25,6 +25,7 @@ from storage.api import (
     ConversationRow,
     ConversationRules,
     Envelope,
+    MessageRow,
     Outcome,
     RecordKind,
     SyncRun,
@@ -239,6 +240,11 @@ class PostgresStorage:
         """See :meth:`storage.api.Storage.close_conversation`."""
         await self._fetch("close_conversation", conversation_id, self._now())
         return await self._conversation(conversation_id)
+
+    async def messages(self, connection: str, *, after: int, limit: int) -> list[MessageRow]:
+        """See :meth:`storage.api.Storage.messages`."""
+        rows = await self._fetch("messages", connection, after, limit)
+        return [MessageRow(**{**row, "senders": tuple(row["senders"])}) for row in rows]
 
     async def statistics(self) -> dict[str, t.Any]:
         """See :meth:`storage.api.Storage.statistics`."""

@@ -117,6 +117,21 @@ WHERE id = $1 AND connection_id IN (SELECT id FROM connections) AND status <> 'o
 UPDATE conversations SET status = 'closed', closed_at = $2
 WHERE id = $1 AND connection_id IN (SELECT id FROM connections) AND status <> 'closed';
 
+-- name: messages
+-- Messages of a connection in the order of their ids, each with all addresses of its author.
+SELECT m.id, c.name AS connection, m.conversation_id AS conversation, k.address AS chat,
+    ARRAY(
+        SELECT a.address FROM contact_addresses a
+        WHERE a.connection_id = m.connection_id AND a.contact_id = m.sender_id
+        ORDER BY a.address COLLATE "C"
+    ) AS senders,
+    m.external_id, m.kind, m.text, m.from_me, m.sent_at
+FROM messages m
+JOIN connections c ON c.id = m.connection_id
+JOIN chats k ON k.connection_id = m.connection_id AND k.id = m.chat_id
+WHERE c.name = $1 AND m.id > $2
+ORDER BY m.id LIMIT $3;
+
 -- name: count_messages
 -- The counters of all connections together.
 SELECT coalesce(sum(messages), 0)::bigint AS messages,
