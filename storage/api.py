@@ -270,7 +270,7 @@ class Storage(t.Protocol):
         """waiting or open → closed. None when there is no such conversation."""
         ...
 
-    async def messages(self, connection: str, *, after: int, limit: int) -> list[MessageRow]:
+    async def list_messages(self, connection: str, *, after: int, limit: int) -> list[MessageRow]:
         """Messages whose id is above ``after``, in the order of ids: page by page, all of them."""
         ...
 

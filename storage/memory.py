@@ -216,8 +216,8 @@ class MemoryStorage:
                 return _row(owner, conversation)
         return None
 
-    async def messages(self, connection: str, *, after: int, limit: int) -> list[MessageRow]:
-        """See :meth:`storage.api.Storage.messages`."""
+    async def list_messages(self, connection: str, *, after: int, limit: int) -> list[MessageRow]:
+        """See :meth:`storage.api.Storage.list_messages`."""
         await trio.lowlevel.checkpoint()
         if connection not in self._connections:
             return []

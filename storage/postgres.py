@@ -241,9 +241,9 @@ class PostgresStorage:
         await self._fetch("close_conversation", conversation_id, self._now())
         return await self._conversation(conversation_id)
 
-    async def messages(self, connection: str, *, after: int, limit: int) -> list[MessageRow]:
-        """See :meth:`storage.api.Storage.messages`."""
-        rows = await self._fetch("messages", connection, after, limit)
+    async def list_messages(self, connection: str, *, after: int, limit: int) -> list[MessageRow]:
+        """See :meth:`storage.api.Storage.list_messages`."""
+        rows = await self._fetch("list_messages", connection, after, limit)
         return [MessageRow(**{**row, "senders": tuple(row["senders"])}) for row in rows]
 
     async def statistics(self) -> dict[str, t.Any]:

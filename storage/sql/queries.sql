@@ -117,7 +117,7 @@ WHERE id = $1 AND connection_id IN (SELECT id FROM connections) AND status <> 'o
 UPDATE conversations SET status = 'closed', closed_at = $2
 WHERE id = $1 AND connection_id IN (SELECT id FROM connections) AND status <> 'closed';
 
--- name: messages
+-- name: list_messages
 -- Messages of a connection in the order of their ids, each with all addresses of its author.
 SELECT m.id, c.name AS connection, m.conversation_id AS conversation, k.address AS chat,
     ARRAY(
