@@ -167,10 +167,19 @@ def _wrapper(
 
 
 def _distribution(message: wa_pb2.Message) -> tuple[str, bytes] | None:
+    """The sender key handed out, if it is for a plausible group: the name becomes a record key."""
     fields = message.sender_key_distribution_message
-    if not (fields.group_id and fields.axolotl_sender_key_distribution_message):
+    data = fields.axolotl_sender_key_distribution_message
+    if not (data and message.HasField("sender_key_distribution_message")):
         return None
-    return _decode(fields.group_id), fields.axolotl_sender_key_distribution_message
+    try:
+        group = Jid.parse(_decode(fields.group_id))
+    except RemoteProtocolError:
+        return None
+    name = group.user.replace("-", "")
+    if not (name.isascii() and name.isalnum() and (group.is_group or group.is_broadcast)):
+        return None
+    return str(group), data
 
 
 def _read_message(message: wa_pb2.Message, raw: bytes) -> Content:

@@ -247,6 +247,22 @@ def test_sender_keys_alone_are_no_message() -> None:
 
 
 @pytest.mark.parametrize(
+    "group",
+    [b"", b"no-server", b"1@s.whatsapp.net", b"@g.us", b"1\x00@g.us", b"\xff@g.us", b"1" * 600],
+)
+def test_sender_keys_for_no_plausible_group_are_ignored(group: bytes) -> None:
+    """The group's name becomes the name of a record, so it is not taken as it comes."""
+    read = read_content(field(2, field(1, group) + field(2, b"key")) + field(1, b"hi"))
+    assert (read.text, read.sender_key_distribution) == ("hi", None)
+
+
+def test_status_and_broadcast_lists_have_sender_keys_too() -> None:
+    """Not only groups distribute keys."""
+    read = read_content(build_sender_key_distribution(Jid("status", "broadcast"), b"key"))
+    assert read.sender_key_distribution == ("status@broadcast", b"key")
+
+
+@pytest.mark.parametrize(
     ("more", "kind"), [(field(1, b"hi"), "text"), (field(140, b"new"), "unknown")]
 )
 def test_sender_keys_may_accompany_content(more: bytes, kind: str) -> None:
