@@ -170,7 +170,7 @@ def _distribution(message: wa_pb2.Message) -> tuple[str, bytes] | None:
     """The sender key handed out, if it is for a plausible group: the name becomes a record key."""
     fields = message.sender_key_distribution_message
     data = fields.axolotl_sender_key_distribution_message
-    if not (data and message.HasField("sender_key_distribution_message")):
+    if not data:
         return None
     try:
         group = Jid.parse(_decode(fields.group_id))
