@@ -13,7 +13,7 @@ import typing as t
 import attrs
 import structlog
 
-from storage.accounts import Account, reachable
+from storage.accounts import Account
 from storage.errors import StorageRejectedError
 
 _log = structlog.get_logger()
@@ -55,15 +55,13 @@ def find_binaries(major: int | None = None) -> Binaries:
 
 
 def readable_copy(binaries: Binaries, account: Account, shelf: pathlib.Path) -> Binaries:
-    """``binaries``, or a copy of them below ``shelf`` when ``account`` cannot reach them.
+    """A copy of ``binaries`` below ``shelf``, for ``account``, who cannot reach them.
 
-    The copy is made once per version, belongs to us, and appears whole or not at all.
+    It is made once per version, belongs to us, and appears whole or not at all.
 
     Raises:
         StorageRejectedError: installed programs that cannot be reached.
     """
-    if reachable(binaries.directory / "postgres", account):
-        return binaries
     if binaries.carrier is None:
         raise StorageRejectedError(f"{account.name} cannot run {binaries.directory}/postgres")
     version = importlib.metadata.version(PACKAGE)

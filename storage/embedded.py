@@ -5,6 +5,7 @@ runs us and the unprivileged user of the database cannot get there, below ``/var
 A lock on the data directory and one on the home keep other daemons out, so whatever still works
 in the cluster at start is an orphan of a daemon that was killed; it is ended before its pid file
 is removed. The cluster is made aside and renamed into place, so it exists whole or not at all.
+Only cluster and sockets belong to the database's user; the home itself stays ours.
 """
 
 import collections.abc as cabc
@@ -39,7 +40,6 @@ _PORT: t.Final = 5432  # names the socket; nothing listens on TCP
 _SOCKET_LIMIT: t.Final = 103  # bytes of a socket's path on every system
 _READY_INTERVAL: t.Final = 0.01  # seconds between looks at the pid file
 _LOG_LIMIT: t.Final = 4 * 1024 * 1024  # bytes; a longer log is put aside at start
-_HBA: t.Final = f"local all {SUPERUSER} trust\nhost all all all reject\n"
 _LOCATION: t.Final = "postgres.location"
 
 # No statement or value may reach the log: they hold messages.
@@ -176,6 +176,7 @@ class EmbeddedPostgres:
         finally:
             if self._temporary:
                 shutil.rmtree(self._home, ignore_errors=True)
+                (self._data_dir / _LOCATION).unlink(missing_ok=True)
             self._locks.close()
 
     @property
@@ -187,12 +188,11 @@ class EmbeddedPostgres:
         self._locks.enter_context(DirectoryLock(self._data_dir))
         self._account = current_account() if os.geteuid() else unprivileged_account()
         self._home = self._choose_home(self._account)
-        self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._home.mkdir(parents=True, exist_ok=True, mode=0o700 if os.geteuid() else 0o711)
         if (self._cluster / "PG_VERSION").exists() and os.geteuid() == 0:
             self._account = owner(self._cluster)
             if self._account.uid == 0:
                 raise StorageRejectedError(f"{self._cluster} belongs to root")
-        self._own(self._home)
         self._locks.enter_context(DirectoryLock(self._home))
         self._sockets = self._choose_sockets()
 
@@ -231,15 +231,7 @@ class EmbeddedPostgres:
             base = os.environ.get("XDG_RUNTIME_DIR") if os.geteuid() else "/run"
             name = hashlib.sha256(os.fsencode(self._home)).hexdigest()[:16]
             sockets = pathlib.Path(base or tempfile.gettempdir(), f"zapvisor-{name}")
-        sockets.mkdir(exist_ok=True, mode=0o700)
-        status = sockets.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (
-            os.geteuid(),
-            self._user.uid,
-        ):
-            raise StorageRejectedError(f"{sockets} belongs to somebody else")
-        self._own(sockets)
-        sockets.chmod(0o700)
+        self._make_private(sockets)
         return sockets
 
     @property
@@ -248,34 +240,39 @@ class EmbeddedPostgres:
             raise StorageUnavailableError("the embedded PostgreSQL has not been started")
         return self._account
 
-    def _own(self, path: pathlib.Path) -> None:
-        """Hand a directory of ours to the database's user."""
-        if os.geteuid() == 0:
-            os.chown(path, self._user.uid, self._user.gid, follow_symlinks=False)
+    def _make_private(self, directory: pathlib.Path) -> None:
+        """Make a directory that only the database's user may enter, or check the one there is."""
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+            if os.geteuid() == 0:
+                os.chown(directory, self._user.uid, self._user.gid, follow_symlinks=False)
+        status = directory.lstat()
+        private = stat.S_ISDIR(status.st_mode) and not status.st_mode & 0o077
+        if not private or status.st_uid != self._user.uid:
+            raise StorageRejectedError(f"{directory} must belong to {self._user.name} alone")
 
     async def _find_binaries(self) -> None:
         version = self._cluster / "PG_VERSION"
         major = int(version.read_text(encoding="ascii")) if version.exists() else None
         binaries = await trio.to_thread.run_sync(find_binaries, major)
-        if os.geteuid() == 0:
-            shelf = self._shelf if not reachable(binaries.directory, self._user) else None
-            if shelf is not None:
-                binaries = await trio.to_thread.run_sync(
-                    readable_copy, binaries, self._user, shelf()
-                )
+        if os.geteuid() == 0 and not reachable(binaries.directory / "postgres", self._user):
+            shelf = self._shelf()
+            binaries = await trio.to_thread.run_sync(readable_copy, binaries, self._user, shelf)
         self._binaries = binaries
 
     async def _create_cluster(self) -> None:
         draft = self._home / "data.new"
         await self._clear_orphans(draft)
         shutil.rmtree(draft, ignore_errors=True)
+        self._make_private(draft)
         major = 0 if self._binaries is None else self._binaries.major
         locale = (
             ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
             if major >= 17
             else ("--locale=C.UTF-8",)
         )
-        options = ("-U", SUPERUSER, "-E", "UTF8", "-A", "trust", "--data-checksums", *locale)
+        access = ("--auth-local=trust", "--auth-host=reject")  # the sockets' directory is private
+        options = ("-U", SUPERUSER, "-E", "UTF8", "--data-checksums", *access, *locale)
         with self._log_file() as log:
             process = self._spawn(log, signal.SIGKILL, "initdb", "-D", str(draft), *options)
         try:
@@ -287,7 +284,6 @@ class EmbeddedPostgres:
             raise
         if status != 0:
             raise StorageUnavailableError(f"initdb failed ({status}): {self._log_tail()}")
-        _write_durably(draft / "pg_hba.conf", _HBA)
         draft.rename(self._cluster)
         _sync_directory(self._home)
         _log.info("storage.cluster_created", home=str(self._home), version=major)
@@ -360,13 +356,6 @@ def _pid_file(cluster: pathlib.Path) -> list[str]:
     except FileNotFoundError:
         return []
     return [line.strip() for line in text.splitlines()]
-
-
-def _write_durably(path: pathlib.Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync_directory(path: pathlib.Path) -> None:
