@@ -87,6 +87,11 @@ class Child:
             self.scope.deadline = math.inf
             self.advance(ChildEvent.READY)
 
+    def forget_if_stable(self) -> None:
+        """To be called before it leaves RUNNING."""
+        if self.is_stable:
+            self.history.forget()
+
     def forget(self) -> None:
         """Treat the next attempt as the first."""
         self.history.forget()

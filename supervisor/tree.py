@@ -225,12 +225,20 @@ class Supervisor:
     async def _start_all(self) -> None:
         children = [child for child in self._children.values() if child.spec.autostart]
         for child in children:
-            if not child.has_task:
+            child.stop_requested = False
+        for child in children:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if not child.has_task and not self._is_unwanted(child):
                 self._launch(child)
-            if self._ordered:
+            if self._ordered and child.has_task:
                 await child.settled.wait()
         for child in children:
-            await child.settled.wait()
+            if child.has_task:
+                await child.settled.wait()
+
+    def _is_unwanted(self, child: Child) -> bool:
+        """Whether it was stopped or removed before its turn to start came."""
+        return child.stop_requested or self._children.get(child.spec.id) is not child
 
     async def _stop_all(self) -> None:
         self._stopping = True
@@ -258,6 +266,7 @@ class Supervisor:
             return
         child.stop_requested = True
         if child.state in _ACTIVE:
+            child.forget_if_stable()
             child.advance(ChildEvent.STOP)
             self._ask_to_stop(child)
         elif child.state is not ChildState.STOPPED:
@@ -320,14 +329,13 @@ class Supervisor:
 
     def _follow_up(self, child: Child, end: Crash | None) -> float | None:
         """Move on from an end; seconds until the next attempt, or None when there is none."""
+        child.forget_if_stable()
         if child.state is ChildState.STOPPING or self._stopping or (end and end.final):
             child.advance(ChildEvent.END)
             return None
         if end is None or child.spec.restart is Restart.TEMPORARY:
             child.advance(ChildEvent.FINISH)
             return None
-        if child.is_stable:
-            child.history.forget()
         now = trio.current_time()
         decision = child.history.add(end, now)
         if isinstance(decision, GiveUp):

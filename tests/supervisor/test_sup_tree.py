@@ -185,7 +185,7 @@ async def test_ending_before_ready_is_a_failure_even_for_transient(
     await nursery.start(tree.run)
     assert tree.status("a").state is ChildState.BACKOFF
     assert tree.status("a").last_error == "ended before it was ready"
-    await trio.sleep(1)
+    await trio.sleep(1.5)
     assert tree.status("a").state is ChildState.RUNNING
     nursery.cancel_scope.cancel()
 
@@ -801,6 +801,21 @@ async def test_children_come_and_go(
     tree.remove_child("b")
     tree.remove_child("c")
     assert [status.id for status in tree.snapshot()] == ["a"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_child_removed_or_stopped_before_its_turn_is_not_started(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, make_tree: Run, make_actor: t.Any
+) -> None:
+    """The order of start does not overrule what an operator said meanwhile."""
+    slow, removed, stopped = make_actor("a", ready_after=5), make_actor("b"), make_actor("c")
+    tree = make_tree(slow.spec(), removed.spec(), stopped.spec())
+    nursery.start_soon(tree.run)
+    await trio.sleep(1)
+    tree.remove_child("b")
+    await tree.stop_child("c")
+    await trio.sleep(10)
+    assert (slow.starts, removed.starts, stopped.starts) == (1, 0, 0)
     nursery.cancel_scope.cancel()
 
 
