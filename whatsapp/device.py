@@ -4,8 +4,8 @@ import collections.abc as cabc
 import typing as t
 
 import attrs
-from google.protobuf.message import DecodeError
 
+from whatsapp import protobuf
 from whatsapp.e2ee.curve import KEY_LENGTH, SIGNATURE_LENGTH, KeyPair
 from whatsapp.e2ee.prekeys import MAX_PREKEY_ID, sign_prekey
 from whatsapp.errors import LocalProtocolError, RemoteProtocolError
@@ -86,11 +86,9 @@ class Device:
         Raises:
             LocalProtocolError: the record is damaged or of another version.
         """
-        record = records_pb2.DeviceRecord()
         try:
-            record.ParseFromString(data)
-            return cls._from_record(record)
-        except (DecodeError, UnicodeDecodeError, RemoteProtocolError) as error:
+            return cls._from_record(protobuf.parse(records_pb2.DeviceRecord, data))
+        except RemoteProtocolError as error:
             raise LocalProtocolError("the device record is damaged") from error
 
     @classmethod

@@ -1,10 +1,9 @@
-"""Becoming a linked device by QR code: the companion's side, and what a phone computes.
+"""Becoming a linked device by QR code.
 
 Source: docs/protocol.md#pairing
 """
 
 import base64
-import binascii
 import collections.abc as cabc
 import hashlib
 import hmac
@@ -15,10 +14,9 @@ import attrs
 from whatsapp import protobuf
 from whatsapp.device import Device
 from whatsapp.e2ee import curve
-from whatsapp.e2ee.curve import KEY_LENGTH, KeyPair
+from whatsapp.e2ee.curve import KEY_LENGTH
 from whatsapp.errors import LocalProtocolError, RemoteProtocolError
 from whatsapp.iq import core
-from whatsapp.jid import SERVER_JID, Jid
 from whatsapp.node import Node
 from whatsapp.proto import wa_pb2
 
@@ -68,53 +66,11 @@ def parse_pair_device(node: Node) -> tuple[str, ...]:
     return refs
 
 
-def pair_device_request(iq_id: str, refs: cabc.Iterable[str]) -> Node:
-    """The server's offer."""
-    children = tuple(Node("ref", {}, ref.encode()) for ref in refs)
-    return _server_request(iq_id, Node("pair-device", {}, children))
-
-
 def qr_text(ref: str, device: Device) -> str:
     """What the QR code says."""
     keys = (device.noise.public, device.identity.public, device.adv_secret)
     fields = [ref, *(base64.b64encode(key).decode() for key in keys), CLIENT_TYPE]
     return QR_PREFIX + ",".join(fields)
-
-
-@attrs.frozen
-class QrCode:
-    """What a phone reads from the QR code."""
-
-    ref: str
-    noise_public: bytes  # 32
-    identity_public: bytes  # 32
-    adv_secret: bytes = attrs.field(repr=False)  # 32
-    client_type: str | None = None
-
-
-def parse_qr(text: str) -> QrCode:
-    """Read a QR code, with or without the address in front and the client type behind.
-
-    Raises:
-        RemoteProtocolError: not a QR code of a companion.
-    """
-    fields = text.strip().rpartition("#")[2].split(",")
-    client_type = fields.pop() if len(fields[-1]) == 1 else None
-    ref, keys = ",".join(fields[:-3]), fields[-3:]
-    if not ref or len(keys) != 3:
-        raise RemoteProtocolError("not the QR code of a companion device")
-    noise_public, identity_public, adv_secret = map(_read_qr_key, keys)
-    return QrCode(ref, noise_public, identity_public, adv_secret, client_type)
-
-
-def _read_qr_key(text: str) -> bytes:
-    try:
-        key = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise RemoteProtocolError("a QR code with a damaged key") from error
-    if len(key) != KEY_LENGTH:
-        raise RemoteProtocolError(f"a QR code with a key of {len(key)} bytes")
-    return key
 
 
 def is_secret_rotation(node: Node) -> bool:
@@ -243,97 +199,3 @@ def account_identity(account: bytes) -> bytes:
     if len(key) != KEY_LENGTH:
         raise RemoteProtocolError(f"an account key of {len(key)} bytes")
     return key
-
-
-# ---- the phone's and the server's side
-
-
-def phone_identity_blob(
-    *,
-    phone: KeyPair,
-    code: QrCode,
-    raw_id: int,
-    key_index: int,
-    timestamp: int,
-    random: cabc.Callable[[int], bytes],
-) -> bytes:
-    """What a phone with the identity ``phone`` answers to a scanned code.
-
-    ``timestamp`` is unix seconds; ``random(n)`` gives n secret random bytes.
-    """
-    details = wa_pb2.ADVDeviceIdentity(
-        raw_id=raw_id, timestamp=timestamp, key_index=key_index
-    ).SerializeToString()
-    message = _ACCOUNT + details + code.identity_public
-    signed = wa_pb2.ADVSignedDeviceIdentity(
-        details=details,
-        account_signature_key=phone.public,
-        account_signature=curve.sign(phone.private, message, random(64)),
-    ).SerializeToString()
-    return wa_pb2.ADVSignedDeviceIdentityHMAC(
-        details=signed, hmac=_mac(code.adv_secret, signed)
-    ).SerializeToString()
-
-
-def pair_success_request(
-    iq_id: str,
-    *,
-    blob: bytes,
-    jid: Jid,
-    lid: Jid,
-    timestamp: int,
-    platform: str = "android",
-    business_name: str | None = None,
-) -> Node:
-    """The server's stanza around the phone's answer; both JIDs are the new device's."""
-    children = [
-        Node("device-identity", {}, blob),
-        Node("device", {"jid": jid, "lid": lid}),
-        Node("platform", {"name": platform}),
-    ]
-    if business_name is not None:
-        children.append(Node("biz", {"name": business_name}))
-    return _server_request(iq_id, Node("pair-success", {}, tuple(children)), timestamp)
-
-
-def _server_request(iq_id: str, child: Node, timestamp: int | None = None) -> Node:
-    return Node(
-        "iq",
-        {"from": SERVER_JID, "type": "set", "id": iq_id, "xmlns": "md", "t": timestamp},
-        (child,),
-    )
-
-
-@attrs.frozen
-class DeviceSignature:
-    """The companion's reply to pair-success."""
-
-    signed: bytes = attrs.field(repr=False)  # ADVSignedDeviceIdentity without the account key
-    key_index: int
-
-
-def parse_device_signature(node: Node) -> DeviceSignature:
-    """Read the companion's reply.
-
-    Raises:
-        IqError: the companion refused.
-        RemoteProtocolError: malformed.
-    """
-    reply = core.require_result(node).required_child("pair-device-sign")
-    identity = reply.required_child("device-identity")
-    return DeviceSignature(identity.data(), identity.integer("key-index") or 0)
-
-
-def verify_device_signature(signed: bytes, companion: bytes, account_key: bytes) -> bytes:
-    """Check the device's signature; the complete ADVSignedDeviceIdentity, account key included.
-
-    ``companion`` is the device's identity key, ``account_key`` the phone's.
-
-    Raises:
-        RemoteProtocolError: malformed, or not signed by the companion.
-    """
-    identity = protobuf.parse(wa_pb2.ADVSignedDeviceIdentity, signed)
-    identity.account_signature_key = account_key
-    if not curve.verify(companion, _device_message(identity, companion), identity.device_signature):
-        raise RemoteProtocolError("the device's signature is wrong")
-    return identity.SerializeToString()

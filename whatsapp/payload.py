@@ -6,12 +6,9 @@ Source: docs/protocol.md#client-payload
 import hashlib
 import typing as t
 
-import attrs
-
-from whatsapp import protobuf
 from whatsapp.device import Device
-from whatsapp.e2ee.curve import KEY_LENGTH, KEY_TYPE, SIGNATURE_LENGTH, serialise, verify
-from whatsapp.errors import LocalProtocolError, RemoteProtocolError
+from whatsapp.e2ee.curve import KEY_TYPE
+from whatsapp.errors import LocalProtocolError
 from whatsapp.jid import Jid
 from whatsapp.proto.wa_pb2 import ClientPayload, DeviceProps
 
@@ -121,89 +118,4 @@ def _device_props(os_name: str, full_history: bool) -> DeviceProps:
             support_fbid_bot_chat_history=True,
             support_message_association=True,
         ),
-    )
-
-
-@attrs.frozen(kw_only=True)
-class Registration:
-    """A client that wants to be paired."""
-
-    registration_id: int
-    identity: bytes  # 32
-    signed_prekey_id: int
-    signed_prekey: bytes  # 32
-    signed_prekey_signature: bytes
-    build_hash: bytes
-    os_name: str
-    full_history: bool
-    version: Version
-    push_name: str | None
-
-
-@attrs.frozen(kw_only=True)
-class Login:
-    """A client that says it was paired before; its noise key has to prove it."""
-
-    user: str
-    device: int  # 0 when the client named none
-    passive: bool
-    pull: bool
-    version: Version
-    push_name: str | None
-
-
-def parse_payload(data: bytes) -> Registration | Login:
-    """What a client says about itself, as the server reads it.
-
-    Raises:
-        RemoteProtocolError: malformed, neither of the two, or a signed prekey whose signature is
-            not by the identity key.
-    """
-    payload = protobuf.parse(ClientPayload, data)
-    app = payload.user_agent.app_version
-    version = (app.primary, app.secondary, app.tertiary)
-    push_name = payload.push_name if payload.HasField("push_name") else None
-    if payload.HasField("device_pairing_data"):
-        return _registration(payload.device_pairing_data, version, push_name)
-    if not payload.HasField("username"):
-        raise RemoteProtocolError("a client payload that neither registers nor logs in")
-    return Login(
-        user=str(payload.username),
-        device=payload.device,
-        passive=payload.passive,
-        pull=payload.pull,
-        version=version,
-        push_name=push_name,
-    )
-
-
-def _registration(
-    data: ClientPayload.DevicePairingRegistrationData, version: Version, push_name: str | None
-) -> Registration:
-    lengths = {
-        "registration id": (data.e_regid, 4),
-        "identity key": (data.e_ident, KEY_LENGTH),
-        "signed prekey id": (data.e_skey_id, 3),
-        "signed prekey": (data.e_skey_val, KEY_LENGTH),
-        "signed prekey signature": (data.e_skey_sig, SIGNATURE_LENGTH),
-    }
-    for name, (value, length) in lengths.items():
-        if len(value) != length:
-            raise RemoteProtocolError(f"{name} of {len(value)} bytes")
-    if data.e_keytype != KEY_TYPE:
-        raise RemoteProtocolError("an identity key of unknown type")
-    if not verify(data.e_ident, serialise(data.e_skey_val), data.e_skey_sig):
-        raise RemoteProtocolError("the signed prekey's signature is wrong")
-    props = protobuf.parse(DeviceProps, data.device_props)
-    return Registration(
-        registration_id=int.from_bytes(data.e_regid, "big"),
-        identity=data.e_ident,
-        signed_prekey_id=int.from_bytes(data.e_skey_id, "big"),
-        signed_prekey=data.e_skey_val,
-        signed_prekey_signature=data.e_skey_sig,
-        build_hash=data.build_hash,
-        os_name=props.os,
-        full_history=props.require_full_sync,
-        version=version,
-        push_name=push_name,
     )

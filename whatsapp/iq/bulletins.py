@@ -8,7 +8,6 @@ import typing as t
 import attrs
 
 from whatsapp.iq import core
-from whatsapp.jid import SERVER_JID
 from whatsapp.node import Node
 
 OFFLINE_BATCH: t.Final = 100  # stanzas to ask for
@@ -91,37 +90,3 @@ def clean_request(iq_id: str, dirty: DirtyAnnounced) -> Node:
     """Says that a change has been taken over."""
     child = Node("clean", {"type": dirty.kind, "timestamp": dirty.timestamp})
     return core.set_(iq_id, "urn:xmpp:whatsapp:dirty", child)
-
-
-# ---- the server's side
-
-
-def offline_preview(*, messages: int, receipts: int, notifications: int) -> Node:
-    """Announces what waits in the offline queue."""
-    attributes = {
-        "count": messages + receipts + notifications,
-        "message": messages,
-        "receipt": receipts,
-        "notification": notifications,
-        "appdata": 0,
-    }
-    return _bulletin(Node("offline_preview", attributes))
-
-
-def offline_completed(total: int) -> Node:
-    """Says that the offline queue has been delivered; always sent, also for none."""
-    return _bulletin(Node("offline", {"count": total}))
-
-
-def edge_routing(routing_info: bytes) -> Node:
-    """Hands out a routing blob."""
-    return _bulletin(Node("edge_routing", {}, (Node("routing_info", {}, routing_info),)))
-
-
-def dirty(kind: str, timestamp: int) -> Node:
-    """Says that something changed."""
-    return _bulletin(Node("dirty", {"type": kind, "timestamp": timestamp}))
-
-
-def _bulletin(child: Node) -> Node:
-    return Node("ib", {"from": SERVER_JID}, (child,))

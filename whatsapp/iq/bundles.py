@@ -1,4 +1,4 @@
-"""Fetching other devices' prekeys, to start sessions with them. Both sides.
+"""Fetching other devices' prekeys, to start sessions with them.
 
 Source: docs/protocol.md#prekey-service
 """
@@ -28,43 +28,6 @@ def fetch_request(
     """Asks for a bundle of each device; every fetch uses up one of its one-time prekeys."""
     users = tuple(Node("user", {"jid": jid, "reason": reason}) for jid in devices)
     return core.get(iq_id, prekeys.XMLNS, Node("key", {}, users))
-
-
-def parse_fetch_request(node: Node) -> tuple[Jid, ...] | None:
-    """The devices a client asks about; None for any other stanza.
-
-    Raises:
-        RemoteProtocolError: such a request, but malformed.
-    """
-    if not core.is_request(node, "get", prekeys.XMLNS) or (key := node.child("key")) is None:
-        return None
-    return tuple(user.required_jid("jid") for user in key.children_named("user"))
-
-
-def fetch_response(request: Node, bundles: cabc.Mapping[Jid, PreKeyBundle | None]) -> Node:
-    """The server's answer, in the JID form that was asked; None for devices it does not know."""
-    users = tuple(
-        Node("user", {"jid": jid}, (_not_found(),) if bundle is None else _bundle_nodes(bundle))
-        for jid, bundle in bundles.items()
-    )
-    return core.result(request, Node("list", {}, users))
-
-
-def _not_found() -> Node:
-    return Node("error", {"code": 404, "text": "item-not-found"})
-
-
-def _bundle_nodes(bundle: PreKeyBundle) -> tuple[Node, ...]:
-    signed = prekeys.SignedPreKey(
-        bundle.signed_prekey_id, bundle.signed_prekey, bundle.signed_prekey_signature
-    )
-    nodes = [
-        *prekeys.identity_nodes(bundle.registration_id, bundle.identity),
-        prekeys.signed_prekey_node(signed),
-    ]
-    if bundle.prekey_id is not None and bundle.prekey is not None:
-        nodes.append(prekeys.prekey_node(bundle.prekey_id, bundle.prekey))
-    return tuple(nodes)
 
 
 def parse_fetch_response(node: Node) -> FetchedBundles:

@@ -3,11 +3,9 @@
 Source: docs/protocol.md#iq
 """
 
-import typing as t
-
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import SERVER_JID, Jid
-from whatsapp.node import Content, Node, Value
+from whatsapp.node import Node, Value
 
 
 class IqError(RemoteProtocolError):
@@ -50,7 +48,7 @@ def _request(kind: str, iq_id: str, xmlns: str, children: tuple[Node, ...], to: 
 
 
 def result(request: Node, *children: Node) -> Node:
-    """The answer to a peer's request, in either direction.
+    """The answer to a request of the server.
 
     Raises:
         RemoteProtocolError: the request has no id.
@@ -59,7 +57,7 @@ def result(request: Node, *children: Node) -> Node:
 
 
 def error(request: Node, code: int, text: str) -> Node:
-    """The refusal of a peer's request, in either direction.
+    """The refusal of a request of the server.
 
     Raises:
         RemoteProtocolError: the request has no id.
@@ -69,16 +67,7 @@ def error(request: Node, code: int, text: str) -> Node:
 
 
 def _return_address(request: Node) -> dict[str, Value]:
-    """A client's requests say ``to`` and get ``from``; a server's say ``from`` and get ``to``."""
-    iq_id = request.required_text("id")
-    if (sender := request.attrs.get("from")) is not None:
-        return {"to": sender, "id": iq_id}
-    return {"from": request.attrs.get("to", SERVER_JID), "id": iq_id}
-
-
-def is_request(node: Node, kind: t.Literal["get", "set"], xmlns: str) -> bool:
-    """Whether this is such a request."""
-    return node.tag == "iq" and node.text("type") == kind and node.text("xmlns") == xmlns
+    return {"to": request.attrs.get("from", SERVER_JID), "id": request.required_text("id")}
 
 
 def require_result(node: Node) -> Node:
@@ -121,8 +110,3 @@ def parse_fixed(node: Node, size: int) -> bytes:
     if len(data) != size:
         raise RemoteProtocolError(f"<{node.tag}> of {len(data)} bytes, not {size}")
     return data
-
-
-def value_node(tag: str, content: Content) -> Node:
-    """A node without attributes."""
-    return Node(tag, {}, content)

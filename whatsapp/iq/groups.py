@@ -1,6 +1,5 @@
-"""What a group is and who is in it. Both sides. Source: docs/protocol.md#groups"""
+"""What a group is and who is in it. Source: docs/protocol.md#groups"""
 
-import collections.abc as cabc
 import typing as t
 
 import attrs
@@ -43,53 +42,6 @@ def groups_request(iq_id: str) -> Node:
     """Asks for all groups the account is in."""
     children = (Node("participants"), Node("description"))
     return core.get(iq_id, XMLNS, Node("participating", {}, children), to=GROUPS_JID)
-
-
-def parse_group_request(node: Node) -> Jid | None:
-    """The group a client asks about; None for any other stanza.
-
-    Raises:
-        RemoteProtocolError: it names no group.
-    """
-    if not core.is_request(node, "get", XMLNS) or node.child("query") is None:
-        return None
-    return node.required_jid("to")
-
-
-def is_groups_request(node: Node) -> bool:
-    """Whether a client asks for all its groups."""
-    return core.is_request(node, "get", XMLNS) and node.child("participating") is not None
-
-
-def group_response(request: Node, group: Group) -> Node:
-    """The server's answer about one group."""
-    return core.result(request, group_node(group))
-
-
-def groups_response(request: Node, groups: cabc.Iterable[Group]) -> Node:
-    """The server's answer about all groups."""
-    return core.result(request, Node("groups", {}, tuple(group_node(group) for group in groups)))
-
-
-def group_node(group: Group) -> Node:
-    """The description of a group, as answers and notifications hold it."""
-    alt_name = "phone_number" if group.lid_addressing else "lid"
-    participants = tuple(
-        Node("participant", {"jid": member.jid, alt_name: member.alt, "type": member.role})
-        for member in group.participants
-    )
-    return Node(
-        "group",
-        {
-            "id": group.jid.user,
-            "subject": group.subject,
-            "s_t": group.created_at,
-            "creation": group.created_at,
-            "creator": group.creator,
-            "addressing_mode": "lid" if group.lid_addressing else "pn",
-        },
-        participants,
-    )
 
 
 def parse_group_response(node: Node) -> Group:

@@ -10,10 +10,10 @@ SERVER_PING: t.Final = "urn:xmpp:ping"
 
 
 def ping_request(iq_id: str) -> Node:
-    """The client's ping; the server answers with an empty result."""
+    """Our ping; the server answers with an empty result."""
     return core.get(iq_id, CLIENT_PING)
 
 
 def is_ping(node: Node) -> bool:
-    """Whether the peer, client or server, asks for a sign of life; answer ``core.result``."""
-    return core.is_request(node, "get", CLIENT_PING) or core.is_request(node, "get", SERVER_PING)
+    """Whether the server asks for a sign of life; answer ``core.result``."""
+    return (node.tag, node.text("type"), node.text("xmlns")) == ("iq", "get", SERVER_PING)

@@ -1,4 +1,4 @@
-"""Our prekeys on the server: upload, count, digest, rotation. Both sides of each.
+"""Our prekeys on the server: upload, count and digest.
 
 Source: docs/protocol.md#prekey-service
 """
@@ -13,7 +13,6 @@ from whatsapp.device import Device
 from whatsapp.e2ee.curve import KEY_LENGTH, KEY_TYPE, SIGNATURE_LENGTH, KeyPair
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.iq import core
-from whatsapp.jid import SERVER_JID
 from whatsapp.node import Node
 
 XMLNS: t.Final = "encrypt"
@@ -34,16 +33,6 @@ class SignedPreKey:
     signature: bytes  # 64, by the identity key
 
 
-@attrs.frozen(kw_only=True)
-class PreKeyUpload:
-    """What a device publishes about itself."""
-
-    registration_id: int
-    identity: bytes  # 32
-    signed_prekey: SignedPreKey
-    prekeys: tuple[tuple[int, bytes], ...]  # id and public key (32), to be given out once each
-
-
 # ---- upload
 
 
@@ -61,36 +50,12 @@ def upload_request(iq_id: str, device: Device, prekeys: cabc.Iterable[tuple[int,
     )
 
 
-def parse_upload(node: Node) -> PreKeyUpload | None:
-    """What a client publishes; None for any other stanza.
-
-    Raises:
-        RemoteProtocolError: an upload, but malformed.
-    """
-    if not core.is_request(node, "set", XMLNS) or node.child("list") is None:
-        return None
-    registration_id, identity = parse_identity(node)
-    return PreKeyUpload(
-        registration_id=registration_id,
-        identity=identity,
-        signed_prekey=parse_signed_prekey(node.required_child("skey")),
-        prekeys=tuple(
-            parse_prekey(child) for child in node.required_child("list").children_named("key")
-        ),
-    )
-
-
 # ---- count
 
 
 def count_request(iq_id: str) -> Node:
     """Asks how many of our one-time prekeys are left."""
     return core.get(iq_id, XMLNS, Node("count"))
-
-
-def count_response(request: Node, count: int) -> Node:
-    """How many are left."""
-    return core.result(request, Node("count", {"value": count}))
 
 
 def parse_count(node: Node) -> int:
@@ -102,15 +67,6 @@ def parse_count(node: Node) -> int:
     """
     child = core.require_result(node).child("count")
     return (child.integer("value") or 0) if child is not None else 0
-
-
-def low_notification(notification_id: str, count: int, timestamp: int) -> Node:
-    """The server's word that few are left."""
-    return Node(
-        "notification",
-        {"from": SERVER_JID, "type": XMLNS, "id": notification_id, "t": timestamp},
-        (Node("count", {"value": count}),),
-    )
 
 
 def parse_low_notification(node: Node) -> int | None:
@@ -144,19 +100,6 @@ def digest_request(iq_id: str) -> Node:
     return core.get(iq_id, XMLNS, Node("digest"))
 
 
-def digest_response(request: Node, upload: PreKeyUpload) -> Node:
-    """What the server holds; ``upload.prekeys`` are those not given out."""
-    ids = tuple(Node("id", {}, _id_bytes(key_id)) for key_id, _ in upload.prekeys)
-    hash_ = digest_hash(upload.identity, upload.signed_prekey, (key for _, key in upload.prekeys))
-    children = (
-        *identity_nodes(upload.registration_id, upload.identity),
-        signed_prekey_node(upload.signed_prekey),
-        Node("list", {}, ids),
-        Node("hash", {}, hash_),
-    )
-    return core.result(request, Node("digest", {}, children))
-
-
 def parse_digest(node: Node) -> Digest | None:
     """What the server holds; None when it does not say: then upload again.
 
@@ -167,10 +110,9 @@ def parse_digest(node: Node) -> Digest | None:
     digest = core.require_result(node).child("digest")
     if digest is None or not digest.children:
         return None
-    registration_id, identity = parse_identity(digest)
     return Digest(
-        registration_id=registration_id,
-        identity=identity,
+        registration_id=parse_registration(digest),
+        identity=parse_identity_key(digest),
         signed_prekey=parse_signed_prekey(digest.required_child("skey")),
         prekey_ids=tuple(
             core.parse_number(child, _ID_LENGTH)
@@ -184,25 +126,6 @@ def digest_hash(identity: bytes, skey: SignedPreKey, prekeys: cabc.Iterable[byte
     """SHA-1 over the identity key, the signed prekey with its signature, and the prekeys."""
     data = b"".join((identity, skey.public, skey.signature, *prekeys))
     return hashlib.sha1(data, usedforsecurity=False).digest()
-
-
-# ---- rotation
-
-
-def rotate_request(iq_id: str, signed_prekey: SignedPreKey) -> Node:
-    """Replaces the signed prekey."""
-    return core.set_(iq_id, XMLNS, Node("rotate", {}, (signed_prekey_node(signed_prekey),)))
-
-
-def parse_rotate(node: Node) -> SignedPreKey | None:
-    """The new signed prekey; None for any other stanza.
-
-    Raises:
-        RemoteProtocolError: a rotation, but malformed.
-    """
-    if not core.is_request(node, "set", XMLNS) or (rotate := node.child("rotate")) is None:
-        return None
-    return parse_signed_prekey(rotate.required_child("skey"))
 
 
 # ---- parts which other stanzas share
@@ -248,11 +171,6 @@ def signed_prekey_node(key: SignedPreKey) -> Node:
 def parse_registration(parent: Node) -> int:
     """The registration id among the children of ``parent``."""
     return core.parse_number(parent.required_child("registration"), _REGISTRATION_LENGTH)
-
-
-def parse_identity(parent: Node) -> tuple[int, bytes]:
-    """Registration id and identity key among the children of ``parent``."""
-    return parse_registration(parent), parse_identity_key(parent)
 
 
 def parse_identity_key(parent: Node) -> bytes:

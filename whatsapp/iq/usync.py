@@ -1,4 +1,4 @@
-"""Which devices accounts have, and their other address. Both sides.
+"""Which devices accounts have, and their other address.
 
 Source: docs/protocol.md#device-lists
 """
@@ -32,15 +32,6 @@ class DeviceList:
         return tuple(self.account.with_device(device) for device in self.devices)
 
 
-@attrs.frozen
-class DeviceQuery:
-    """What a client asks."""
-
-    sid: str
-    accounts: tuple[Jid, ...]
-    lids: bool  # whether it wants LIDs too
-
-
 def devices_request(iq_id: str, sid: str, accounts: cabc.Iterable[Jid]) -> Node:
     """Asks for the devices and the LID of each account; ``sid`` is any new text."""
     query = Node("query", {}, (Node("devices", {"version": 2}), Node("lid")))
@@ -51,46 +42,6 @@ def devices_request(iq_id: str, sid: str, accounts: cabc.Iterable[Jid]) -> Node:
         (query, users),
     )
     return core.get(iq_id, XMLNS, usync)
-
-
-def parse_devices_request(node: Node) -> DeviceQuery | None:
-    """What a client asks; None for any other stanza, and for queries without devices.
-
-    Raises:
-        RemoteProtocolError: such a query, but malformed.
-    """
-    if not core.is_request(node, "get", XMLNS):
-        return None
-    usync = node.required_child("usync")
-    query = usync.required_child("query")
-    if query.child("devices") is None:
-        return None
-    users = usync.required_child("list").children_named("user")
-    accounts = tuple(user.required_jid("jid").bare for user in users)
-    return DeviceQuery(usync.text("sid") or "", accounts, query.child("lid") is not None)
-
-
-def devices_response(request: Node, lists: cabc.Iterable[DeviceList], timestamp: int) -> Node:
-    """The server's answer; ``timestamp`` is unix seconds."""
-    asked = request.required_child("usync")
-    query = asked.required_child("query")
-    protocols = tuple(Node(child.tag) for child in query.children)
-    with_lid = query.child("lid") is not None
-    users = tuple(_user_node(devices, with_lid, timestamp) for devices in lists)
-    children = (Node("result", {}, protocols), Node("list", {}, users))
-    return core.result(request, Node("usync", asked.attrs, children))
-
-
-def _user_node(devices: DeviceList, with_lid: bool, timestamp: int) -> Node:
-    device_nodes = tuple(
-        Node("device", {"id": number, "key-index": number or None}) for number in devices.devices
-    )
-    device_list = Node("device-list", {}, device_nodes)
-    index_list = Node("key-index-list", {"ts": timestamp}, devices.key_index_list or None)
-    children = [Node("devices", {}, (device_list, index_list))]
-    if with_lid and devices.lid is not None:
-        children.append(Node("lid", {"val": devices.lid}))
-    return Node("user", {"jid": devices.account}, tuple(children))
 
 
 def parse_devices_response(node: Node) -> tuple[DeviceList, ...]:
