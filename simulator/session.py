@@ -200,12 +200,12 @@ class Session:
         settings = self._world.settings
         self._registration = registration
         self.state = State.REGISTERING
-        expires_at = trio.current_time() + settings.first_ref_lifetime
+        began = trio.current_time() + settings.first_ref_lifetime
         children = []
-        for _ in range(settings.refs):
+        for position in range(settings.refs):
+            expires_at = began + position * settings.ref_lifetime
             text = f"2@{self._world.entropy(24).hex()}"
             self._refs[text] = Ref(text, expires_at, self)
-            expires_at += settings.ref_lifetime
             children.append(Node("ref", {}, text.encode()))
         await self._send(self._request("md", Node("pair-device", {}, tuple(children))))
         self._start(self._close_unscanned, expires_at)
