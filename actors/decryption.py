@@ -7,10 +7,11 @@ they commit with it or not at all.
 import collections.abc as cabc
 
 import attrs
+import structlog
 
 from actors.records import RecordCache
 from storage.api import RecordChange, RecordKind
-from whatsapp.content import Content, read_content
+from whatsapp.content import UNKNOWN, Content, read_content
 from whatsapp.device import Device
 from whatsapp.e2ee import sender_key, session
 from whatsapp.e2ee.curve import KeyPair, serialise
@@ -23,6 +24,8 @@ from whatsapp.errors import (
 from whatsapp.jid import Jid
 from whatsapp.padding import unpad
 from whatsapp.stanzas import EncPayload, MessageStanza
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("decryption")
 
 
 @attrs.frozen(kw_only=True)
@@ -75,16 +78,19 @@ class Decryptor:
         self._signed_prekeys = {device.signed_prekey_id: device.signed_prekey}
 
     async def open(self, stanza: MessageStanza) -> Opened:
-        """Decrypt every part, in order, up to the first that cannot be read."""
+        """Decrypt every part, in order, up to the first that cannot be decrypted.
+
+        What was decrypted is kept whatever it says, because its key is spent.
+        """
         staged = _Staged(self._cache)
         contents: list[Content] = []
         for enc in stanza.encs:
             try:
                 plaintext = await self._decrypt(staged, stanza, enc)
-                content = read_content(unpad(plaintext) if enc.padded else plaintext)
-                await self._learn_sender_key(staged, stanza, content)
             except RemoteProtocolError as error:
                 return Opened(contents=tuple(contents), changes=staged.changes(), failure=error)
+            content = _read(plaintext, padded=enc.padded)
+            await self._learn_sender_key(staged, stanza, content)
             contents.append(content)
         return Opened(contents=tuple(contents), changes=staged.changes())
 
@@ -202,8 +208,13 @@ class Decryptor:
         await staged.load(RecordKind.SENDER_KEY, [key])
         value = staged.get(RecordKind.SENDER_KEY, key)
         record = None if value is None else sender_key.SenderKeyRecord.from_bytes(value)
-        updated = sender_key.process_distribution(record, distribution)
-        staged.put(RecordKind.SENDER_KEY, key, updated.to_bytes())
+        try:
+            updated = sender_key.process_distribution(record, distribution)
+        except RemoteProtocolError as error:
+            # Messages under this key will not open, and be asked for again with a better one.
+            log.warning("decryption.sender_key_refused", error=str(error))
+        else:
+            staged.put(RecordKind.SENDER_KEY, key, updated.to_bytes())
 
     def _new_key(self) -> KeyPair:
         return KeyPair.from_private(self._random(32))
@@ -228,3 +239,12 @@ def sender_key_name(group: str, address: str) -> str:
 
 def _read_session(value: bytes | None) -> session.SessionRecord | None:
     return None if value is None else session.SessionRecord.from_bytes(value)
+
+
+def _read(plaintext: bytes, *, padded: bool) -> Content:
+    """The content; what makes no sense is ``unknown``, with every byte kept."""
+    try:
+        return read_content(unpad(plaintext) if padded else plaintext)
+    except RemoteProtocolError as error:
+        log.warning("decryption.content_unreadable", error=str(error))
+        return Content(kind=UNKNOWN, raw=plaintext)

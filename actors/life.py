@@ -8,7 +8,7 @@ or the acknowledgement. Heartbeat and monitor judge from outside. The first task
 them all; what was posted still commits, and what was not acknowledged comes again.
 """
 
-import contextlib
+import math
 import typing as t
 
 import attrs
@@ -112,20 +112,10 @@ class Life:
         self._report("connecting", "dialling", "connecting to WhatsApp")
         deadline = trio.current_time() + self._settings.connect_timeout
         try:
-            async with contextlib.AsyncExitStack() as stack:
-                with self._connect_deadline(deadline):
-                    link = await stack.enter_async_context(
-                        open_link(self._tools.dial, self._greeting())
-                    )
-                self._heard_at = trio.current_time()
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._read, link)
-                    nursery.start_soon(self._settle, link)
-                    nursery.start_soon(self._log_in, link, deadline, task_status)
-                    nursery.start_soon(self._heartbeat, link)
-                    nursery.start_soon(self._monitor)
-                    nursery.start_soon(self._prekeys.keep, link)
-                    nursery.start_soon(self._dispatch, link)
+            with trio.CancelScope(deadline=deadline) as connecting:
+                async with open_link(self._tools.dial, self._greeting()) as link:
+                    connecting.deadline = math.inf
+                    await self._serve(link, deadline, task_status)
         except BaseException as error:
             if (ending := collapse(error)) is error:
                 raise
@@ -133,17 +123,26 @@ class Life:
         finally:
             self._in_flight.close()
             self._flush_statistics()
-        raise ConnectionEndedError("ended", "the connection ended")
+        raise self._too_slow()
 
-    @contextlib.contextmanager
-    def _connect_deadline(self, deadline: float) -> t.Iterator[None]:
-        with trio.move_on_at(deadline) as scope:
-            yield
-        if scope.cancelled_caught:
-            limit = self._settings.connect_timeout
-            raise ConnectionEndedError(
-                "connect_timeout", f"no login within {limit:g} s: WhatsApp or the network is slow"
-            )
+    async def _serve(
+        self, link: Link, deadline: float, task_status: "trio.TaskStatus[None]"
+    ) -> None:
+        self._heard_at = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._read, link)
+            nursery.start_soon(self._settle, link)
+            nursery.start_soon(self._log_in, link, deadline, task_status)
+            nursery.start_soon(self._heartbeat, link)
+            nursery.start_soon(self._monitor)
+            nursery.start_soon(self._prekeys.keep, link)
+            nursery.start_soon(self._dispatch, link)
+
+    def _too_slow(self) -> ConnectionEndedError:
+        limit = self._settings.connect_timeout
+        return ConnectionEndedError(
+            "connect_timeout", f"no login within {limit:g} s: WhatsApp or the network is slow"
+        )
 
     def _greeting(self) -> Greeting:
         device = self._prekeys.device
@@ -170,8 +169,10 @@ class Life:
         self, link: Link, deadline: float, task_status: "trio.TaskStatus[None]"
     ) -> None:
         """What follows ``<success>``: prekeys, then the queue of what was missed."""
-        with self._connect_deadline(deadline):
+        with trio.move_on_at(deadline):
             await self._logged_in.wait()
+        if not self._logged_in.is_set():
+            raise self._too_slow()
         task_status.started()
         self._report("syncing", "logged_in", "logged in; receiving what arrived meanwhile")
         timeout = self._settings.request_timeout

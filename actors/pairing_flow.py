@@ -1,6 +1,6 @@
 """Linking a new device: codes to scan until a phone accepts one."""
 
-import contextlib
+import math
 import typing as t
 
 import trio
@@ -57,29 +57,30 @@ class PairingFlow:
             ConnectionEndedError: nobody scanned, the phone or WhatsApp refused, or the socket
                 failed; nothing is stored then.
         """
+        limit = self._settings.connect_timeout
         try:
-            async with contextlib.AsyncExitStack() as stack:
-                limit = self._settings.connect_timeout
-                with trio.move_on_after(limit) as scope:
-                    link = await stack.enter_async_context(
-                        open_link(self._tools.dial, self._greeting())
-                    )
-                if scope.cancelled_caught:
-                    raise ConnectionEndedError("connect_timeout", f"no handshake in {limit:g} s")
-                task_status.started()
-                with self._scope:
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(self._heartbeat, link)
-                        nursery.start_soon(self._show_codes)
-                        await self._serve(link)
-                        nursery.cancel_scope.cancel()
+            with trio.move_on_after(limit) as connecting:
+                async with open_link(self._tools.dial, self._greeting()) as link:
+                    connecting.deadline = math.inf
+                    task_status.started()
+                    await self._until_paired(link)
+                    return self._device
         except BaseException as error:
             if (ending := collapse(error)) is error:
                 raise
             # A paired device is stored; however the socket ended, logging in will tell the rest.
             if not (self._device.paired and isinstance(ending, ConnectionEndedError)):
                 raise ending from error
-        return self._device
+            return self._device
+        raise ConnectionEndedError("connect_timeout", f"no handshake within {limit:g} s")
+
+    async def _until_paired(self, link: Link) -> None:
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._heartbeat, link)
+                nursery.start_soon(self._show_codes)
+                await self._serve(link)
+                nursery.cancel_scope.cancel()
 
     def _greeting(self) -> Greeting:
         return Greeting(

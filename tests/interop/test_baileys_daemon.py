@@ -1,0 +1,193 @@
+"""Real clients write to connections of the real daemon; PostgreSQL tells what came of it."""
+
+import collections.abc as cabc
+import pathlib
+import typing as t
+
+import pytest
+import trio
+
+from simulator import Account, Simulator
+from tests.support.daemon_process import DaemonProcess, open_daemon
+
+if t.TYPE_CHECKING:
+    from conftest import Driver, Peer
+
+
+@pytest.fixture
+async def daemon(simulator: Simulator, tmp_path: pathlib.Path) -> cabc.AsyncIterator[DaemonProcess]:
+    """A daemon of this test's simulator, with two connections that nobody has paired yet."""
+    async with open_daemon(
+        tmp_path / "daemon", simulator.url, simulator.root_key, "sales", "support"
+    ) as running:
+        yield running
+
+
+async def pair(daemon: DaemonProcess, simulator: Simulator, name: str) -> Account:
+    """Pair a connection with a phone of its own."""
+    account = simulator.create_account(f"team {name}")
+
+    async def scan(qr: str) -> object:
+        return await simulator.scan_qr(qr, phone=account.pn.user)
+
+    await daemon.pair(name, scan)
+    return account
+
+
+async def stored(daemon: DaemonProcess, count: int) -> list[dict[str, t.Any]]:
+    """All messages, once there are so many; a moment later there are still no more."""
+
+    async def enough() -> bool:
+        return len(await daemon.messages()) >= count
+
+    await daemon.until(enough, f"{count} messages are stored")
+    rows = await daemon.messages()
+    assert len(rows) == count
+    return rows
+
+
+def number(peer: "Peer") -> str:
+    return peer.account.partition("@")[0]
+
+
+async def test_texts_arrive_once_online_offline_and_across_a_restart(
+    daemon: DaemonProcess, simulator: Simulator, baileys: "Driver"
+) -> None:
+    """Right text, sender, chat, order and time, once each; and the clients see the delivery."""
+    team = await pair(daemon, simulator, "sales")
+    team.phone.answers = False  # so that the delivery receipts seen are the daemon's own
+    alice, bob = await baileys.connect("alice"), await baileys.connect("bob")
+    sent: list[tuple[Peer, str, str]] = []
+
+    async def say(peer: "Peer", text: str) -> None:
+        sent.append((peer, text, await peer.send(str(team.pn), text)))
+
+    for turn in range(3):  # online
+        await say(alice, f"alice online {turn}")
+        await say(bob, f"bob online {turn}")
+    await stored(daemon, 6)
+    await daemon.command("stop", "sales")
+    await daemon.until_state("sales", "stopped")
+    for turn in range(3):  # offline
+        await say(alice, f"alice offline {turn}")
+        await say(bob, f"bob offline {turn}")
+    await daemon.command("start", "sales")
+    await stored(daemon, 12)
+    assert await daemon.terminate() == 0
+    for turn in range(3):  # while no daemon runs
+        await say(alice, f"alice restart {turn}")
+        await say(bob, f"bob restart {turn}")
+    await daemon.start()
+    rows = await stored(daemon, 18)
+
+    assert [row["text"] for row in rows] == [text for _, text, _ in sent]
+    assert [row["external_id"] for row in rows] == [message_id for _, _, message_id in sent]
+    for row, (peer, _, _) in zip(rows, sent, strict=True):
+        assert f"{number(peer)}@s.whatsapp.net" in row["sender"]
+        assert row["chat"] == f"{number(peer)}@s.whatsapp.net"
+        assert row["sender_name"] == peer.name
+        assert row["chat_kind"] == "direct"
+        assert not row["from_me"]
+        assert abs(row["sent_at"] - simulator.world.now()) < 120
+    conversations = await daemon.command("conversations")
+    assert sorted(row["messages"] for row in conversations) == [9, 9]
+    for peer, _, message_id in sent:
+        await peer.wait_for_delivery(message_id)
+
+
+async def test_a_group_shows_who_wrote(
+    daemon: DaemonProcess, simulator: Simulator, baileys: "Driver"
+) -> None:
+    """Group texts of several clients are one conversation with an author each."""
+    team = await pair(daemon, simulator, "sales")
+    alice, bob = await baileys.connect("alice"), await baileys.connect("bob")
+    group = await alice.call("groupCreate", "deal", [bob.account, str(team.pn)])
+    texts = []
+    for turn in range(3):
+        for peer in (alice, bob):
+            texts.append(f"{peer.name} {turn}")
+            await peer.send(group["id"], texts[-1])
+        if turn == 1:
+            await stored(daemon, len(texts))
+            await daemon.command("restart", "sales")
+    rows = await stored(daemon, len(texts))
+    assert sorted(row["text"] for row in rows) == sorted(texts)
+    assert {row["chat"] for row in rows} == {group["id"]}
+    assert len({row["conversation_id"] for row in rows}) == 1
+    for row in rows:
+        peer = alice if row["text"].startswith("alice") else bob
+        assert f"{number(peer)}@s.whatsapp.net" in row["sender"]
+
+
+async def test_nothing_is_lost_or_doubled_by_kill_9_in_a_burst(
+    daemon: DaemonProcess, simulator: Simulator, baileys: "Driver"
+) -> None:
+    """The promise: the daemon is killed again and again while two clients write to it."""
+    team = await pair(daemon, simulator, "sales")
+    peers = [await baileys.connect(name) for name in ("alice", "bob")]
+    texts = [[f"{peer.name} {turn}" for turn in range(60)] for peer in peers]
+
+    async def write(peer: "Peer", lines: list[str]) -> None:
+        for line in lines:
+            await peer.send(str(team.pn), line)
+
+    async with trio.open_nursery() as nursery:
+        for peer, lines in zip(peers, texts, strict=True):
+            nursery.start_soon(write, peer, lines)
+        for goal in (10, 40):
+
+            async def reached(goal: int = goal) -> bool:
+                return len(await daemon.messages()) >= goal
+
+            await daemon.until(reached, f"{goal} messages")
+            await daemon.kill()
+            await daemon.start()
+    rows = await stored(daemon, 120)
+    for peer, lines in zip(peers, texts, strict=True):
+        mine = [row["text"] for row in rows if row["text"].startswith(peer.name)]
+        assert mine == lines
+    device = team.companions[0]
+
+    async def settled() -> bool:
+        return not simulator.ledger.unacknowledged(device.pn)
+
+    await daemon.until(settled, "WhatsApp is acknowledged for everything")
+    assert {row["kind"] for row in await daemon.messages()} == {"text"}
+
+
+async def test_a_corrupt_ciphertext_of_a_real_client_is_sent_again(
+    daemon: DaemonProcess, simulator: Simulator, baileys: "Driver"
+) -> None:
+    """Our retry receipt is one that a real client answers; the placeholder is filled in place."""
+    team = await pair(daemon, simulator, "sales")
+    team.phone.answers = False
+    alice = await baileys.connect("alice")
+    await alice.send(str(team.pn), "first")
+    await stored(daemon, 1)
+    simulator.faults.corrupt(team.companions[0].pn, 1)
+    await alice.send(str(team.pn), "broken")
+
+    async def filled() -> bool:
+        return [row["text"] for row in await daemon.messages()] == ["first", "broken"]
+
+    await daemon.until(filled, "the retry fills the placeholder")
+    [row] = await daemon.query("SELECT retries, filled_at FROM messages WHERE text = 'broken'")
+    assert row["retries"] == 1
+    assert row["filled_at"] is not None
+
+
+async def test_hostile_texts_are_stored(
+    daemon: DaemonProcess, simulator: Simulator, baileys: "Driver"
+) -> None:
+    """NUL characters, lone surrogates (three bytes that are not UTF-8) and 64 KiB are stored."""
+    team = await pair(daemon, simulator, "sales")
+    alice = await baileys.connect("alice")
+    texts = ["a\0b", "lone \ud83d surrogate", "x" * 65536, "ação 👋 ok", "after"]
+    for text in texts:
+        await alice.send(str(team.pn), text)
+    rows = await stored(daemon, len(texts))
+    assert [row["text"] for row in rows] == [
+        "a\u2400b",
+        "lone \ufffd\ufffd\ufffd surrogate",
+        *texts[2:],
+    ]

@@ -1,0 +1,206 @@
+"""The real daemon in a process of its own, its command line, and its database."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import typing as t
+
+import attrs
+import httpx
+import trio
+
+from storage.binaries import find_binaries
+from storage.embedded import EmbeddedPostgres
+
+TIMEOUT: t.Final = 60.0  # seconds; far above what anything here takes
+PAUSE: t.Final = 0.05  # seconds between two looks at another process
+
+
+@attrs.define
+class DaemonProcess:
+    """``zapvisor run`` on a configuration; may be killed and started again."""
+
+    directory: pathlib.Path
+    config: pathlib.Path
+    database: EmbeddedPostgres
+    process: subprocess.Popen[bytes] | None = None
+    runs: int = 0
+
+    @property
+    def log(self) -> str:
+        """All that the runs have printed."""
+        return "".join(
+            path.read_text(errors="replace") for path in sorted(self.directory.glob("run-*.log"))
+        )
+
+    async def start(self) -> None:
+        """Start it and wait until its control socket answers."""
+        self.runs += 1
+        with (self.directory / f"run-{self.runs:02}.log").open("wb") as output:
+            self.process = subprocess.Popen(  # noqa: ASYNC220 - forking takes a moment only
+                [sys.executable, "-m", "daemon", "run", "--config", str(self.config)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self.directory,
+                env=self._environment(),
+            )
+        await self.until(self._answers, "the daemon answers")
+
+    async def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the daemon ended:\n{self.log[-3000:]}"
+        try:
+            await self.status()
+        except httpx.TransportError:
+            return False
+        return True
+
+    async def status(self) -> list[dict[str, t.Any]]:
+        """What ``zapvisor status`` shows, without the cost of a process."""
+        transport = httpx.AsyncHTTPTransport(uds=str(self.directory / "data" / "control.sock"))
+        async with httpx.AsyncClient(transport=transport, base_url="http://zapvisor") as client:
+            rows: list[dict[str, t.Any]] = (await client.get("/status")).json()
+        return rows
+
+    async def kill(self) -> None:
+        """``kill -9``: no handler runs, no buffer is flushed."""
+        assert self.process is not None
+        self.process.kill()
+        await trio.to_thread.run_sync(self.process.wait)
+
+    async def terminate(self) -> int:
+        """SIGTERM, and the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        with trio.fail_after(TIMEOUT):
+            return await trio.to_thread.run_sync(self.process.wait, abandon_on_cancel=True)
+
+    async def command(self, *arguments: str) -> t.Any:
+        """A command with ``--json``, and what it printed."""
+        done = await self._run(*arguments, "--json")
+        assert done.returncode == 0, done.stderr.decode()
+        return json.loads(done.stdout)
+
+    async def _run(self, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+        with trio.fail_after(TIMEOUT):
+            return await trio.run_process(
+                [sys.executable, "-m", "daemon", *arguments, "--config", str(self.config)],
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+                cwd=self.directory,
+                env=self._environment(),
+            )
+
+    def _environment(self) -> dict[str, str]:
+        return {key: value for key, value in os.environ.items() if not key.startswith("ZAPVISOR_")}
+
+    async def pair(self, name: str, scan: t.Callable[[str], t.Awaitable[object]]) -> None:
+        """``zapvisor pair NAME``, with ``scan`` in the place of the phone's camera."""
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "daemon", "pair", name, "--json", "--config", str(self.config)],
+            stdout=subprocess.PIPE,
+            cwd=self.directory,
+            env=self._environment(),
+        )
+        assert process.stdout is not None
+        text = b""
+        scanned = False
+        with trio.fail_after(TIMEOUT):
+            async for data in process.stdout:
+                text += data
+                if not scanned and (qr := _first_code(text)) is not None:
+                    scanned = True
+                    await scan(qr)
+            assert await process.wait() == 0, self.log[-3000:]
+        await self.until_state(name, "online")
+
+    async def until_state(self, name: str, state: str) -> None:
+        """Wait until ``zapvisor status`` shows a state."""
+
+        async def reached() -> bool:
+            rows = await self.status()
+            return any(row["name"] == name and row["state"] == state for row in rows)
+
+        await self.until(reached, f"{name} is {state}")
+
+    async def query(self, sql: str) -> list[dict[str, t.Any]]:
+        """Rows of the database, asked without the daemon."""
+        wrapped = f"SELECT coalesce(json_agg(q), '[]') FROM ({sql}) q"
+        psql = find_binaries().directory / "psql"
+        with trio.fail_after(TIMEOUT):
+            done = await trio.run_process(
+                [str(psql), "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", wrapped,
+                 self.database.dsn],
+                capture_stdout=True,
+            )  # fmt: skip
+        rows: list[dict[str, t.Any]] = json.loads(done.stdout)
+        return rows
+
+    async def messages(self) -> list[dict[str, t.Any]]:
+        """Every message, in the order of arrival, with its chat and its author."""
+        return await self.query(
+            "SELECT n.name AS connection, m.text, m.external_id, m.kind, m.from_me,"
+            " extract(epoch FROM m.sent_at) AS sent_at, k.kind AS chat_kind,"
+            " k.address AS chat, c.name AS sender_name, m.conversation_id,"
+            " (SELECT json_agg(a.address) FROM contact_addresses a"
+            "   WHERE a.connection_id = m.connection_id AND a.contact_id = m.sender_id) AS sender"
+            " FROM messages m JOIN connections n ON n.id = m.connection_id"
+            " JOIN chats k ON (k.connection_id, k.id) = (m.connection_id, m.chat_id)"
+            " JOIN contacts c ON (c.connection_id, c.id) = (m.connection_id, m.sender_id)"
+            " ORDER BY m.connection_id, m.arrival"
+        )
+
+    async def until(
+        self, condition: t.Callable[[], t.Awaitable[object]], what: str, timeout: float = TIMEOUT
+    ) -> None:
+        """Look again and again at another process until a condition holds."""
+        with trio.move_on_after(timeout):
+            while not await condition():
+                await trio.sleep(PAUSE)
+            return
+        raise AssertionError(f"never happened: {what}\n{self.log[-5000:]}")
+
+
+def _first_code(printed: bytes) -> str | None:
+    decoder = json.JSONDecoder()
+    text = printed.decode()
+    position = 0
+    while (position := text.find("{", position)) >= 0:
+        try:
+            news, position = decoder.raw_decode(text, position)
+        except ValueError:
+            return None
+        if news.get("qr"):
+            return str(news["qr"])
+    return None
+
+
+@contextlib.asynccontextmanager
+async def open_daemon(
+    directory: pathlib.Path, url: str, root_key: bytes, *names: str
+) -> t.AsyncIterator[DaemonProcess]:
+    """A running daemon with its connections, none of them paired, on a PostgreSQL of its own."""
+    await trio.Path(directory).mkdir(parents=True, exist_ok=True)
+    async with EmbeddedPostgres(directory / "postgres", temporary=True) as database:
+        config = directory / "supervisor.toml"
+        connections = "".join(f'[[connections]]\nname = "{name}"\n' for name in names)
+        config.write_text(
+            f'[daemon]\ndata_dir = "{directory / "data"}"\nlog_level = "debug"\n'
+            f'[storage]\ndsn = "{database.dsn}"\n'
+            f'[whatsapp]\nurl = "{url}"\nroot_key = "{root_key.hex()}"\n'
+            f'[supervision]\nbackoff_initial = "100ms"\nbackoff_max = "1s"\n{connections}'
+        )
+        daemon = DaemonProcess(directory, config, database)
+        await daemon.start()
+        try:
+            yield daemon
+        finally:
+            with trio.CancelScope(shield=True):
+                if daemon.process is not None and daemon.process.poll() is None:
+                    daemon.process.kill()
+                    await trio.to_thread.run_sync(daemon.process.wait)
