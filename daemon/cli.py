@@ -233,6 +233,70 @@ def check_config(file: Path | None = None, /, *, json: Json = False) -> int:
 
 
 @app.command
+def simulate(
+    *,
+    listen: t.Annotated[str, Parameter(help="HOST:PORT; port 0 is any free one.")] = (
+        "127.0.0.1:0"
+    ),
+    group: t.Annotated[
+        str | None, Parameter(help="Make every new account a member of one group of this name.")
+    ] = None,
+    seed: t.Annotated[int | None, Parameter(help="The same keys and ids in every run.")] = None,
+    json: Json = False,
+) -> int:
+    """Run the WhatsApp simulator by itself, until Ctrl-C."""
+    from daemon.simulate import run_simulator
+
+    return run_simulator(_address(listen), group=group, seed=seed, as_json=json)
+
+
+@app.command
+def demo(
+    *,
+    for_: t.Annotated[
+        str, Parameter(name="--for", help='How long customers write, such as "20s" or "5m".')
+    ] = "60s",
+    connections: t.Annotated[int, Parameter(help="How many connections, 1 to 100.")] = 5,
+    rate: t.Annotated[
+        float, Parameter(help="Texts per second; 0 is as fast as they are taken in.")
+    ] = 60.0,
+    seed: t.Annotated[int | None, Parameter(help="The same customers and texts again.")] = None,
+    data_dir: t.Annotated[
+        Path | None, Parameter(help="Keep the database here; by default it is temporary.")
+    ] = None,
+    log_level: t.Literal["debug", "info", "warning", "error"] = "warning",
+    json: Json = False,
+) -> int:
+    """Watch it work: simulated customers, real pairing and encryption, and a proof at the end.
+
+    Exit code 0 only if every message the simulator offered is in the database exactly once.
+    """
+    from config.durations import parse_duration
+    from daemon.demo.model import DemoOptions
+    from daemon.demo.run import run_demo
+
+    try:
+        seconds = parse_duration(for_)
+    except ValueError as error:
+        raise UsageError(f'--for: {error}; write it like "20s" or "1m30s"') from error
+    if not 1 <= connections <= 100:
+        raise UsageError(f"--connections: {connections} is not between 1 and 100")
+    if not 0 <= rate < 1e6:
+        raise UsageError(f"--rate: {rate:g} is not a number of texts per second")
+    options = DemoOptions(
+        seconds=seconds, connections=connections, rate=rate, seed=seed, data_dir=data_dir
+    )
+    return run_demo(options, as_json=json, log_level=log_level)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not (colon and port.isascii() and port.isdigit() and int(port) < 65536):
+        raise UsageError(f"--listen: {text!r} is not HOST:PORT, such as 127.0.0.1:8080")
+    return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
+
+
+@app.command
 def version(*, json: Json = False) -> int:
     """Show the version."""
     import platform

@@ -7,6 +7,7 @@ Each starts once the one before it is ready, and stops before the one before it 
 
 import collections.abc as cabc
 import contextlib
+import functools
 import secrets
 import typing as t
 
@@ -15,7 +16,7 @@ import trio
 
 from actors.assembly import make_fleet, make_writer
 from actors.fleet import Fleet
-from actors.messages import Drain
+from actors.messages import Drain, WriterMail
 from actors.writer import Writer
 from api.views import WriterView
 from config.model import Config
@@ -23,6 +24,8 @@ from storage.api import Storage
 from storage.open import open_storage
 from storage.seal import load_or_create_key
 from supervisor.backoff import Backoff
+from supervisor.errors import MailboxFullError
+from supervisor.mailbox import Mailbox
 from supervisor.spec import ChildSpec, RestartIntensity, RestartPolicy
 from supervisor.tree import Supervisor
 
@@ -90,8 +93,7 @@ def supervise(
     writer = ChildSpec(
         id="writer",
         start=core.writer.run,
-        # From a task of its own: the mailbox may be full.
-        stop=lambda: nursery.start_soon(core.writer.inbox.post, Drain()),
+        stop=functools.partial(_drain, core.writer.inbox, nursery),
         shutdown_timeout=core.config.daemon.shutdown_timeout * DRAIN_SHARE,
     )
     connections = ChildSpec(id="connections", start=core.fleet.run)
@@ -101,3 +103,11 @@ def supervise(
         ROOT_POLICY,
         uniform=secrets.SystemRandom().random,
     )
+
+
+def _drain(inbox: Mailbox[WriterMail], nursery: trio.Nursery) -> None:
+    """Ask the writer to settle everything and end, even when its mailbox is full just now."""
+    try:
+        inbox.post_nowait(Drain())
+    except MailboxFullError:
+        nursery.start_soon(inbox.post, Drain())

@@ -1,0 +1,1 @@
+"""``zapvisor demo``: the whole thing at work on one machine, and the proof that it works."""
