@@ -1,6 +1,6 @@
 """From what ended a connection to what its supervisor shall do, and what the operator reads.
 
-Source: docs/protocol.md#failures
+Source: docs/protocol.md#end-of-life
 """
 
 import typing as t

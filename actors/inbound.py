@@ -52,7 +52,7 @@ def envelope_for(name: str, device: Device, stanza: MessageStanza, opened: Opene
 def receipt_types(stanza: MessageStanza, opened: Opened) -> tuple[str | None, ...]:
     """The receipts owed once the stanza is settled; None is the plain delivery receipt.
 
-    Source: docs/protocol.md#receipts
+    Source: docs/protocol.md#acks-and-receipts
     """
     if stanza.is_peer:
         history = any(item.protocol == HISTORY_NOTIFICATION for item in opened.contents)
