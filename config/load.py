@@ -83,12 +83,10 @@ class _Loader:
     def load(self) -> Config:
         document = self._parse()
         tables: dict[str, dict[str, t.Any]] = {name: {} for name in _SECTIONS}
-        connections: list[ConnectionConfig] = []
         self._override(document)
+        connections = self._connections(document.pop("connections", []))
         for name, raw in document.items():
-            if name == "connections":
-                connections = self._connections(raw)
-            elif name in _SECTIONS:
+            if name in _SECTIONS:
                 tables[name] = self._table(_SECTIONS[name], raw, (name,))
             else:
                 self._unknown((name,), (*_SECTIONS, "connections"))
@@ -124,18 +122,6 @@ class _Loader:
             if isinstance(table, dict):
                 table[key] = EnvText(value)
                 self._variables[section, key] = variable
-        names = self._environ.get(CONNECTIONS_VARIABLE)
-        if names is None:
-            return
-        written = document.get("connections")
-        tables = [each for each in written if isinstance(each, dict)] if _is_list(written) else []
-        document["connections"] = []
-        for name in filter(None, (part.strip() for part in names.split(","))):
-            self._variables["connections", len(document["connections"]), "name"] = (
-                CONNECTIONS_VARIABLE
-            )
-            own = next((each for each in tables if each.get("name") == name), {})
-            document["connections"].append({**own, "name": EnvText(name)})
 
     def _table(self, model: type, raw: object, path: KeyPath) -> dict[str, t.Any]:
         """The good values of one table; the bad ones become problems."""
@@ -155,13 +141,9 @@ class _Loader:
         return good
 
     def _connections(self, raw: object) -> list[ConnectionConfig]:
-        if not _is_list(raw):
-            self._problem(("connections",), "not an array of tables", "[[connections]] tables")
-            return []
         connections: list[ConnectionConfig] = []
         seen: dict[str, KeyPath] = {}
-        for position, table in enumerate(raw):
-            path: KeyPath = ("connections", position)
+        for path, table in self._connection_tables(raw):
             values = self._table(ConnectionConfig, table, path)
             if isinstance(table, dict) and "name" not in table:
                 self._problem(path, "the connection has no name", 'a key such as name = "sales"')
@@ -173,6 +155,29 @@ class _Loader:
                 seen[name] = (*path, "name")
                 connections.append(ConnectionConfig(**values))
         return connections
+
+    def _connection_tables(self, raw: object) -> list[tuple[KeyPath, object]]:
+        """What describes the connections, with its place; the variable chooses among it."""
+        if not isinstance(raw, list):
+            self._problem(("connections",), "not an array of tables", "[[connections]] tables")
+            raw = []
+        written: list[tuple[KeyPath, object]] = [
+            (("connections", position), table) for position, table in enumerate(raw)
+        ]
+        names = self._environ.get(CONNECTIONS_VARIABLE)
+        if names is None:
+            return written
+        named: dict[str, tuple[KeyPath, dict[str, object]]] = {
+            table["name"]: (path, table)
+            for path, table in written
+            if isinstance(table, dict) and isinstance(table.get("name"), str)
+        }
+        chosen: list[tuple[KeyPath, object]] = []
+        for name in filter(None, (part.strip() for part in names.split(","))):
+            path, table = named.get(name, (("connections", name), {}))
+            self._variables[*path, "name"] = CONNECTIONS_VARIABLE
+            chosen.append((path, {**table, "name": EnvText(name)}))
+        return chosen
 
     def _check_rules(self, config: Config) -> None:
         for rule in RULES:
@@ -215,7 +220,3 @@ class _Loader:
         if line is None:
             return str(self._path or "defaults"), _LATE
         return f"{self._path}:{line}", line
-
-
-def _is_list(value: object) -> t.TypeGuard[list[t.Any]]:
-    return isinstance(value, list)
