@@ -331,3 +331,12 @@ def test_text_that_is_not_utf8_is_refused() -> None:
     nested = wa_pb2.ClientPayload(user_agent={"device": "ab"}).SerializeToString()
     with pytest.raises(RemoteProtocolError):
         protobuf.parse(wa_pb2.ClientPayload, nested.replace(b"ab", b"a\xff"))
+
+
+def test_noise_key_of_another_length() -> None:
+    """A client's long-lived key is 32 bytes, however well it is encrypted."""
+    client = ClientHandshake(attrs.evolve(CLIENT_STATIC, public=bytes(31)), CLIENT_EPHEMERAL)
+    server = ServerHandshake(SERVER_STATIC, SERVER_EPHEMERAL, _chain())
+    finish, _ = client.finish(server.hello(client.hello()), b"payload", ROOT.public, NOW)
+    with pytest.raises(RemoteProtocolError, match="31 bytes"):
+        server.complete(finish)

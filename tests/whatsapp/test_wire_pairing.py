@@ -18,7 +18,7 @@ from whatsapp.errors import LocalProtocolError, RemoteProtocolError
 from whatsapp.jid import SERVER_JID, Jid
 from whatsapp.node import Node
 from whatsapp.pairing import PairingError
-from whatsapp.proto import wa_pb2
+from whatsapp.proto import records_pb2, wa_pb2
 
 JID = Jid.parse("15550001234:11@s.whatsapp.net")
 LID = Jid.parse("9915550001:11@lid")
@@ -114,6 +114,22 @@ def test_damaged_device_records_are_refused(data: bytes, draw: st.DataObject) ->
     for damaged in (data, bytes(record)):
         with contextlib.suppress(LocalProtocolError):
             Device.from_bytes(damaged)
+
+
+def test_incomplete_device_records_are_refused(device: Device) -> None:
+    """Another version, an impossible prekey id, a cut signature, a key of another length."""
+    for change in (
+        {"version": 2},
+        {"next_prekey_id": 0},
+        {"signed_prekey_id": 1 << 24},
+        {"signed_prekey_signature": b"x"},
+        {"identity_private": b"x"},
+        {"jid": "1:x@lid"},
+    ):
+        record = records_pb2.DeviceRecord.FromString(device.to_bytes())
+        record.MergeFrom(records_pb2.DeviceRecord(**change))
+        with pytest.raises(LocalProtocolError):
+            Device.from_bytes(record.SerializeToString())
 
 
 # ---- payloads
