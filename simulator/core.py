@@ -9,20 +9,18 @@ import trio
 from simulator import adv, groups
 from simulator.ca import Authority
 from simulator.entropy import Entropy
-from simulator.errors import ScanRefusedError
 from simulator.faults import Faults, ending
 from simulator.ledger import Ledger
 from simulator.model import Account, Device, Group, phone_of
 from simulator.phone import Phone
-from simulator.session import Ref, Session
+from simulator.refs import Refs
+from simulator.session import Session
 from simulator.settings import Settings
 from simulator.transport import MemoryTransport, Transport, memory_pair
 from simulator.world import World
 from whatsapp.e2ee.curve import KeyPair
 from whatsapp.jid import Jid
 from whatsapp.stream import ServerStream
-
-MAX_REFS: t.Final = 10_000
 
 
 class Simulator:
@@ -39,7 +37,7 @@ class Simulator:
         self._nursery = nursery
         self._entropy = entropy
         self._settings = settings
-        self._refs: dict[str, Ref] = {}
+        self._refs = Refs()
         self._sessions: dict[Session, None] = {}
         self._authority = Authority(entropy.fork("ca"), int(now()))
         self._address: tuple[str, int] | None = None
@@ -147,12 +145,10 @@ class Simulator:
             ScanRefusedError: not a QR text, an unknown or expired one, or pairing failed.
         """
         code = adv.parse_qr(text)
-        ref = self._refs.get(code.ref)
-        if ref is None or ref.expires_at <= trio.current_time():
-            raise ScanRefusedError("QR scanned too late: this code has expired or is unknown")
-        chosen = name or ref.session.push_name or phone or code.ref[-8:]
+        session = self._refs.session(code.ref)
+        chosen = name or session.push_name or phone or code.ref[-8:]
         account = self.create_account(chosen, phone or phone_of(chosen))
-        device = await ref.session.pair(account, code)
+        device = await session.pair(account, code)
         self.world.settle()
         return device
 
@@ -179,8 +175,7 @@ class Simulator:
 
     def expire_qr(self) -> None:
         """Every code on any screen is too old from now on."""
-        for session in self._sessions:
-            session.expire_refs()
+        self._refs.expire()
 
     def stats(self) -> dict[str, int]:
         """Counts, for people and tests."""
@@ -229,8 +224,9 @@ async def open_simulator(
     Raises:
         OSError: the address is taken or not ours.
     """
-    from simulator.server import listen as start_listening  # the listener needs this module
+    from simulator.server import serve_port  # which serves what is defined above
 
+    listeners = None if listen is None else await trio.open_tcp_listeners(listen[1], host=listen[0])
     async with trio.open_nursery() as nursery:
         simulator = Simulator(
             nursery,
@@ -238,7 +234,7 @@ async def open_simulator(
             entropy=Entropy(seed),
             settings=settings or Settings(),
         )
-        if listen is not None:
-            await nursery.start(start_listening, simulator, *listen)
+        if listeners is not None:
+            await nursery.start(serve_port, simulator, listeners)
         yield simulator
         nursery.cancel_scope.cancel()

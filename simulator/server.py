@@ -62,20 +62,14 @@ class ReplayStream(trio.abc.Stream):
         await self._rest.aclose()
 
 
-async def listen(
+async def serve_port(
     simulator: "Simulator",
-    host: str,
-    port: int,
+    listeners: list[trio.SocketListener],
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Accept connections until cancelled; started once the port is known.
-
-    Raises:
-        OSError: the address is taken or not ours.
-    """
-    listeners = await trio.open_tcp_listeners(port, host=host)
-    name = listeners[0].socket.getsockname()
-    simulator.listening_on((name[0], name[1]))
+    """Accept connections until cancelled, then close the listeners."""
+    host, port = listeners[0].socket.getsockname()[:2]
+    simulator.listening_on((host, port))
     tls = _tls_context(host)
     slots = trio.CapacityLimiter(MAX_CONNECTIONS)
 

@@ -18,6 +18,7 @@ from simulator.errors import ScanRefusedError, UnknownNameError
 from simulator.faults import ending
 from simulator.model import Account, Device
 from simulator.queue import Entry
+from simulator.refs import Ref, Refs
 from simulator.replies import Attributes, result
 from simulator.transport import Transport
 from simulator.world import World
@@ -45,15 +46,6 @@ class State(enum.Enum):
 
 
 @attrs.define(eq=False)
-class Ref:
-    """One code on a companion's screen, until it expires."""
-
-    text: str
-    expires_at: float  # trio clock
-    session: "Session"
-
-
-@attrs.define(eq=False)
 class _Pairing:
     account: Account
     number: int
@@ -69,7 +61,7 @@ class Session:
     def __init__(
         self,
         world: World,
-        refs: dict[str, Ref],
+        refs: Refs,
         transport: Transport,
         stream: ServerStream,
         first_stanza_pause: float,
@@ -205,7 +197,7 @@ class Session:
         for position in range(settings.refs):
             expires_at = began + position * settings.ref_lifetime
             text = f"2@{self._world.entropy(24).hex()}"
-            self._refs[text] = Ref(text, expires_at, self)
+            self._refs.add(text, Ref(self, expires_at))
             children.append(Node("ref", {}, text.encode()))
         await self._send(self._request("md", Node("pair-device", {}, tuple(children))))
         self._start(self._close_unscanned, expires_at)
@@ -214,12 +206,6 @@ class Session:
         await trio.sleep_until(at)
         if self.state is State.REGISTERING:
             self._scope.cancel()
-
-    def expire_refs(self) -> None:
-        """The codes on this companion's screen are too old from now on."""
-        for ref in self._refs.values():
-            if ref.session is self:
-                ref.expires_at = trio.current_time()
 
     @property
     def push_name(self) -> str:
@@ -386,7 +372,7 @@ class Session:
         if self.device is not None and self.device.session is self:
             self.device.session = None
             self.device.queue.end()
-        self.expire_refs()
+        self._refs.expire(self)
 
 
 def _pair_success(account: Account, number: int, link: adv.Link) -> Node:
