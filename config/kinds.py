@@ -10,6 +10,7 @@ import math
 import re
 import typing as t
 import urllib.parse
+from pathlib import Path
 
 import attrs
 
@@ -182,6 +183,22 @@ class Text:
             raise BadValueError(f"{show(text)} holds control characters", self.expected)
         if self.pattern is not None and not re.fullmatch(self.pattern, text, re.ASCII):
             raise BadValueError(f"{show(text)} is not of that form", self.expected)
+        return text
+
+
+@attrs.frozen
+class FilePath:
+    """A path, as written; ``~`` is expanded by the model and must be known here."""
+
+    allow_empty: bool = False
+
+    def read(self, value: object) -> str:
+        expected = "a path, or empty" if self.allow_empty else "a path"
+        text: str = Text(expected, allow_empty=self.allow_empty, at_most=4096).read(value)
+        try:
+            Path(text).expanduser()
+        except RuntimeError as error:
+            raise BadValueError(f"no home directory is known for {show(text)}", expected) from error
         return text
 
 

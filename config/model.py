@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from config.kinds import ConnectionName, Count, Dsn, Duration, FileMode, Size, Text, Url
+from config.kinds import ConnectionName, Count, Dsn, Duration, FileMode, FilePath, Size, Text, Url
 
 
 class LogFormat(enum.Enum):
@@ -37,14 +37,11 @@ class ReopenFrom(enum.Enum):
     LAST_MESSAGE = "last_message"
 
 
-_PATH: t.Final = Text("a path", allow_empty=True, at_most=4096)
-
-
 @attrs.frozen(kw_only=True)
 class DaemonConfig:
     """``[daemon]``"""
 
-    data_dir: t.Annotated[str, Text("a path", at_most=4096)] = "data"
+    data_dir: t.Annotated[str, FilePath()] = "data"
     """As written; ``Config.data_dir`` is absolute."""
     shutdown_timeout: t.Annotated[float, Duration()] = 20.0  # seconds
     log_format: LogFormat = LogFormat.AUTO
@@ -57,7 +54,7 @@ class StorageConfig:
 
     dsn: t.Annotated[str, Dsn()] = attrs.field(default="embedded", repr=False)
     """``embedded`` or a URL, which may hold a password."""
-    key_file: t.Annotated[str, _PATH] = ""
+    key_file: t.Annotated[str, FilePath(allow_empty=True)] = ""
     """As written; ``Config.key_file`` is absolute."""
     pool_size: t.Annotated[int, Count(1, 1000)] = 5
     command_timeout: t.Annotated[float, Duration(0.1)] = 30.0  # seconds
@@ -138,7 +135,7 @@ class ConversationsConfig:
 class ControlConfig:
     """``[control]``"""
 
-    socket: t.Annotated[str, _PATH] = ""
+    socket: t.Annotated[str, FilePath(allow_empty=True)] = ""
     """As written; ``Config.control_socket`` is absolute."""
     mode: t.Annotated[int, FileMode()] = 0o660
 

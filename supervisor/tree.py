@@ -41,6 +41,8 @@ from supervisor.state import ChildEvent, ChildState, ChildStatus
 
 log: t.Final[structlog.stdlib.BoundLogger] = structlog.get_logger("supervisor")
 
+_GRACE: t.Final = 5.0
+"""Seconds that a cancelled child may take to clean up before it is called stuck."""
 _ACTIVE: t.Final = (ChildState.STARTING, ChildState.RUNNING)
 
 
@@ -249,9 +251,17 @@ class Supervisor:
             if child.has_task:
                 self._request_stop(child)
                 if self._ordered:
-                    await child.done.wait()
+                    await self._wait_for_end(child)
         for child in tuple(self._children.values()):
+            await self._wait_for_end(child)
+
+    async def _wait_for_end(self, child: Child) -> None:
+        """Wait, and say so when even cancelling does not end the child soon."""
+        with trio.move_on_after(child.spec.shutdown_timeout + _GRACE):
             await child.done.wait()
+            return
+        log.warning("child.stuck", supervisor=self.name, child=child.spec.id)
+        await child.done.wait()
 
     def _launch(self, child: Child) -> None:
         assert self._nursery is not None  # noqa: S101 - the callers have looked

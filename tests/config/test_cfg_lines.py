@@ -117,14 +117,16 @@ values = st.recursive(
 blanks = st.sampled_from(["", "\n", "# [c] d = '''\n", "  \n\t"])
 
 
+def named(what: st.SearchStrategy[t.Any]) -> st.SearchStrategy[list[t.Any]]:
+    """Some of them, each with a key and the way it is written."""
+    return st.lists(st.tuples(keys, what), max_size=3, unique_by=lambda pair: pair[0][0])
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> tuple[str, dict[KeyPath, int]]:
     """A TOML text, and the lines of its tables and keys."""
     text, lines = "", dict[KeyPath, int]()
-    sections = draw(
-        st.dictionaries(keys, st.lists(st.dictionaries(keys, values, max_size=3), max_size=3))
-    )
-    for (section, written), tables in sections.items():
+    for (section, written), tables in draw(named(st.lists(named(values), max_size=3))):
         is_array = len(tables) != 1
         for position, table in enumerate(tables):
             path: KeyPath = (section, position) if is_array else (section,)
@@ -132,7 +134,7 @@ def documents(draw: st.DrawFn) -> tuple[str, dict[KeyPath, int]]:
             lines.setdefault((section,), text.count("\n") + 1)
             lines.setdefault(path, text.count("\n") + 1)
             text += f"[[{written}]]\n" if is_array else f"[ {written} ] # x\n"
-            for (key, key_written), value in table.items():
+            for (key, key_written), value in table:
                 text += draw(blanks)
                 lines[(*path, key)] = text.count("\n") + 1
                 text += f"{key_written} = {value}\n"

@@ -144,6 +144,7 @@ BAD_VALUES: t.Final = [
     ("daemon", "data_dir", '""', "empty"),
     ("daemon", "data_dir", '"a\\u0000b"', "control characters"),
     ("daemon", "data_dir", "7", "not text"),
+    ("daemon", "data_dir", '"~nobody-of-that-name/x"', "no home directory"),
     ("daemon", "shutdown_timeout", '"0s"', "out of range"),
     ("daemon", "shutdown_timeout", "nan", "no unit"),
     ("daemon", "shutdown_timeout", "true", "not text"),

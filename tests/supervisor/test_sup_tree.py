@@ -720,6 +720,24 @@ async def test_stop_while_starting(
     nursery.cancel_scope.cancel()
 
 
+async def test_a_child_that_ignores_cancellation_is_named(
+    autojump_clock: trio.testing.MockClock, make_tree: Run, logs: list[t.Any]
+) -> None:
+    """Nobody can end it, but nobody has to guess what a shutdown waits for."""
+
+    async def stubborn(task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()
+        with trio.CancelScope(shield=True):
+            await trio.sleep(100)
+
+    tree = make_tree(ChildSpec(id="a", start=stubborn, shutdown_timeout=3))
+    with trio.move_on_after(10):
+        await tree.run()
+    assert trio.current_time() == 100
+    (entry,) = [entry for entry in logs if entry["event"] == "child.stuck"]
+    assert (entry["supervisor"], entry["child"]) == ("tree", "a")
+
+
 # -- operating
 
 
