@@ -7,6 +7,7 @@ import trio
 
 from daemon.errors import StartError
 from daemon.logs import configure_logs
+from daemon.run import one_line_errors
 from daemon.screen import print_json
 from daemon.signals import obey_signals
 from simulator.core import Simulator
@@ -22,7 +23,8 @@ def run_simulator(
         StartError: the address is taken or not ours.
     """
     configure_logs(stream=sys.stderr)
-    trio.run(_run, listen, group, seed, functools.partial(_announce, as_json=as_json))
+    with one_line_errors():
+        trio.run(_run, listen, group, seed, functools.partial(_announce, as_json=as_json))
     return 0
 
 

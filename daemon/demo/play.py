@@ -20,6 +20,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("demo")
 LOOK: t.Final = 0.5  # seconds between two looks for the screen
 CLOSE_EVERY: t.Final = 0.4  # seconds
 CRASH_EVERY: t.Final = 3.0  # seconds
+RESTART: t.Final = 10.0  # seconds a restart may take
 _RATE_WINDOW: t.Final = 8  # looks
 _EVENTS: t.Final = 100_000
 
@@ -134,7 +135,9 @@ class _Run:
                 case 1:
                     await simulator.end("503", account.pn)  # the server is in trouble
                 case _:
-                    await fleet.restart(name)  # the actor is cancelled in the middle of its work
+                    # The actor is cancelled in the middle of its work; once begun it is finished.
+                    with trio.CancelScope(shield=True, deadline=trio.current_time() + RESTART):
+                        await fleet.restart(name)
 
     async def look_now_and_then(self) -> t.NoReturn:
         """Keep the screen up to date."""

@@ -56,9 +56,9 @@ class LiveView:
             ("zapvisor demo", "bold"), f"   {progress.seconds:5.1f} s   {progress.phase}"
         )
         counters = Text(
-            f"\noffered {progress.written}   stored {progress.stored}"
-            f"   duplicates skipped {progress.duplicates}   reopened {progress.reopened}"
-            f"   restarts {progress.restarts}   {progress.rate:.0f} messages/s\n"
+            f"\noffered {progress.written}  stored {progress.stored}"
+            f"  duplicates {progress.duplicates}  reopened {progress.reopened}"
+            f"  restarts {progress.restarts}  {progress.rate:.0f}/s\n"
         )
         tail = Text("\n".join(self._tail.lines), style="dim", no_wrap=True, overflow="ellipsis")
         return Group(head, counters, self._table(progress), Text(), tail)

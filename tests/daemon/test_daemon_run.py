@@ -1,0 +1,208 @@
+"""The daemon's life in this process: start, signals, refusals, and the end of it."""
+
+import collections.abc as cabc
+import contextlib
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+import structlog
+import structlog.testing
+import trio
+import trio.testing
+
+from config.load import load_config
+from config.model import Config
+from daemon.errors import CommandError, StartError
+from daemon.lock import data_directory
+from daemon.notify import notify
+from daemon.run import one_line_errors, serve
+from daemon.signals import obey_signals
+from storage.api import Storage
+from storage.errors import StorageLockedError, StorageUnavailableError
+from storage.memory import MemoryStorage
+
+
+@contextlib.asynccontextmanager
+async def in_memory(_config: Config) -> cabc.AsyncIterator[Storage]:
+    """Storage that is there at once."""
+    yield MemoryStorage()
+
+
+@pytest.fixture
+def config(short_path: Path) -> Config:
+    """Two connections and a short data directory."""
+    (short_path / "supervisor.toml").write_text(
+        '[daemon]\nshutdown_timeout = "60s"\n'
+        '[[connections]]\nname = "sales"\n[[connections]]\nname = "support"\n'
+    )
+    return load_config(short_path / "supervisor.toml", {})
+
+
+@pytest.fixture(autouse=True)
+def no_watchdog(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The watchdog would end the tests, too: note it instead."""
+    armed: list[float] = []
+    monkeypatch.setattr("daemon.run.exit_after", armed.append)
+    return armed
+
+
+async def test_from_start_to_sigterm(
+    config: Config, no_watchdog: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """READY when all is up, STOPPING at the signal; the files that name a daemon are gone."""
+    address = str(config.data_dir.parent / "notify.sock")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    receiver = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_DGRAM)
+    with receiver, trio.fail_after(20):
+        await receiver.bind(address)
+        async with trio.open_nursery() as nursery:
+
+            async def run() -> None:
+                await serve(config, version="1.2.3", open_storage=in_memory)
+
+            nursery.start_soon(run)
+            assert await receiver.recv(100) == b"READY=1"
+            assert config.control_socket.is_socket()
+            with pytest.raises(StartError, match=f"another daemon .process {os.getpid()}."):
+                await serve(config, version="1.2.3", open_storage=in_memory)
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGTERM)
+            assert await receiver.recv(100) == b"STOPPING=1"
+    assert not config.control_socket.exists()
+    assert no_watchdog == [60.0]
+
+
+async def test_a_signal_during_the_start(config: Config) -> None:
+    """Nothing that is waited for keeps the daemon from ending."""
+    waiting = trio.Event()
+
+    @contextlib.asynccontextmanager
+    async def never(_config: Config) -> cabc.AsyncIterator[Storage]:
+        waiting.set()
+        await trio.sleep_forever()
+        yield MemoryStorage()
+
+    async def stop_when_waiting() -> None:
+        await waiting.wait()
+        signal.raise_signal(signal.SIGINT)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_when_waiting)
+            await serve(config, version="1", open_storage=never)
+
+
+async def test_an_unreachable_database(config: Config) -> None:
+    """After a bounded time one error names the host, not the password, and what to do."""
+    tries = 0
+
+    @contextlib.asynccontextmanager
+    async def absent(_config: Config) -> cabc.AsyncIterator[Storage]:
+        nonlocal tries
+        tries += 1
+        raise StorageUnavailableError("connection refused")
+        yield MemoryStorage()
+
+    environ = {"ZAPVISOR_STORAGE_DSN": "postgresql://me:hush@db.example:5433/zap"}
+    config = load_config(config.path, environ)
+    with trio.fail_after(10), pytest.raises(CommandError) as caught, one_line_errors():
+        await serve(config, version="1", open_storage=absent, patience=1.5)
+    assert str(caught.value) == (
+        "the database at db.example:5433 cannot be reached: connection refused;"
+        " check that it runs and that storage.dsn is right"
+    )
+    assert tries == 2
+
+
+async def test_a_database_that_comes_late(config: Config) -> None:
+    """A server that starts a moment after the daemon is waited for."""
+    environ = {"ZAPVISOR_STORAGE_DSN": "postgresql://db.example/zap"}
+    config = load_config(config.path, environ)
+    there = False
+
+    @contextlib.asynccontextmanager
+    async def late(_config: Config) -> cabc.AsyncIterator[Storage]:
+        nonlocal there
+        if not there:
+            there = True
+            raise StorageUnavailableError("connection refused")
+        signal.raise_signal(signal.SIGTERM)
+        yield MemoryStorage()
+
+    with trio.fail_after(10):
+        await serve(config, version="1", open_storage=late)
+
+
+def test_expected_errors_become_one_line() -> None:
+    """However deep they are in groups; a bug keeps its traceback."""
+    with pytest.raises(StartError, match="in use"), one_line_errors():
+        raise ExceptionGroup("a", [ExceptionGroup("b", [StorageLockedError("in use")])])
+    with pytest.raises(ExceptionGroup), one_line_errors():
+        raise ExceptionGroup("a", [ZeroDivisionError()])
+
+
+def test_data_directories_that_cannot_work(tmp_path: Path) -> None:
+    """A file in the place of the directory: one error with the advice."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StartError, match="cannot be used"), data_directory(tmp_path / "file"):
+        pass
+
+
+def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
+    """What a dead daemon leaves behind does not keep the next one out."""
+    directory = tmp_path / "new" / "data"
+    for _ in range(2):
+        with data_directory(directory):
+            assert (directory / "daemon.lock").read_text() == f"{os.getpid()}\n"
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
+async def test_signals() -> None:
+    """The first asks to stop, the next to stop at once, SIGHUP for nothing."""
+    calls: list[str] = []
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+
+            def stop_now() -> None:
+                calls.append("now")
+                nursery.cancel_scope.cancel()
+
+            await nursery.start(obey_signals, lambda: calls.append("stop"), stop_now)
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+                signal.raise_signal(number)
+                await trio.testing.wait_all_tasks_blocked()
+    assert calls == ["stop", "now"]
+    assert [entry["event"] for entry in logs if entry.get("signal") == "SIGHUP"] == [
+        "daemon.signal_ignored"
+    ] * 2
+
+
+def test_notify_without_a_listener(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No systemd, or one that went away, is not the daemon's trouble."""
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    notify("READY=1")
+    monkeypatch.setenv("NOTIFY_SOCKET", str(short_path / "gone"))
+    notify("READY=1")
+
+
+def test_notify_by_abstract_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that begin with @ are in the abstract namespace."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(f"\0zapvisor-test-{os.getpid()}")
+        receiver.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", f"@zapvisor-test-{os.getpid()}")
+        notify("READY=1")
+        assert receiver.recv(100) == b"READY=1"
+
+
+async def test_a_control_socket_in_use(config: Config) -> None:
+    """The daemon does not start beside another one on the same socket, and says so."""
+    config.data_dir.mkdir()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(config.control_socket))
+        other.listen()
+        with pytest.raises(CommandError, match="a daemon answers at"), one_line_errors():
+            await serve(config, version="1", open_storage=in_memory)
