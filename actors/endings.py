@@ -1,6 +1,6 @@
 """From what ended a connection to what its supervisor shall do, and what the operator reads.
 
-Source: docs/protocol.md#end-of-life
+Source: docs/protocol.md#failures
 """
 
 import typing as t

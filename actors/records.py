@@ -13,11 +13,13 @@ from storage.api import RecordChange, RecordKind, Storage
 
 Key: t.TypeAlias = tuple[RecordKind, str]
 
+_USED_ONCE: t.Final = frozenset({RecordKind.PREKEY})  # not worth keeping: hundreds at a time
+
 
 class RecordCache:
     """Least-recently-used cache of at most about ``capacity`` records, absences included."""
 
-    def __init__(self, storage: Storage, connection: str, capacity: int = 4096) -> None:
+    def __init__(self, storage: Storage, connection: str, capacity: int = 1024) -> None:
         self._storage = storage
         self._connection = connection
         self._capacity = capacity
@@ -53,6 +55,8 @@ class RecordCache:
             key = (change.kind, change.key)
             if self._carried.get(key) == ticket:
                 del self._carried[key]
+                if change.kind in _USED_ONCE:
+                    del self._values[key]
         self._evict(keep=0)
 
     def __len__(self) -> int:

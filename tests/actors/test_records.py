@@ -59,6 +59,16 @@ async def test_an_older_settlement_does_not_free_a_newer_change(storage: FaultyS
     assert cache.get(SESSION, "a.0") == b"second"
 
 
+async def test_stored_prekeys_leave_the_cache_at_once(storage: FaultyStorage) -> None:
+    """An upload of hundreds of one-time keys costs memory only until it is committed."""
+    cache = RecordCache(storage, NAME)
+    keys = [RecordChange(RecordKind.PREKEY, str(n), b"key") for n in range(812)]
+    cache.put(keys, ticket=1)
+    assert len(cache) == 812
+    cache.settled(keys, ticket=1)
+    assert len(cache) == 0
+
+
 async def test_posting_waits_for_room(
     autojump_clock: trio.testing.MockClock, storage: FaultyStorage
 ) -> None:
