@@ -137,7 +137,9 @@ class MemoryStorage:
     async def record_event(self, event: ConnectionEvent) -> None:
         """See :meth:`storage.api.Storage.record_event`."""
         await trio.lowlevel.checkpoint()
-        self._connection(event.connection).events.append((self._clock(), event))
+        self._connection(event.connection).events.append(
+            (self._clock(), attrs.evolve(event, sentence=clean_text(event.sentence)))
+        )
 
     async def record_sync(self, run: SyncRun) -> None:
         """See :meth:`storage.api.Storage.record_sync`."""

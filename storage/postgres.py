@@ -307,6 +307,7 @@ class PostgresStorage:
     async def _stop(self) -> None:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + _GRACE):
             await self._on_loop(self._disconnect)
+        self._loop = None
 
     async def _disconnect(self) -> None:
         writer, self._writer = self._writer, None
@@ -324,8 +325,6 @@ class PostgresStorage:
         statement = queries()[name]
 
         async def fetch() -> list[t.Any]:
-            if self._pool is None:
-                raise StorageUnavailableError("the storage is closed")
             rows: list[t.Any] = await self._pool.fetch(statement, *arguments)
             return rows
 
@@ -340,8 +339,6 @@ class PostgresStorage:
         statement = queries()[name]
 
         async def write() -> list[t.Any]:
-            if self._pool is None:
-                raise StorageUnavailableError("the storage is closed")
             if self._writer is None or self._writer.is_closed():
                 self._writer = await self._connection(timeout=self._command_timeout)
             rows: list[t.Any] = await self._writer.fetch(statement, *arguments)
@@ -365,6 +362,8 @@ class PostgresStorage:
 
     async def _on_loop(self, work: cabc.Callable[[], cabc.Awaitable[_T]]) -> _T:
         """Cross to asyncio, and back with an error of storage if there is one."""
+        if self._loop is None:
+            raise StorageUnavailableError("the storage is closed")
         with _translated():
             result: _T = await trio_asyncio.aio_as_trio(work, loop=self._loop)()
             return result

@@ -11,6 +11,7 @@ import trio_asyncio
 
 from storage.api import ChatKind, Envelope, Outcome, ReceivedMessage, RecordChange, Storage
 from storage.embedded import EmbeddedPostgres
+from storage.errors import sole_error
 from storage.memory import MemoryStorage
 from storage.postgres import PostgresStorage
 
@@ -91,16 +92,25 @@ class Cluster:
 
     async def sql(self, dsn: str, statement: str, *args: t.Any) -> list[t.Any]:
         """Run a statement from outside, on a connection of its own."""
-        async with trio_asyncio.open_loop() as loop:
+        return await self._outside(dsn, lambda connection: connection.fetch(statement, *args))
 
-            async def run() -> list[t.Any]:
-                connection = await asyncpg.connect(dsn, timeout=20)
-                try:
-                    return await connection.fetch(statement, *args, timeout=20)
-                finally:
-                    await connection.close(timeout=5)
+    async def script(self, dsn: str, statements: str) -> None:
+        """Run several statements."""
+        await self._outside(dsn, lambda connection: connection.execute(statements))
 
-            return await trio_asyncio.aio_as_trio(run, loop=loop)()
+    async def _outside(
+        self, dsn: str, work: cabc.Callable[[t.Any], cabc.Awaitable[t.Any]]
+    ) -> t.Any:
+        async def run() -> t.Any:
+            connection = await asyncpg.connect(dsn, timeout=20, command_timeout=20)
+            try:
+                return await work(connection)
+            finally:
+                await connection.close(timeout=5)
+
+        with sole_error():
+            async with trio_asyncio.open_loop() as loop:
+                return await trio_asyncio.aio_as_trio(run, loop=loop)()
 
     async def create(self, template: str = "template0") -> str:
         """A new database; its address."""
