@@ -22,6 +22,8 @@ from supervisor.state import ChildState, ChildStatus
 from supervisor.tree import Supervisor
 from whatsapp.jid import Jid
 
+SHUTDOWN: t.Final = ("shutdown", "the daemon stopped")
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleet")
 
 
@@ -116,6 +118,7 @@ class Member:
             uniform=tools.uniform,
         )
         self._ended: ConnectionEndedError | None = None  # how the last life ended
+        self.stop_reason = SHUTDOWN
 
     async def _live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         self._ended = None
@@ -172,7 +175,7 @@ class Member:
             case ChildState.STOPPED if ended is not None:
                 self.report(ended.state, reason, sentence)
             case ChildState.STOPPED:
-                self.report("stopped", "stopped", "stopped by an operator")
+                self.report("stopped", *self.stop_reason)
             case _:
                 pass
 
@@ -189,7 +192,7 @@ class Member:
             since=_utc(self._since),
             reason=reason,
             sentence=sentence,
-            retries=self._retries,
+            retries=self.supervisor.status(self.name).failures,
             paired=self.paired,
             jid=self.connection.jid or self._stored_jid,
             last_message_at=self._row.last_message_at if newest is None else _utc(newest),
@@ -217,21 +220,23 @@ class Fleet:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the supervisors of all connections; start those that were not stopped."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            for member in self._members.values():
-                await nursery.start(member.supervisor.run)
-                if member.paired and member.wanted:
-                    self._begin(member)
-                elif not member.paired:
-                    member.report(
-                        "stopped",
-                        "not_paired",
-                        f"no phone is linked; run: zapvisor pair {member.name}",
-                    )
-                else:
-                    member.report("stopped", "stopped", "stopped by an operator")
-            task_status.started()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                for member in self._members.values():
+                    await self._nursery.start(member.supervisor.run)
+                    await self._take_up(member)
+                task_status.started()
+        finally:
+            self._nursery = None
+
+    async def _take_up(self, member: Member) -> None:
+        if not member.paired:
+            sentence = f"no phone is linked; run: zapvisor pair {member.name}"
+            member.report("stopped", "not_paired", sentence)
+        elif not member.wanted:
+            member.report("stopped", "stopped", "stopped by an operator, or autostart is off")
+        else:
+            await self._begin(member)
 
     def status(self, name: str | None = None) -> list[ConnectionStatus]:
         """One connection, or all."""
@@ -242,20 +247,20 @@ class Fleet:
         """Run a connection, now and after a restart of the daemon."""
         member = self._member(name)
         await self._tools.storage.set_wanted(name, True)
-        self._begin(member)
+        await self._begin(member)
 
     async def stop(self, name: str) -> None:
         """Stop a connection, now and after a restart of the daemon."""
         member = self._member(name)
         await self._tools.storage.set_wanted(name, False)
-        await member.supervisor.stop_child(name)
+        await self._end(member, ("stopped", "stopped by an operator"))
 
     async def restart(self, name: str) -> None:
         """Stop a connection if it runs, then start it."""
         member = self._member(name)
         await self._tools.storage.set_wanted(name, True)
-        await member.supervisor.stop_child(name)
-        self._begin(member)
+        await self._end(member, ("restart", "stopped to be started again"))
+        await self._begin(member)
 
     async def pair(self, name: str, *, force: bool = False) -> None:
         """Begin to pair; follow it with :meth:`wait_pairing`.
@@ -267,9 +272,9 @@ class Fleet:
         if member.paired and not force:
             raise AlreadyPairedError(name)
         await self._tools.storage.set_wanted(name, True)
-        await member.supervisor.stop_child(name)
+        await self._end(member, ("pairing", "stopped to be paired"))
         member.board.request()
-        self._begin(member)
+        await self._begin(member)
 
     def pairing(self, name: str) -> PairingView:
         """The pairing of a connection now."""
@@ -279,13 +284,21 @@ class Fleet:
         """Wait for a version of the pairing above ``after``; the caller sets the deadline."""
         return await self._member(name).board.wait(after)
 
-    def _begin(self, member: Member) -> None:
-        """Start in the background: how it goes is shown in the status."""
+    async def _end(self, member: Member, reason: tuple[str, str]) -> None:
+        member.stop_reason = reason
+        try:
+            await member.supervisor.stop_child(member.name)
+        finally:
+            member.stop_reason = SHUTDOWN
+
+    async def _begin(self, member: Member) -> None:
+        """Start now, and follow it in the background: how it goes is shown in the status."""
         if self._nursery is None:
             raise NotRunningError("the fleet is not running")
-        self._nursery.start_soon(self._start_child, member)
+        await self._nursery.start(self._start_child, member)
 
-    async def _start_child(self, member: Member) -> None:
+    async def _start_child(self, member: Member, *, task_status: trio.TaskStatus[None]) -> None:
+        task_status.started()  # the next line launches the child before it first waits
         try:
             await member.supervisor.start_child(member.name)
         except NotRunningError:

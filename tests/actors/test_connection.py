@@ -6,9 +6,13 @@ import pytest
 import trio
 import trio.testing
 
+from actors.errors import AlreadyPairedError, UnknownConnectionError
 from simulator import ScanRefusedError
 from tests.actors.conftest import FaultyStorage
 from tests.actors.world import START, open_world
+from whatsapp.framing import frame
+from whatsapp.jid import Jid
+from whatsapp.node import Node
 
 Clock: t.TypeAlias = trio.testing.MockClock
 
@@ -342,3 +346,73 @@ async def test_times_are_whatsapps(autojump_clock: Clock, storage: FaultyStorage
         await world.settled()
         [row] = await storage.conversations(status=None, connection=None, limit=9)
         assert row.last_message_at.timestamp() == int(START) - 5000
+
+
+async def test_orders_are_obeyed_in_their_order(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """A stop right behind a start wins, and an unknown name is told with the known ones."""
+    async with open_world(storage, "sales") as world:
+        await world.fleet.stop("sales")
+        await world.fleet.start("sales")
+        await world.fleet.stop("sales")
+        await trio.sleep(300)
+        assert world.fleet.status("sales")[0].state == "stopped"
+        assert world.fleet.status("sales")[0].sentence == "stopped by an operator"
+        with pytest.raises(UnknownConnectionError, match="configured: sales"):
+            await world.fleet.stop("sails")
+        with pytest.raises(AlreadyPairedError, match="--force"):
+            await world.fleet.pair("sales")
+
+
+async def test_a_stopped_connection_stays_stopped_across_a_restart(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """What an operator stopped is not started by a new daemon; all others come back."""
+    async with open_world(storage, "sales", "support") as world:
+        await world.fleet.stop("sales")
+        await world.kill_daemon()
+        await world.start_daemon()
+        await world.until_state("support", "online")
+        assert world.fleet.status("sales")[0].state == "stopped"
+
+
+async def test_an_unreadable_frame_is_quarantined_and_survived(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I5, I9: authentic bytes that hold no stanza are kept, and the connection goes on."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        [session] = world.simulator._sessions
+        garbage = session._stream._transport.sending.encrypt(b"\x00\xf8\x05\x01garbage")  # type: ignore[union-attr]
+        await session._transport.send(frame(garbage))
+        await customer.phone.send_text(world.accounts["sales"].pn, "after the garbage")
+        await world.until(lambda: texts(storage) == ["after the garbage"], "it goes on")
+        assert world.fleet.status("sales")[0].quarantined == 1
+        assert world.fleet.status("sales")[0].state == "online"
+
+
+async def test_a_malformed_message_is_quarantined_and_refused(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """A message without a ciphertext is kept, acknowledged with an error, and not fatal."""
+    async with open_world(storage, "sales") as world:
+        [session] = world.simulator._sessions
+        node = Node("message", {"from": Jid.parse("1@s.whatsapp.net"), "id": "X", "t": 1})
+        await session._transport.send(session._stream.send(node))
+        await world.until(lambda: world.fleet.status("sales")[0].quarantined == 1, "quarantined")
+        assert world.fleet.status("sales")[0].state == "online"
+
+
+async def test_decrypted_bytes_that_make_no_sense_are_kept(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I5: a plaintext that is no message is stored as unknown, because its key is spent."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        group = world.simulator.create_group("team", [customer, world.accounts["sales"]])
+        customer.phone._post(group, True, b"\xff\xff\xff", "", None, None)
+        await world.settled()
+        [message] = storage._connections["sales"].messages_by_key.values()
+        assert message.content.kind == "unknown"
+        assert b"\xff\xff\xff" in message.content.raw
