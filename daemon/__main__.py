@@ -5,18 +5,22 @@ import os
 import signal
 import sys
 
+from cyclopts import CycloptsError
+
 from daemon.cli import app
-from daemon.errors import CommandError
+from daemon.errors import CommandError, UsageError
 
 
 def execute(tokens: cabc.Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     try:
-        code = app(tokens, result_action="return_value")
+        code = app(tokens, result_action="return_value", exit_on_error=False)
         sys.stdout.flush()
     except CommandError as error:
         sys.stderr.write(f"zapvisor: {error}\n")
         return error.exit_code
+    except CycloptsError:  # which has been printed
+        return UsageError.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:

@@ -19,7 +19,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("demo")
 
 LOOK: t.Final = 0.5  # seconds between two looks for the screen
 CLOSE_EVERY: t.Final = 0.4  # seconds
-CRASH_EVERY: t.Final = 3.0  # seconds
+CRASH_EVERY: t.Final = 2.0  # seconds
 RESTART: t.Final = 10.0  # seconds a restart may take
 _RATE_WINDOW: t.Final = 8  # looks
 _EVENTS: t.Final = 100_000
