@@ -306,10 +306,9 @@ class EmbeddedPostgres:
         process, self._process = self._process, None
         if process is None:
             return
-        with trio.CancelScope(shield=True):
-            status = await end(
-                process, ((signal.SIGINT, self._stop_timeout), (signal.SIGQUIT, 5.0))
-            )
+        steps = [(signal.SIGINT, self._stop_timeout), (signal.SIGQUIT, 5.0)]
+        with trio.CancelScope(shield=True):  # what is deleted anyway need not be written first
+            status = await end(process, steps[1:] if self._temporary else steps)
         _log.info("storage.postgres_stopped", status=status)
 
     def _spawn(

@@ -27,8 +27,10 @@ def public_dir() -> cabc.Iterator[pathlib.Path]:
 @pytest.fixture(scope="session")
 def cluster(public_dir: pathlib.Path) -> cabc.Iterator[Cluster]:
     """A running server with the database ``migrated`` to copy."""
-    server = EmbeddedPostgres(public_dir / "session", state_root=public_dir / "state")
     (public_dir / "session").mkdir(mode=0o755)
+    server = EmbeddedPostgres(
+        public_dir / "session", temporary=True, state_root=public_dir / "state"
+    )
     trio.run(server.start)
     made = Cluster(server)
 
