@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import typing as t
+import urllib.parse
 
 import attrs
 import httpx
 import trio
 
 from storage.binaries import find_binaries
-from storage.embedded import EmbeddedPostgres
+from storage.embedded import DATABASE, SUPERUSER, EmbeddedPostgres
 
 TIMEOUT: t.Final = 60.0  # seconds; far above what anything here takes
 PAUSE: t.Final = 0.05  # seconds between two looks at another process
@@ -26,7 +27,8 @@ class DaemonProcess:
 
     directory: pathlib.Path
     config: pathlib.Path
-    database: EmbeddedPostgres
+    dsn: str | None
+    """Where the database is; None: the daemon's own, wherever its log says that it put it."""
     process: subprocess.Popen[bytes] | None = None
     runs: int = 0
 
@@ -135,11 +137,21 @@ class DaemonProcess:
         with trio.fail_after(TIMEOUT):
             done = await trio.run_process(
                 [str(psql), "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", wrapped,
-                 self.database.dsn],
+                 self.dsn or self._embedded_dsn()],
                 capture_stdout=True,
             )  # fmt: skip
         rows: list[dict[str, t.Any]] = json.loads(done.stdout)
         return rows
+
+    def _embedded_dsn(self) -> str:
+        homes = [
+            facts["home"]
+            for line in self.log.splitlines()
+            if line.startswith("{")
+            and (facts := json.loads(line))["event"] == "storage.postgres_started"
+        ]
+        host = urllib.parse.quote(f"{homes[-1]}/run", safe="")
+        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={host}"
 
     async def messages(self) -> list[dict[str, t.Any]]:
         """Every message, in the order of arrival, with its chat and its author."""
@@ -182,25 +194,31 @@ def _first_code(printed: bytes) -> str | None:
 
 @contextlib.asynccontextmanager
 async def open_daemon(
-    directory: pathlib.Path, url: str, root_key: bytes, *names: str
+    directory: pathlib.Path, url: str, root_key: bytes, *names: str, embedded: bool = False
 ) -> t.AsyncIterator[DaemonProcess]:
-    """A running daemon with its connections, none of them paired, on a PostgreSQL of its own."""
+    """A running daemon with its connections, none of them paired yet.
+
+    Its PostgreSQL is one that outlives it, or, ``embedded``, its own.
+    """
     await trio.Path(directory).mkdir(parents=True, exist_ok=True)
-    async with EmbeddedPostgres(directory / "postgres", temporary=True) as database:
+    async with contextlib.AsyncExitStack() as stack:
+        dsn = None
+        if not embedded:
+            server = EmbeddedPostgres(directory / "postgres", temporary=True)
+            dsn = (await stack.enter_async_context(server)).dsn
         config = directory / "supervisor.toml"
         connections = "".join(f'[[connections]]\nname = "{name}"\n' for name in names)
         config.write_text(
             f'[daemon]\ndata_dir = "{directory / "data"}"\nlog_level = "debug"\n'
-            f'[storage]\ndsn = "{database.dsn}"\n'
+            f'[storage]\ndsn = "{dsn or "embedded"}"\n'
             f'[whatsapp]\nurl = "{url}"\nroot_key = "{root_key.hex()}"\n'
             f'[supervision]\nbackoff_initial = "100ms"\nbackoff_max = "1s"\n{connections}'
         )
-        daemon = DaemonProcess(directory, config, database)
-        await daemon.start()
+        daemon = DaemonProcess(directory, config, dsn)
         try:
+            await daemon.start()
             yield daemon
         finally:
             with trio.CancelScope(shield=True):
                 if daemon.process is not None and daemon.process.poll() is None:
-                    daemon.process.kill()
-                    await trio.to_thread.run_sync(daemon.process.wait)
+                    await daemon.terminate()
