@@ -330,14 +330,14 @@ BEGIN
                 SELECT min(a.contact_id) AS contact_id FROM contact_addresses a
                 WHERE m.direct AND a.connection_id = c.id AND a.address IN (m.chat, m.chat_alt)
             ) p
-            WHERE NOT EXISTS (
-                SELECT FROM chats k
-                WHERE k.connection_id = c.id AND m.direct
-                  AND k.kind = 'direct' AND k.contact_id = p.contact_id)
-              AND NOT EXISTS (
-                SELECT FROM chats k
-                WHERE k.connection_id = c.id AND NOT m.direct
-                  AND k.kind = 'group' AND k.address = m.chat)
+            WHERE CASE WHEN m.direct THEN (
+                    SELECT k.id FROM chats k
+                    WHERE k.connection_id = c.id AND k.kind = 'direct'
+                      AND k.contact_id = p.contact_id)
+                ELSE (
+                    SELECT k.id FROM chats k
+                    WHERE k.connection_id = c.id AND k.kind = 'group' AND k.address = m.chat)
+                END IS NULL
             ORDER BY c.id, m.direct, coalesce(p.contact_id::text, m.chat), m.ord
         ) n
         ORDER BY n.ord;
