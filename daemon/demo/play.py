@@ -12,6 +12,7 @@ from daemon.demo.audit import audit, newest_ids
 from daemon.demo.customers import Customers, close_conversations
 from daemon.demo.model import DemoOptions, Progress, Show, Summary
 from daemon.demo.stage import Stage, open_stage
+from daemon.errors import StartError
 from daemon.signals import obey_signals
 from simulator.entropy import Entropy
 
@@ -94,9 +95,18 @@ class _Run:
 
     @classmethod
     async def begin(cls, stage: Stage, options: DemoOptions, show: Show) -> "_Run":
-        """Note how things are before the first text."""
+        """Note how things are before the first text.
+
+        Raises:
+            StartError: the seed would repeat ids that an earlier run may have used.
+        """
         storage = stage.core.storage
         skip = await newest_ids(storage, stage.accounts)
+        if options.seed is not None and any(skip.values()):
+            raise StartError(
+                f"{options.data_dir} holds messages of an earlier run, and a seed gives the same"
+                " ids again: leave --seed out, or choose an empty --data-dir"
+            )
         before = await storage.statistics()
         run = cls(stage, options, show, skip, before, lives=0)
         run._lives = await run._count_lives()
