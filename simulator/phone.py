@@ -5,21 +5,23 @@ import typing as t
 import zlib
 
 import attrs
+import structlog
 import trio
 from google.protobuf.message import DecodeError
 
 from simulator import adv, keys, reading, receipts, routing
-from simulator.errors import SimulatorError
+from simulator.composing import Composer, conversation, device_sent
+from simulator.errors import SimulatorError, UnknownNameError
 from simulator.keyring import Keyring
 from simulator.model import PHONE, Account, Device, Group
 from simulator.replies import Attributes
 from simulator.world import World, letter
-from whatsapp.e2ee import curve
-from whatsapp.e2ee.session import PreKeyBundle
 from whatsapp.errors import DuplicateMessageError, RemoteProtocolError
 from whatsapp.jid import Jid
 from whatsapp.node import Node
 from whatsapp.proto import wa_pb2
+
+log = structlog.get_logger(__name__)
 
 MAX_RETRIES: t.Final = 5  # per device and message
 INBOX: t.Final = 10_000
@@ -64,6 +66,7 @@ class Phone:
         self._sync_key = self._entropy(32)
         self._sent: collections.OrderedDict[str, _Sent] = collections.OrderedDict()
         self.device = world.add_device(account, PHONE, self._keyring.public)
+        self._composer = Composer(world, self.device, self._keyring)
         self.answers = True
         self.inbox: collections.deque[Received] = collections.deque(maxlen=INBOX)
         self.receipts: collections.deque[Node] = collections.deque(maxlen=INBOX)
@@ -138,7 +141,7 @@ class Phone:
         """
         await trio.lowlevel.checkpoint()
         jid = Jid.parse(to) if isinstance(to, str) else to
-        message = _conversation(text)
+        message = conversation(text)
         return self._post(self._world.account(jid), jid.is_lid, message, text, id, timestamp)
 
     async def send_group_text(
@@ -156,7 +159,7 @@ class Phone:
         """
         await trio.lowlevel.checkpoint()
         jid = Jid.parse(group) if isinstance(group, str) else group
-        message = _conversation(text)
+        message = conversation(text)
         return self._post(self._world.group(jid), True, message, text, id, timestamp)
 
     async def repeat(self, message_id: str) -> None:
@@ -176,15 +179,19 @@ class Phone:
         """Read one stanza the server has for this phone."""
         if not self.answers:
             return
-        match node.tag, node.text("type"):
-            case "message", _:
-                self._read(node)
-            case "receipt", "retry":
-                self._send_again(node)
-            case "receipt", _:
-                self.receipts.append(node)
-            case _:
-                pass  # notifications change nothing: phones ask the server each time
+        try:
+            match node.tag, node.text("type"):
+                case "message", _:
+                    self._read(node)
+                case "receipt", "retry":
+                    self._send_again(node)
+                case "receipt", _:
+                    self.receipts.append(node)
+                case _:
+                    pass  # notifications change nothing: phones ask the server each time
+        except (RemoteProtocolError, UnknownNameError) as error:
+            self.failures += 1
+            log.info("simulator.phone_refused", phone=self._account.name, detail=str(error))
 
     def _read(self, node: Node) -> None:
         sender = self._world.device(node.jid("participant") or node.required_jid("from"))
@@ -216,7 +223,7 @@ class Phone:
         read = reading.read(plaintext)
         if read.message.HasField("sender_key_distribution_message"):
             key = read.message.sender_key_distribution_message
-            group = Jid.parse(key.group_id.decode())
+            group = Jid.parse(key.group_id.decode(errors="replace"))
             data = key.axolotl_sender_key_distribution_message
             self._keyring.learn_sender_key(group, sender, data)
         name = receipts.ledger_name(self._world, self.device, node)
@@ -259,13 +266,13 @@ class Phone:
         if sent is None or sent.retries[asking.lid] >= MAX_RETRIES:
             return
         sent.retries[asking.lid] += 1
-        self._keyring.start(asking, self._bundle_for(asking, node))
+        self._composer.start_again(asking, node)
         message = sent.message
         if isinstance(sent.to, Group):
-            message += self._sender_key_message(sent.to)
+            message += self._composer.sender_key_message(sent.to)
         elif asking.account is self._account:
-            message = _device_sent(sent.to.address(sent.lid), message)
-        enc = self._enc(asking, message, count=sent.retries[asking.lid])
+            message = device_sent(sent.to.address(sent.lid), message)
+        enc = self._composer.enc(asking, message, count=sent.retries[asking.lid])
         to_group = isinstance(sent.to, Group)
         attributes: Attributes = {
             "id": sent.stanza.required_text("id"),
@@ -279,7 +286,7 @@ class Phone:
             self._world, self.device, Node("message", attributes, (enc,)), sent.timestamp
         )
 
-    # -- encrypting
+    # -- on its way
 
     def _post(
         self,
@@ -292,9 +299,9 @@ class Phone:
     ) -> str:
         chosen = message_id or "3A" + self._entropy(9).hex().upper()
         if isinstance(to, Group):
-            address, children = to.jid, self._for_group(to, message)
+            address, children = to.jid, self._composer.for_group(to, message)
         else:
-            address, children = to.address(lid), (self._for_person(to, lid, message),)
+            address, children = to.address(lid), (self._composer.for_person(to, lid, message),)
         attributes: Attributes = {"id": chosen, "to": address, "type": "text"}
         stanza = Node("message", attributes, children)
         self._sent[chosen] = _Sent(to, lid, message, stanza, timestamp)
@@ -310,46 +317,6 @@ class Phone:
         if ack.text("error") is not None:
             raise SimulatorError(f"the server refused the message: {ack.text('error')}")
 
-    def _for_person(self, to: Account, lid: bool, message: bytes) -> Node:
-        copy = _device_sent(to.address(lid), message)
-        targets = [(device, message) for device in to.devices.values()]
-        if to is not self._account:
-            targets += [(device, copy) for device in self._account.companions]
-        return Node(
-            "participants",
-            {},
-            tuple(
-                Node("to", {"jid": device.address(lid)}, (self._enc(device, body),))
-                for device, body in targets
-                if device is not self.device
-            ),
-        )
-
-    def _for_group(self, group: Group, message: bytes) -> tuple[Node, ...]:
-        body = self._sender_key_message(group)
-        holders = self._keyring.holders(group.jid)
-        lacking = [
-            device
-            for account in group.members.values()
-            for device in account.devices.values()
-            if device is not self.device and device.lid not in holders
-        ]
-        distribution = tuple(
-            Node("to", {"jid": device.lid}, (self._enc(device, body),)) for device in lacking
-        )
-        holders.update(device.lid for device in lacking)
-        secret = self._keyring.encrypt_to_group(group.jid, message)
-        skmsg = Node("enc", {"v": 2, "type": "skmsg"}, secret)
-        return (*((Node("participants", {}, distribution),) if distribution else ()), skmsg)
-
-    def _sender_key_message(self, group: Group) -> bytes:
-        return wa_pb2.Message(
-            sender_key_distribution_message=wa_pb2.SenderKeyDistributionMessage(
-                group_id=str(group.jid).encode(),
-                axolotl_sender_key_distribution_message=self._keyring.distribution(group.jid),
-            )
-        ).SerializeToString()
-
     def _tell(self, companion: Device, content: wa_pb2.ProtocolMessage) -> None:
         message = wa_pb2.Message(protocol_message=content).SerializeToString()
         attributes: Attributes = {
@@ -358,60 +325,5 @@ class Phone:
             "type": "text",
             "category": "peer",
         }
-        children = (self._enc(companion, message), Node("meta", {"appdata": "default"}))
+        children = (self._composer.enc(companion, message), Node("meta", {"appdata": "default"}))
         routing.route_message(self._world, self.device, Node("message", attributes, children))
-
-    def _enc(self, device: Device, message: bytes, count: int | None = None) -> Node:
-        if not self._keyring.has_session(device):
-            self._keyring.start(device, self._fetch(device))
-        ciphertext = self._keyring.encrypt(device, message)
-        return Node("enc", {"v": 2, "type": ciphertext.type, "count": count}, ciphertext.body)
-
-    def _fetch(self, device: Device) -> PreKeyBundle:
-        one_time = keys.take_one_time(self._world, device)
-        number, key = one_time or (None, None)
-        return PreKeyBundle(
-            registration_id=device.keys.registration_id,
-            identity=device.keys.identity,
-            signed_prekey_id=device.keys.signed_prekey_id,
-            signed_prekey=device.keys.signed_prekey,
-            signed_prekey_signature=device.keys.signed_prekey_signature,
-            prekey_id=number,
-            prekey=key,
-        )
-
-    def _bundle_for(self, asking: Device, receipt: Node) -> PreKeyBundle:
-        """The keys a retry receipt brings along, or fresh ones from the server."""
-        if (brought := receipt.child("keys")) is None:
-            return self._fetch(asking)
-        identity = brought.required_child("identity").data()
-        number, public, signature = keys.read_signed_prekey(
-            brought.required_child("skey"), identity
-        )
-        key = brought.child("key")
-        value = None if key is None else key.required_child("value").data()
-        if value is not None and len(value) == curve.SERIALISED_LENGTH:
-            value = curve.parse_public(value)  # some clients write the type byte here
-        key_id = None if key is None else int.from_bytes(key.required_child("id").data(), "big")
-        registration = int.from_bytes(receipt.required_child("registration").data(), "big")
-        return PreKeyBundle(
-            registration_id=registration,
-            identity=identity,
-            signed_prekey_id=number,
-            signed_prekey=public,
-            signed_prekey_signature=signature,
-            prekey_id=key_id,
-            prekey=value,
-        )
-
-
-def _conversation(text: str) -> bytes:
-    # A lone surrogate becomes bytes that are no UTF-8, which real peers do send.
-    content = text.encode(errors="surrogatepass")
-    return wa_pb2.Message(conversation=content).SerializeToString()
-
-
-def _device_sent(chat: Jid, message: bytes) -> bytes:
-    wrapper = wa_pb2.DeviceSentMessage(destination_jid=str(chat).encode())
-    wrapper.message.MergeFromString(message)
-    return wa_pb2.Message(device_sent_message=wrapper).SerializeToString()

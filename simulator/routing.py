@@ -16,6 +16,7 @@ from whatsapp.node import Node
 
 _KEPT: t.Final = ("meta", "biz", "bot", "reporting")  # children every recipient gets a copy of
 _UNKNOWN_RECIPIENT: t.Final = 404
+_INVALID_STANZA: t.Final = 479
 
 
 def route_message(world: World, sender: Device, node: Node, timestamp: int | None = None) -> Node:
@@ -41,6 +42,17 @@ def route_message(world: World, sender: Device, node: Node, timestamp: int | Non
             "error": error,
         },
     )
+
+
+def refusal(node: Node) -> Node:
+    """The answer to a message that cannot be routed."""
+    attributes: Attributes = {
+        "class": "message",
+        "id": node.text("id"),
+        "from": node.attrs.get("to"),
+        "error": _INVALID_STANZA,
+    }
+    return Node("ack", attributes)
 
 
 class _Route:

@@ -26,6 +26,7 @@ from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import SERVER, SERVER_JID, Jid
 from whatsapp.node import Node
 from whatsapp.stream import BytesToSend, ClientConnected, NodeReceived, ServerStream
+from whatsapp.stream import State as StreamState
 
 log = structlog.get_logger(__name__)
 
@@ -161,7 +162,7 @@ class Session:
             case _, None:
                 pass  # nothing else means anything before the login
             case "message", Device() as device:
-                await self._send(routing.route_message(self._world, device, node))
+                await self._send(self._route(device, node))
             case "receipt" | "ack", Device() as device if (
                 self._world.faults.take("lose_ack", device) is not None
             ):
@@ -172,6 +173,13 @@ class Session:
                 receipts.on_ack(self._world, device, node)
             case _:
                 pass  # presence, chatstate, ib: nobody is told
+
+    def _route(self, device: Device, node: Node) -> Node:
+        try:
+            return routing.route_message(self._world, device, node)
+        except RemoteProtocolError as error:
+            log.info("simulator.invalid_message", detail=str(error), device=str(device.pn))
+            return routing.refusal(node)
 
     async def _on_request(self, device: Device, node: Node) -> None:
         match node.text("xmlns"):
@@ -334,6 +342,8 @@ class Session:
             if self._world.faults.latency:
                 await trio.sleep(self._world.faults.latency)
             await self._world.faults.until_flowing(self.device)
+            if self._stream.state is not StreamState.OPEN:
+                return  # broken by the client, or not yet up: nothing can be said
             with trio.move_on_after(self._world.settings.write_deadline) as patience:
                 await self._transport.send(self._stream.send(node))
             if patience.cancelled_caught:

@@ -117,6 +117,11 @@ class Companion:
         assert self._stream is not None
         await self._transport.send(self._stream.send(node))
 
+    async def send_bytes(self, data: bytes) -> None:
+        """Write anything at all."""
+        assert self._transport is not None
+        await self._transport.send(data)
+
     async def ask(self, build: cabc.Callable[..., Node], *arguments: t.Any) -> Node:
         """Send a request and return the answer, whatever it says."""
         self._iqs += 1

@@ -14,6 +14,7 @@ from whatsapp import lifecycle
 from whatsapp.errors import DecryptionError, DuplicateMessageError
 from whatsapp.iq import ping
 from whatsapp.iq import prekeys as prekey_iqs
+from whatsapp.jid import Jid
 from whatsapp.node import Node
 
 
@@ -45,6 +46,11 @@ def customer(simulator: Simulator) -> Account:
 def desk_account(simulator: Simulator, desk: Companion) -> Account:
     """The account behind the desk."""
     return simulator.world.account(desk.jid)
+
+
+def with_id(stanza_id: str) -> cabc.Callable[[Node], bool]:
+    """Accepts the stanza of that id."""
+    return lambda node: node.text("id") == stanza_id
 
 
 async def test_pairing_links_a_device(
@@ -361,3 +367,57 @@ async def test_unknown_requests_are_answered(
 
     answer = await desk.ask(odd)
     assert answer.required_child("error").text("code") == "501"
+
+
+async def test_broken_messages_are_refused_not_fatal(
+    autojump_clock: MockClock, simulator: Simulator, desk: Companion
+) -> None:
+    """A message that cannot be routed is answered with an error; the connection goes on."""
+    nobody = Jid("15559999999", "s.whatsapp.net")
+    enc = Node("enc", {"v": 2, "type": "msg"}, b"x")
+    for node, code in (
+        (Node("message", {"id": "A"}, (enc,)), "479"),
+        (Node("message", {"id": "B", "to": nobody}), "479"),
+        (Node("message", {"id": "C", "to": nobody}, (enc,)), "404"),
+    ):
+        await desk.send(node)
+        ack = await desk.wait_for("ack", with_id(node.required_text("id")))
+        assert ack.text("error") == code
+    assert (await desk.ask(ping.ping_request)).text("type") == "result"
+
+
+async def test_nonsense_reaches_phones_unharmed(
+    autojump_clock: MockClock, simulator: Simulator, desk: Companion, customer: Account
+) -> None:
+    """A phone counts what it cannot read and asks for it again; nothing else happens."""
+    for kind, body in (("msg", b""), ("pkmsg", b"3nonsense"), ("skmsg", bytes(99)), ("odd", b"")):
+        enc = Node("enc", {"v": 2, "type": kind}, body)
+        await desk.send(Node("message", {"id": kind, "to": customer.pn}, (enc,)))
+        receipt = await desk.wait_for("receipt", with_id(kind))
+        assert receipt.text("type") == "retry"
+    assert customer.phone.failures == 4
+    await desk.send(Node("receipt", {"id": "x", "to": customer.pn, "type": "retry"}))
+    await desk.send(Node("receipt", {"id": "x", "to": Jid("1", "lid"), "type": "retry"}))
+    assert (await desk.ask(ping.ping_request)).text("type") == "result"
+
+
+async def test_broken_frame_ends_only_its_connection(
+    autojump_clock: MockClock, simulator: Simulator, desk: Companion, customer: Account
+) -> None:
+    """A frame that does not decrypt ends the connection; what was owed comes with the next."""
+    await customer.phone.send_text(desk.jid.bare, "still there")
+    await desk.send_bytes(b"\0\0\x11" + bytes(17))
+    await desk.ended.wait()
+    await desk.log_in()
+    assert desk.decrypt(await desk.next_message()).text == "still there"
+
+
+async def test_endings_do_not_need_a_handshake(
+    autojump_clock: MockClock, simulator: Simulator
+) -> None:
+    """A connection that has said nothing yet is simply closed."""
+    transport = await simulator.connect()
+    await trio.testing.wait_all_tasks_blocked()
+    assert await simulator.end("503") == 1
+    with pytest.raises(trio.EndOfChannel):
+        await transport.receive()

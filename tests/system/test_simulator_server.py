@@ -57,7 +57,9 @@ async def test_websocket_with_and_without_tls(
     async with trio_websocket.open_websocket_url(url, ssl_context=context) as socket:
         await socket.send_message(stream.start())
         while True:
-            for event in stream.receive(await socket.get_message()):
+            data = await socket.get_message()
+            assert isinstance(data, bytes)
+            for event in stream.receive(data):
                 match event:
                     case HandshakeCompleted():
                         await socket.send_message(event.to_send)
