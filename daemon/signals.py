@@ -17,18 +17,20 @@ async def obey_signals(
     stop: cabc.Callable[[], None],
     stop_now: cabc.Callable[[], None],
     *,
+    foreground: bool = False,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Call ``stop`` on the first SIGTERM or SIGINT and ``stop_now`` on the next; until cancelled.
 
-    SIGHUP is ignored: the configuration is read at the start only.
+    SIGHUP stops what runs in the ``foreground``, for its terminal is gone. A daemon ignores it:
+    the configuration is read at the start only.
     """
     asked = False
     with trio.open_signal_receiver(*_STOP, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
             name = signal.Signals(number).name
-            if number == signal.SIGHUP:
+            if number == signal.SIGHUP and not foreground:
                 log.info("daemon.signal_ignored", signal=name, advice="restart to reload")
             elif not asked:
                 asked = True

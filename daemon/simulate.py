@@ -36,7 +36,7 @@ async def _run(
 ) -> None:
     async with trio.open_nursery() as nursery:
         stop = nursery.cancel_scope.cancel
-        await nursery.start(obey_signals, stop, stop)
+        await nursery.start(functools.partial(obey_signals, foreground=True), stop, stop)
         try:
             await serve(listen, group, seed=seed, ready=ready)
         except* OSError as errors:

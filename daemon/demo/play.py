@@ -31,7 +31,8 @@ async def play(options: DemoOptions, show: Show) -> Summary | None:
     writing, everything = trio.CancelScope(), trio.CancelScope()
     summary = None
     async with trio.open_nursery() as nursery:
-        await nursery.start(obey_signals, writing.cancel, everything.cancel)
+        obey = functools.partial(obey_signals, foreground=True)
+        await nursery.start(obey, writing.cancel, everything.cancel)
         with everything:
             summary = await _play(options, show, writing)
         nursery.cancel_scope.cancel()

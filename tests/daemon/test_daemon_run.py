@@ -2,6 +2,7 @@
 
 import collections.abc as cabc
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -178,6 +179,16 @@ async def test_signals() -> None:
     assert [entry["event"] for entry in logs if entry.get("signal") == "SIGHUP"] == [
         "daemon.signal_ignored"
     ] * 2
+
+
+async def test_a_terminal_that_goes_away() -> None:
+    """What runs in the foreground stops with its terminal."""
+    async with trio.open_nursery() as nursery:
+        stop = nursery.cancel_scope.cancel
+        await nursery.start(functools.partial(obey_signals, foreground=True), stop, stop)
+        signal.raise_signal(signal.SIGHUP)
+        with trio.fail_after(10):
+            await trio.sleep_forever()
 
 
 def test_notify_without_a_listener(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
