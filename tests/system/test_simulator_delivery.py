@@ -421,3 +421,19 @@ async def test_endings_do_not_need_a_handshake(
     assert await simulator.end("503") == 1
     with pytest.raises(trio.EndOfChannel):
         await transport.receive()
+
+
+async def test_group_of_everyone(
+    autojump_clock: MockClock, simulator: Simulator, nursery: trio.Nursery
+) -> None:
+    """Each new account is a member of the ready-made group, and can be read there."""
+    simulator.group_of_everyone("all of us")
+    ana, rui = simulator.create_account("Ana"), simulator.create_account("Rui")
+    desk = Companion(simulator, nursery, "desk")
+    await desk.pair("desk")
+    await desk.log_in()
+    (group,) = simulator.world.groups.values()
+    assert (group.subject, len(group.members)) == ("all of us", 3)
+    await ana.phone.send_group_text(group.jid, "olá")
+    assert desk.decrypt(await desk.next_message()).text == "olá"
+    assert [received.text for received in rui.phone.inbox] == ["olá"]

@@ -11,6 +11,7 @@ import trio_websocket
 from scripted_companion import Companion
 
 from simulator import Simulator, open_simulator
+from simulator.run import serve
 from whatsapp import pairing, payload
 from whatsapp.e2ee.curve import KeyPair
 from whatsapp.stream import ClientStream, HandshakeCompleted, NodeReceived
@@ -210,3 +211,21 @@ async def test_port_in_use(simulator: Simulator) -> None:
     with pytest.raises(OSError, match="in use"):
         async with open_simulator(listen=("127.0.0.1", port)):
             pass
+
+
+async def test_serving_alone(nursery: trio.Nursery) -> None:
+    """The command's entry point listens, says so, and makes its one group."""
+    started: list[Simulator] = []
+    up = trio.Event()
+
+    def ready(simulator: Simulator) -> None:
+        started.append(simulator)
+        up.set()
+
+    nursery.start_soon(lambda: serve(("127.0.0.1", 0), "everyone", ready=ready))
+    with trio.fail_after(30):
+        await up.wait()
+        started[0].create_account("Ana")
+        async with httpx.AsyncClient(base_url=started[0].http_url) as client:
+            assert (await client.get("/admin/stats")).json()["groups"] == 1
+    nursery.cancel_scope.cancel()
