@@ -259,8 +259,7 @@ class Fleet:
         """Stop a connection if it runs, then start it."""
         member = self._member(name)
         await self._tools.storage.set_wanted(name, True)
-        await self._end(member, ("restart", "stopped to be started again"))
-        await self._begin(member)
+        await self._in_full(self._start_anew, member, ("restart", "stopped to be started again"))
 
     async def pair(self, name: str, *, force: bool = False) -> None:
         """Begin to pair; follow it with :meth:`wait_pairing`.
@@ -272,9 +271,7 @@ class Fleet:
         if member.paired and not force:
             raise AlreadyPairedError(name)
         await self._tools.storage.set_wanted(name, True)
-        await self._end(member, ("pairing", "stopped to be paired"))
-        member.board.request()
-        await self._begin(member)
+        await self._in_full(self._start_anew, member, ("pairing", "stopped to be paired"))
 
     def pairing(self, name: str) -> PairingView:
         """The pairing of a connection now."""
@@ -290,6 +287,34 @@ class Fleet:
             await member.supervisor.stop_child(member.name)
         finally:
             member.stop_reason = SHUTDOWN
+
+    async def _start_anew(self, member: Member, reason: tuple[str, str]) -> None:
+        await self._end(member, reason)
+        if reason[0] == "pairing":
+            member.board.request()
+        await self._begin(member)
+
+    async def _in_full(
+        self,
+        order: cabc.Callable[[Member, tuple[str, str]], cabc.Awaitable[None]],
+        member: Member,
+        reason: tuple[str, str],
+    ) -> None:
+        """Carry an order out to its end, even if whoever gave it goes away meanwhile."""
+        if self._nursery is None:
+            raise NotRunningError("the fleet is not running")
+        done = trio.Event()
+
+        async def carry_out() -> None:
+            try:
+                await order(member, reason)
+            except NotRunningError:
+                log.info("connection.order_dropped", connection=member.name, order=reason[0])
+            finally:
+                done.set()
+
+        self._nursery.start_soon(carry_out)
+        await done.wait()
 
     async def _begin(self, member: Member) -> None:
         """Start now, and follow it in the background: how it goes is shown in the status."""
