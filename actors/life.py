@@ -8,6 +8,7 @@ or the acknowledgement. Heartbeat and monitor judge from outside. The first task
 them all; what was posted still commits, and what was not acknowledged comes again.
 """
 
+import functools
 import math
 import typing as t
 
@@ -97,7 +98,6 @@ class Life:
         self._received_in, self._received = trio.open_memory_channel[Received](BACKLOG)
         self._logged_in = trio.Event()
         self._synced = trio.Event()
-        self._heard_at = trio.current_time()
         self._busy_since: float | None = None
         self._sync = SyncRun(connection=name, total=0, processed=0, skipped=0, errors=0)
         self._statistics_at = trio.current_time()
@@ -128,13 +128,12 @@ class Life:
     async def _serve(
         self, link: Link, deadline: float, task_status: "trio.TaskStatus[None]"
     ) -> None:
-        self._heard_at = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._read, link)
             nursery.start_soon(self._settle, link)
             nursery.start_soon(self._log_in, link, deadline, task_status)
             nursery.start_soon(self._heartbeat, link)
-            nursery.start_soon(self._monitor)
+            nursery.start_soon(self._monitor, link)
             nursery.start_soon(self._prekeys.keep, link)
             nursery.start_soon(self._dispatch, link)
 
@@ -160,9 +159,7 @@ class Life:
 
     async def _read(self, link: Link) -> None:
         while True:
-            received = await link.receive()
-            self._heard_at = trio.current_time()
-            for item in received:
+            for item in await link.receive():
                 await self._received_in.send(item)
 
     async def _log_in(
@@ -192,19 +189,19 @@ class Life:
             uniform=self._tools.uniform,
         )
 
-    async def _monitor(self) -> None:
+    async def _monitor(self, link: Link) -> None:
         await watch(
             self._name,
-            self._progress,
+            functools.partial(self._progress, link),
             interval=self._settings.monitor_interval,
             limits=self._settings.limits,
             every_time=self._flush_old_statistics,
         )
 
-    def _progress(self) -> Progress:
+    def _progress(self, link: Link) -> Progress:
         now = trio.current_time()
         return Progress(
-            silence=now - self._heard_at,
+            silence=now - link.heard_at,
             backlog=self._received.statistics().current_buffer_used,
             busy_for=0.0 if self._busy_since is None else now - self._busy_since,
             in_flight=len(self._in_flight),

@@ -39,6 +39,8 @@ class Link:
 
     def __init__(self, transport: Transport, stream: ClientStream, ids: IqIds) -> None:
         self.ids = ids
+        self.heard_at = trio.current_time()
+        """When bytes last came from WhatsApp (trio clock); answers to pings count."""
         self._transport = transport
         self._stream = stream
         self._sending = trio.Lock()
@@ -105,7 +107,9 @@ class Link:
             received = list(self._pending)
             self._pending.clear()
             return received
-        events = self._stream.receive(await self._transport.receive())
+        data = await self._transport.receive()
+        self.heard_at = trio.current_time()
+        events = self._stream.receive(data)
         return [
             event.node if isinstance(event, NodeReceived) else event
             for event in events

@@ -416,3 +416,83 @@ async def test_decrypted_bytes_that_make_no_sense_are_kept(
         [message] = storage._connections["sales"].messages_by_key.values()
         assert message.content.kind == "unknown"
         assert b"\xff\xff\xff" in message.content.raw
+
+
+async def test_the_teams_own_messages_go_to_the_customers_conversation(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """What the phone sends arrives as a copy, is the team's, and belongs to the customer's chat."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        team = world.accounts["sales"]
+        await customer.phone.send_text(team.pn, "question")
+        await world.settled()
+        await team.phone.send_text(customer.pn, "answer")
+        await world.settled()
+        [row] = await storage.conversations(status=None, connection=None, limit=9)
+        assert row.messages == 2
+        assert row.status == "waiting"
+        rows = await storage.list_messages("sales", after=0, limit=9)
+        assert [(each.text, each.from_me) for each in rows] == [
+            ("question", False),
+            ("answer", True),
+        ]
+
+
+async def test_number_and_hidden_address_are_one_customer(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """A customer who writes by phone number and by LID has one chat and one conversation."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        team = world.accounts["sales"]
+        for turn in range(4):
+            await customer.phone.send_text(team.lid if turn % 2 else team.pn, f"text {turn}")
+            await world.settled()
+        [row] = await storage.conversations(status=None, connection=None, limit=9)
+        assert row.messages == 4
+        assert texts(storage) == [f"text {turn}" for turn in range(4)]
+
+
+async def test_a_reply_reopens_what_was_closed(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """A customer's message to a closed conversation reopens it as waiting."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        await customer.phone.send_text(world.accounts["sales"].pn, "hello")
+        await world.settled()
+        [row] = await storage.conversations(status=None, connection=None, limit=9)
+        await storage.close_conversation(row.id)
+        await customer.phone.send_text(world.accounts["sales"].pn, "me again")
+        await world.settled()
+        [again] = await storage.conversations(status=None, connection=None, limit=9)
+        assert (again.id, again.status, again.reopened) == (row.id, "waiting", 1)
+
+
+async def test_an_order_outlives_whoever_gave_it(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I7: a front end that goes away in the middle of a restart leaves no stopped connection."""
+    async with open_world(storage, "sales") as world:
+        dials = world.dials
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.fleet.restart, "sales")
+            for _ in range(1000):
+                if world.fleet.status("sales")[0].state != "online":
+                    break
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        await world.until(lambda: world.dials > dials, "it was restarted")
+        await world.until_state("sales", "online")
+
+
+async def test_a_quiet_connection_is_left_alone(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """Answered pings are signs of life: a day without a message costs no reconnect."""
+    async with open_world(storage, "sales") as world:
+        dials = world.dials
+        await trio.sleep(86_400)
+        assert world.dials == dials
+        assert world.fleet.status("sales")[0].state == "online"
