@@ -48,6 +48,7 @@ _SETTINGS: t.Final[cabc.Mapping[str, str]] = {
     "port": str(_PORT),
     "unix_socket_permissions": "0700",
     "max_connections": "50",
+    "autovacuum_naptime": "10s",  # a new database gets its statistics soon
     "fsync": "on",
     "synchronous_commit": "on",
     "full_page_writes": "on",

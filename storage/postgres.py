@@ -297,16 +297,12 @@ class PostgresStorage:
         self._writer = await self._connection(timeout=self._command_timeout)
 
     async def _connection(self, timeout: float | None) -> t.Any:
-        """A connection that writes: durable whatever the server's default, plans kept."""
+        """A connection that writes: durable, whatever the server's default."""
         return await asyncpg.connect(
             self._dsn,
             timeout=self._command_timeout,
             command_timeout=timeout,
-            server_settings={
-                "synchronous_commit": "on",
-                "jit": "off",
-                "plan_cache_mode": "force_generic_plan",
-            },
+            server_settings={"synchronous_commit": "on"},
         )
 
     async def _stop(self) -> None:

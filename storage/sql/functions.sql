@@ -267,7 +267,12 @@ CREATE FUNCTION apply_batch(p_batch jsonb, p_texts text[], p_raws bytea[], p_sea
 RETURNS TABLE (
     ord integer, verdict text, message_id bigint, conversation_id bigint,
     opened boolean, reopened boolean, filled boolean, retries integer
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql
+-- A batch is small and the tables are large, whatever their statistics say when a connection
+-- makes its plans (on a new database: that they are empty). So: look rows up by index.
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET jit = off
+AS $$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := to_timestamp((p_batch ->> 'now')::double precision);
@@ -281,7 +286,6 @@ DECLARE
     v_found record;
     v_opened integer[] := '{}';
     v_reopened integer[] := '{}';
-    v_targets jsonb := '{}';
 BEGIN
     v_connections := ARRAY(
         SELECT c.id FROM jsonb_array_elements_text(p_batch -> 'connections') AS b (name)
@@ -344,7 +348,7 @@ BEGIN
 
         -- Each message judged by what is stored and what precedes it in the batch.
         v_rows := ARRAY(
-            WITH resolved AS (
+            WITH resolved AS MATERIALIZED (
                 SELECT m.ord, c.id AS connection_id, m.sender_name, m.from_me, m.live,
                     to_timestamp(m.sent_at) AS sent_at, m.external_id, m.handled_keys,
                     m.undecryptable,
@@ -444,34 +448,28 @@ BEGIN
             connection_id, id, chat_id, sender_id, external_id, conversation_id, arrival,
             kind, state, from_me, history, remote_timestamp, sent_at, received_at, retries,
             reason, text, raw)
-        SELECT w.connection_id, w.new_id, w.chat_id, w.sender_id, m.external_id,
-            w.conversation_id,
-            n.arrivals + row_number() OVER (PARTITION BY w.connection_id ORDER BY w.ord),
-            content.kind,
-            CASE WHEN content.undecryptable THEN 'undecryptable' ELSE 'stored' END,
-            w.from_me, NOT w.live, m.remote_timestamp, w.sent_at, v_now, w.all_failures,
-            content.reason, body.text, body.raw
+        SELECT w.connection_id, w.new_id, w.chat_id, w.sender_id,
+            (v_messages[w.ord]).external_id, w.conversation_id,
+            (SELECT n.arrivals FROM counters n WHERE n.connection_id = w.connection_id)
+                + row_number() OVER (PARTITION BY w.connection_id ORDER BY w.ord),
+            (v_messages[content]).kind,
+            CASE WHEN w.full_ord IS NULL THEN 'undecryptable' ELSE 'stored' END,
+            w.from_me, NOT w.live, (v_messages[w.ord]).remote_timestamp, w.sent_at, v_now,
+            w.all_failures, (v_messages[content]).reason, p_texts[content], p_raws[content]
         FROM unnest(v_rows) w
-        JOIN unnest(v_messages) m ON m.ord = w.ord
-        JOIN unnest(v_messages) content ON content.ord = coalesce(w.full_ord, w.ord)
-        JOIN unnest(p_texts, p_raws) WITH ORDINALITY AS body (text, raw, ord)
-            ON body.ord = content.ord
-        JOIN counters n ON n.connection_id = w.connection_id
+        CROSS JOIN LATERAL coalesce(w.full_ord, w.ord) AS content
         WHERE w.new_id IS NOT NULL
         ORDER BY w.ord;
 
         -- Placeholders that got their message, or failed once more.
         UPDATE messages s SET
-            kind = m.kind, state = 'stored', text = body.text, raw = body.raw, reason = NULL,
-            retries = w.failures, filled_at = v_now
+            kind = (v_messages[w.ord]).kind, state = 'stored', text = p_texts[w.ord],
+            raw = p_raws[w.ord], reason = NULL, retries = w.failures, filled_at = v_now
         FROM unnest(v_rows) w
-        JOIN unnest(v_messages) m ON m.ord = w.ord
-        JOIN unnest(p_texts, p_raws) WITH ORDINALITY AS body (text, raw, ord) ON body.ord = w.ord
         WHERE w.known_id IS NOT NULL AND NOT w.duplicate AND NOT w.undecryptable
           AND s.connection_id = w.connection_id AND s.id = w.known_id;
-        UPDATE messages s SET retries = w.failures, reason = m.reason
+        UPDATE messages s SET retries = w.failures, reason = (v_messages[w.ord]).reason
         FROM unnest(v_rows) w
-        JOIN unnest(v_messages) m ON m.ord = w.ord
         WHERE w.known_id IS NOT NULL AND NOT w.duplicate AND w.undecryptable
           AND w.full_ord IS NULL AND w.failures = w.all_failures
           AND s.connection_id = w.connection_id AND s.id = w.known_id;
@@ -542,14 +540,16 @@ BEGIN
             CASE WHEN w.duplicate THEN 'duplicate'
                  WHEN w.undecryptable THEN 'placeholder'
                  ELSE 'stored' END,
-            coalesce(w.known_id, made.new_id),
-            coalesce(w.known_conversation, made.conversation_id),
+            coalesce(w.known_id, (v_rows[made]).new_id),
+            coalesce(w.known_conversation, (v_rows[made]).conversation_id),
             w.ord = ANY (v_opened),
             w.ord = ANY (v_reopened),
             NOT w.duplicate AND NOT w.undecryptable AND w.new_id IS NULL,
             CASE WHEN NOT w.duplicate AND w.undecryptable THEN w.failures ELSE 0 END
         FROM unnest(v_rows) w
-        LEFT JOIN unnest(v_rows) made ON made.ord = w.first_ord AND made.ord <= w.ord
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN w.first_ord <= w.ord THEN w.first_ord END AS made
+        ) m
         ORDER BY w.ord;
 END
 $$;

@@ -183,7 +183,7 @@ def test_memory_and_postgres_agree(cluster: Cluster) -> None:
     """Verdicts, conversations, records and counts are the same, step by step."""
     names = itertools.count()
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(run=steps, rule=rules)
     def agree(run: list[t.Any], rule: ConversationRules) -> None:
         trio.run(check, run, rule, next(names))

@@ -343,6 +343,32 @@ async def test_quarantine_keeps_the_bytes(
     assert sales.messages == 0
 
 
+async def test_plans_of_a_new_database(
+    postgres: PostgresStorage, cluster: Cluster, dsn: str
+) -> None:
+    """Also plans made while the tables were empty find each row by its own index."""
+    for start in range(0, 2000, 100):
+        await postgres.apply(
+            [
+                envelope(f"A{number}", chat=f"{number % 200}@s.whatsapp.net")
+                for number in range(start, start + 100)
+            ]
+        )
+    await cluster.sql(
+        dsn,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )  # flushes its counts
+    with trio.fail_after(10):
+        counted = 0
+        while counted < 2000:
+            rows = await cluster.sql(
+                dsn, "SELECT indexrelname, idx_scan, idx_tup_read FROM pg_stat_user_indexes"
+            )
+            counted = max(row["idx_scan"] for row in rows)
+    assert {row["indexrelname"] for row in rows if row["idx_tup_read"] > 20_000} == set()
+
+
 async def test_constraints_hold_by_themselves(
     postgres: PostgresStorage, cluster: Cluster, dsn: str
 ) -> None:

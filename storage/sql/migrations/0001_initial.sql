@@ -170,13 +170,15 @@ CREATE TABLE messages (
     text text,
     raw bytea NOT NULL,                        -- the plaintext as received
     PRIMARY KEY (connection_id, id),
-    CONSTRAINT messages_once UNIQUE (connection_id, chat_id, sender_id, external_id),
     FOREIGN KEY (connection_id, conversation_id) REFERENCES conversations,
     FOREIGN KEY (connection_id, sender_id) REFERENCES contacts,
     CHECK ((state = 'undecryptable') = (kind = 'undecryptable'))
 );
 
 CREATE INDEX messages_conversation ON messages (connection_id, conversation_id, sent_at, arrival);
+-- A message is stored once. The last index to be made: while the table is new and empty, all of
+-- them look equally good to the planner, and it then takes the newest for the writer's look-up.
+CREATE UNIQUE INDEX messages_once ON messages (connection_id, chat_id, sender_id, external_id);
 
 -- Stanzas that carried no message, so that their redelivery is known.
 CREATE TABLE handled_stanzas (
