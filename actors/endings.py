@@ -3,8 +3,6 @@
 Source: docs/protocol.md#failures
 """
 
-import typing as t
-
 import trio
 
 from actors.errors import (
@@ -14,6 +12,7 @@ from actors.errors import (
     TransportError,
 )
 from storage.errors import StorageUnavailableError
+from supervisor.crash import leaves
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.lifecycle import EndReason, StreamEnded
 
@@ -67,11 +66,11 @@ def collapse(error: BaseException) -> BaseException:
     Cancellations and bugs come back as they are; a verdict (stop, hold, restart) outranks the
     broken sockets and deadlines that follow from it.
     """
-    leaves = list(_leaves(error))
-    if any(isinstance(leaf, trio.Cancelled) for leaf in leaves):
+    found = list(leaves(error))
+    if any(isinstance(leaf, trio.Cancelled) for leaf in found):
         return error
     for kind in (ConnectionStoppedError, ConnectionRestartError, ConnectionHeldError):
-        for leaf in leaves:
+        for leaf in found:
             if isinstance(leaf, kind):
                 return leaf
     expected = (
@@ -80,9 +79,9 @@ def collapse(error: BaseException) -> BaseException:
         RemoteProtocolError,
         StorageUnavailableError,
     )
-    if any(not isinstance(leaf, expected) for leaf in leaves):
+    if any(not isinstance(leaf, expected) for leaf in found):
         return error
-    return _as_ending(leaves[0])
+    return _as_ending(found[0])
 
 
 def _as_ending(leaf: BaseException) -> ConnectionEndedError:
@@ -95,11 +94,3 @@ def _as_ending(leaf: BaseException) -> ConnectionEndedError:
             return ConnectionHeldError("storage_unavailable", f"the database is away: {leaf}")
         case _:
             return ConnectionEndedError("protocol_error", f"unreadable bytes from WhatsApp: {leaf}")
-
-
-def _leaves(error: BaseException) -> t.Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

@@ -5,11 +5,13 @@ import contextlib
 import math
 import ssl
 import typing as t
+import urllib.parse
 
 import trio
 import trio_websocket
 
 from actors.errors import TransportError
+from supervisor.crash import leaves
 
 ORIGIN: t.Final = "https://web.whatsapp.com"
 MAX_MESSAGE: t.Final = 1 << 24  # bytes; a frame is shorter than that
@@ -63,35 +65,70 @@ CLOSE_TIMEOUT: t.Final = 2.0  # seconds for the goodbyes of a socket
 HASTY_CLOSE_TIMEOUT: t.Final = 0.05  # the same when cancelled: then nobody reads the answer
 
 
-def websocket_dialer(url: str) -> Dial:
-    """A ``Dial`` for ``ws://`` and ``wss://`` addresses; TLS certificates are verified."""
+_FAILURES: t.Final = (
+    OSError,
+    trio.BrokenResourceError,
+    trio.TooSlowError,
+    trio_websocket.ConnectionClosed,
+    trio_websocket.HandshakeError,
+)
+
+
+def websocket_dialer(url: str, *, handshake_timeout: float = 20.0) -> Dial:
+    """A ``Dial`` for ``ws://`` and ``wss://`` addresses; TLS certificates are verified.
+
+    ``handshake_timeout`` (seconds) bounds TLS and the WebSocket upgrade; the library does not
+    notice by itself when a server ends the connection in the middle of them.
+    """
+    address = urllib.parse.urlsplit(url)
+    host, secure = address.hostname or "", address.scheme == "wss"
+    port = address.port or (443 if secure else 80)
+    context = ssl.create_default_context() if secure else None
 
     @contextlib.asynccontextmanager
     async def dial() -> cabc.AsyncIterator[Transport]:
-        context = ssl.create_default_context() if url.startswith("wss:") else None
-        async with trio.open_nursery() as nursery:
-            try:
-                socket = await trio_websocket.connect_websocket_url(
-                    nursery,
-                    url,
-                    ssl_context=context,
-                    extra_headers=[(b"Origin", ORIGIN.encode())],
-                    max_message_size=MAX_MESSAGE,
-                )
-            except (OSError, trio_websocket.HandshakeError, ssl.SSLError) as error:
-                raise TransportError(f"cannot reach {url}: {_describe(error)}") from error
-            except (trio.BrokenResourceError, trio_websocket.ConnectionClosed) as error:
-                raise TransportError(f"cannot reach {url}: closed in the handshake") from error
-            try:
-                yield WebSocketTransport(socket)
-            finally:
-                cancelled = trio.current_effective_deadline() == -math.inf
-                timeout = HASTY_CLOSE_TIMEOUT if cancelled else CLOSE_TIMEOUT
-                with trio.move_on_after(timeout, shield=True):
-                    await socket.aclose()
-                nursery.cancel_scope.cancel()
+        try:
+            async with contextlib.AsyncExitStack() as stack, trio.open_nursery() as nursery:
+                stream = await trio.open_tcp_stream(host, port)
+                # The WebSocket closes its stream only if its handshake succeeds.
+                stack.push_async_callback(trio.aclose_forcefully, stream)
+                with trio.fail_after(handshake_timeout):
+                    socket = await trio_websocket.wrap_client_stream(
+                        nursery,
+                        stream if context is None else await _encrypt(stream, context, host),
+                        address.netloc.rpartition("@")[2],
+                        address.path or "/",
+                        extra_headers=[(b"Origin", ORIGIN.encode())],
+                        max_message_size=MAX_MESSAGE,
+                    )
+                try:
+                    yield WebSocketTransport(socket)
+                finally:
+                    await _close(socket)
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # What goes wrong before there is a transport, part of it in a task of the library's.
+            failures, others = group.split(_FAILURES)
+            if failures is None or others is not None:
+                raise
+            reason = _describe(next(leaves(failures)))
+            raise TransportError(f"cannot reach {url}: {reason}") from group
 
     return dial
+
+
+async def _encrypt(
+    stream: trio.SocketStream, context: ssl.SSLContext, host: str
+) -> "trio.SSLStream[trio.SocketStream]":
+    encrypted = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+    await encrypted.do_handshake()
+    return encrypted
+
+
+async def _close(socket: trio_websocket.WebSocketConnection) -> None:
+    cancelled = trio.current_effective_deadline() == -math.inf
+    with trio.move_on_after(HASTY_CLOSE_TIMEOUT if cancelled else CLOSE_TIMEOUT, shield=True):
+        await socket.aclose()
 
 
 def _close_reason(error: trio_websocket.ConnectionClosed) -> str:
@@ -100,6 +137,14 @@ def _close_reason(error: trio_websocket.ConnectionClosed) -> str:
 
 
 def _describe(error: BaseException) -> str:
-    if isinstance(error, trio_websocket.ConnectionRejected):
-        return f"the server answered HTTP {error.status_code}"
-    return str(error) or type(error).__name__
+    match error:
+        case trio_websocket.ConnectionRejected():
+            return f"the server answered HTTP {error.status_code}"
+        case trio_websocket.ConnectionClosed():
+            return "closed in the handshake"
+        case trio.TooSlowError():
+            return "no WebSocket handshake in time"
+        case trio.BrokenResourceError() if error.__cause__ is not None:
+            return str(error.__cause__)
+        case _:
+            return str(error) or type(error).__name__

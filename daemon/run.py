@@ -24,6 +24,7 @@ from daemon.signals import exit_after, obey_signals
 from daemon.wiring import Core, build_core, storage_of, supervise
 from storage.api import Storage
 from storage.errors import StorageError, StorageUnavailableError
+from supervisor.crash import leaves
 from supervisor.errors import RestartLimitError
 from supervisor.spec import ChildSpec
 
@@ -56,22 +57,14 @@ def one_line_errors() -> cabc.Iterator[None]:
     except CommandError:
         raise
     except Exception as error:
-        leaves = list(_leaves(error))
+        parts = list(leaves(error))
         for kind in _EXPECTED:
-            for leaf in leaves:
+            for leaf in parts:
                 if isinstance(leaf, kind):
                     raise (
                         leaf if isinstance(leaf, CommandError) else StartError(str(leaf))
                     ) from error
         raise
-
-
-def _leaves(error: BaseException) -> cabc.Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from _leaves(part)
-    else:
-        yield error
 
 
 class _Stopper:
