@@ -82,7 +82,7 @@ def _message(ord_: int, message: PreparedMessage) -> dict[str, t.Any]:
         "undecryptable": message.undecryptable,
         "remote_timestamp": message.remote_timestamp,
         "sent_at": message.sent_at,
-        "live": message.live,
+        "lane": message.lane.value,
         "reason": message.reason,
     }
 

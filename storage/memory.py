@@ -20,6 +20,7 @@ from storage.api import (
     ConversationRow,
     ConversationRules,
     Envelope,
+    Lane,
     MessageRow,
     Outcome,
     RecordKind,
@@ -339,7 +340,8 @@ class MemoryStorage:
             return self._retried(connection, known, message)
         conversation, opened, reopened = self._converse(connection.rules, chat, message)
         conversation.messages += 1
-        conversation.last_message_at = max(conversation.last_message_at, message.sent_at)
+        if message.lane is not Lane.SIDE:
+            conversation.last_message_at = max(conversation.last_message_at, message.sent_at)
         connection.last_message_at = max(connection.last_message_at or 0, message.sent_at)
         connection.arrivals += 1
         placeholder = message.undecryptable

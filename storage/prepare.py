@@ -62,9 +62,14 @@ class PreparedMessage:
     raw: bytes = attrs.field(repr=False)
     remote_timestamp: int  # as received, cut to 64 bits
     sent_at: float  # unix seconds; the arrival when WhatsApp's time is absurd
-    live: bool
+    lane: Lane
     undecryptable: bool
     reason: str | None
+
+    @property
+    def live(self) -> bool:
+        """Whether it may open or reopen a conversation."""
+        return self.lane is Lane.LIVE
 
 
 @attrs.frozen
@@ -140,7 +145,7 @@ def prepare_message(connection: str, message: ReceivedMessage, now: float) -> Pr
         raw=message.raw,
         remote_timestamp=max(-_INT64_MAX, min(message.sent_at, _INT64_MAX)),
         sent_at=plausible_time(message.sent_at, now),
-        live=message.lane is Lane.LIVE,
+        lane=message.lane,
         undecryptable=undecryptable,
         reason=None if message.reason is None else clean_text(message.reason)[:MAX_REASON_LENGTH],
     )

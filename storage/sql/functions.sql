@@ -9,7 +9,8 @@
 --   * Else a message of the team goes to that newest conversation within the window and leaves
 --     it closed (team_reopens: reopens it, to open); else it opens one, open.
 --   * A message from the history goes to the conversation that had begun by its own time, else
---     to the oldest, else to a closed one made for it; it never changes a status.
+--     to the oldest, else to a closed one made for it; it never changes a status. So does one
+--     that only changes or answers another (a reaction), and it does not count as activity.
 --   * last_message_at never moves backwards.
 --   * A message that cannot be decrypted is a placeholder: it takes its place like any other,
 --     counts its failures, and is filled in place when its content comes.
@@ -40,7 +41,7 @@ CREATE TYPE incoming_message AS (
     undecryptable boolean,
     remote_timestamp bigint,
     sent_at double precision,
-    live boolean,
+    lane text,
     reason text
 );
 
@@ -53,6 +54,7 @@ CREATE TYPE batch_row AS (
     sender_name text,
     from_me boolean,
     live boolean,
+    lane text,
     sent_at timestamptz,
     known_id bigint,            -- the row that was there before this batch
     known_conversation bigint,
@@ -159,7 +161,8 @@ BEGIN
         IF target IS NOT NULL THEN
             UPDATE conversations SET last_message_at = p_row.sent_at
             WHERE connection_id = p_row.connection_id AND id = target
-              AND status = 'closed' AND last_message_at < p_row.sent_at;
+              AND status = 'closed' AND last_message_at < p_row.sent_at
+              AND p_row.lane = 'history';
             RETURN;
         END IF;
     END IF;
@@ -349,7 +352,8 @@ BEGIN
         -- Each message judged by what is stored and what precedes it in the batch.
         v_rows := ARRAY(
             WITH resolved AS MATERIALIZED (
-                SELECT m.ord, c.id AS connection_id, m.sender_name, m.from_me, m.live,
+                SELECT m.ord, c.id AS connection_id, m.sender_name, m.from_me,
+                    m.lane = 'live' AS live, m.lane,
                     to_timestamp(m.sent_at) AS sent_at, m.external_id, m.handled_keys,
                     m.undecryptable,
                     CASE WHEN m.direct THEN (
@@ -417,7 +421,7 @@ BEGIN
             )
             SELECT ROW (
                 r.ord, r.connection_id, r.chat_id, r.sender_id, r.sender_name, r.from_me, r.live,
-                r.sent_at, r.known_id, r.known_conversation, r.duplicate, r.undecryptable,
+                r.lane, r.sent_at, r.known_id, r.known_conversation, r.duplicate, r.undecryptable,
                 r.first_ord, r.full_ord, r.failures, r.all_failures,
                 CASE WHEN r.ord = r.first_ord AND r.known_id IS NULL
                     THEN nextval('messages_id_seq') END,
@@ -446,7 +450,7 @@ BEGIN
 
         INSERT INTO messages (
             connection_id, id, chat_id, sender_id, external_id, conversation_id, arrival,
-            kind, state, from_me, history, remote_timestamp, sent_at, received_at, retries,
+            kind, state, from_me, lane, remote_timestamp, sent_at, received_at, retries,
             reason, text, raw)
         SELECT w.connection_id, w.new_id, w.chat_id, w.sender_id,
             (v_messages[w.ord]).external_id, w.conversation_id,
@@ -454,7 +458,7 @@ BEGIN
                 + row_number() OVER (PARTITION BY w.connection_id ORDER BY w.ord),
             (v_messages[content]).kind,
             CASE WHEN w.full_ord IS NULL THEN 'undecryptable' ELSE 'stored' END,
-            w.from_me, NOT w.live, (v_messages[w.ord]).remote_timestamp, w.sent_at, v_now,
+            w.from_me, w.lane, (v_messages[w.ord]).remote_timestamp, w.sent_at, v_now,
             w.all_failures, (v_messages[content]).reason, p_texts[content], p_raws[content]
         FROM unnest(v_rows) w
         CROSS JOIN LATERAL coalesce(w.full_ord, w.ord) AS content
@@ -479,7 +483,7 @@ BEGIN
             last_message_at = greatest(v.last_message_at, n.last_message_at)
         FROM (
             SELECT w.connection_id, w.conversation_id, count(*) AS messages,
-                max(w.sent_at) AS last_message_at
+                max(w.sent_at) FILTER (WHERE w.lane <> 'side') AS last_message_at
             FROM unnest(v_rows) w WHERE w.new_id IS NOT NULL
             GROUP BY w.connection_id, w.conversation_id
         ) n

@@ -161,7 +161,7 @@ CREATE TABLE messages (
     kind text NOT NULL CHECK (length(kind) BETWEEN 1 AND 64),
     state text NOT NULL CHECK (state IN ('stored', 'undecryptable')),
     from_me boolean NOT NULL,
-    history boolean NOT NULL,
+    lane text NOT NULL CHECK (lane IN ('live', 'history', 'side')),
     remote_timestamp bigint NOT NULL,          -- WhatsApp's time as received, however absurd
     sent_at timestamptz NOT NULL,              -- the same, or the arrival when it is absurd
     received_at timestamptz NOT NULL,

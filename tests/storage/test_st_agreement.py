@@ -92,7 +92,7 @@ def envelopes(draw: st.DrawFn) -> Envelope:
             kind=what,
             sender_name=draw(st.sampled_from([None, "Ana", "Bia"])),
             sent_at=int(NOW) + HOUR * draw(st.sampled_from([-200, -30, -3, 0, 0, 1, 3, 500])),
-            lane=draw(st.sampled_from([Lane.LIVE, Lane.LIVE, Lane.LIVE, Lane.HISTORY])),
+            lane=draw(st.sampled_from([Lane.LIVE, Lane.LIVE, Lane.LIVE, Lane.HISTORY, Lane.SIDE])),
         ),
         records=tuple(records),
         reset_records=reset,

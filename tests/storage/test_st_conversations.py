@@ -250,6 +250,18 @@ async def test_history_attaches_by_its_own_time(storage: Storage, clock: Clock) 
     assert (await only(storage, new)).status == "waiting"
 
 
+async def test_side_messages_are_no_activity(storage: Storage, clock: Clock) -> None:
+    """A reaction goes where its time belongs; it opens, reopens and moves nothing."""
+    old = await closed(storage, clock, 2)
+    before = await only(storage, old)
+    side = await take(storage, "R1", kind="reaction", lane=Lane.SIDE)
+    assert (side.verdict, side.conversation_id) == (Verdict.STORED, old.conversation_id)
+    assert (side.opened, side.reopened) == (False, False)
+    after = await only(storage, old)
+    assert (after.status, after.last_message_at) == ("closed", before.last_message_at)
+    assert after.messages == before.messages + 1
+
+
 async def test_groups_are_chats(storage: Storage) -> None:
     """All members of a group write in one conversation; their own chats are others."""
     outcomes = await storage.apply(

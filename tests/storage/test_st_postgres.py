@@ -385,7 +385,7 @@ async def test_constraints_hold_by_themselves(
         await cluster.sql(
             dsn,
             "INSERT INTO messages (connection_id, chat_id, sender_id, external_id, "
-            "conversation_id, arrival, kind, state, from_me, history, remote_timestamp, sent_at, "
+            "conversation_id, arrival, kind, state, from_me, lane, remote_timestamp, sent_at, "
             "received_at, raw) SELECT connection_id, chat_id, sender_id, external_id, "
-            "conversation_id, 2, kind, state, from_me, history, 0, now(), now(), '' FROM messages",
+            "conversation_id, 2, kind, state, from_me, lane, 0, now(), now(), '' FROM messages",
         )
