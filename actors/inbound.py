@@ -12,6 +12,8 @@ from storage.api import (
     Envelope,
     Lane,
     ReceivedMessage,
+    RecordChange,
+    RecordKind,
     handled_key,
 )
 from whatsapp.content import NONE, SIDE_KINDS, Content
@@ -19,6 +21,8 @@ from whatsapp.device import Device
 from whatsapp.jid import STATUS_BROADCAST, Jid
 from whatsapp.stanzas import MessageStanza
 
+PROTOCOL: t.Final = "protocol"  # kind of a message that shows nothing
+MAX_PEER_KEY: t.Final = 256  # characters
 HISTORY_NOTIFICATION: t.Final = "history_sync_notification"
 
 
@@ -41,12 +45,21 @@ def envelope_for(name: str, device: Device, stanza: MessageStanza, opened: Opene
         message = _message(device, stanza, None, reason=f"withheld: {stanza.unavailable}")
     elif content is not None and not stanza.is_peer:
         message = _message(device, stanza, content)
+    elif any(enc.count for enc in stanza.encs):
+        # Sent again because we asked: there is a placeholder to take the place of.
+        message = _message(device, stanza, Content(kind=PROTOCOL, raw=b""))
     else:
         message = None
     handled = None
     if message is None and stanza.id is not None:
         handled = handled_key(str(stanza.chat), str(stanza.sender.bare), stanza.id)
-    return Envelope(connection=name, message=message, handled=handled, records=opened.changes)
+    records = opened.changes
+    if stanza.is_peer and stanza.id is not None:
+        records += tuple(
+            RecordChange(RecordKind.PEER, stanza.id[:MAX_PEER_KEY], item.raw)
+            for item in opened.contents
+        )
+    return Envelope(connection=name, message=message, handled=handled, records=records)
 
 
 def receipt_types(stanza: MessageStanza, opened: Opened) -> tuple[str | None, ...]:
@@ -79,11 +92,12 @@ def _message(
         external_id=stanza.id,
         kind=UNDECRYPTABLE,
         sent_at=stanza.timestamp,
+        lane=Lane.SIDE if stanza.is_peer else Lane.LIVE,
         reason=reason,
     )
     if content is None:
         return message
-    lane = Lane.SIDE if content.kind in SIDE_KINDS else Lane.LIVE
+    lane = Lane.SIDE if content.kind in (*SIDE_KINDS, PROTOCOL) else Lane.LIVE
     return attrs.evolve(
         message, kind=content.kind, text=content.text, raw=content.raw, lane=lane, reason=None
     )

@@ -13,7 +13,7 @@ from storage.api import RecordChange, RecordKind, Storage
 
 Key: t.TypeAlias = tuple[RecordKind, str]
 
-_USED_ONCE: t.Final = frozenset({RecordKind.PREKEY})  # not worth keeping: hundreds at a time
+_USED_ONCE: t.Final = frozenset({RecordKind.PREKEY, RecordKind.PEER})  # not worth keeping in memory
 
 
 class RecordCache:

@@ -16,6 +16,7 @@ class RecordKind(enum.Enum):
     IDENTITY = "identity"  # key: Signal address; value: 33-byte public key
     PREKEY = "prekey"  # key: decimal id; value: 32-byte private key
     SENDER_KEY = "sender_key"  # key: "group::Signal address"
+    PEER = "peer"  # key: stanza id; value: what the own phone told this device, as received
 
 
 @attrs.frozen

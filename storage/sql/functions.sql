@@ -201,6 +201,7 @@ BEGIN
         DELETE FROM signal_identities WHERE connection_id = ANY (v_resets);
         DELETE FROM signal_prekeys WHERE connection_id = ANY (v_resets);
         DELETE FROM signal_sender_keys WHERE connection_id = ANY (v_resets);
+        DELETE FROM peer_messages WHERE connection_id = ANY (v_resets);
     END IF;
     IF 'device' = ANY (v_written) THEN
         INSERT INTO device_identity (connection_id, jid, sealed, updated_at)
@@ -259,6 +260,18 @@ BEGIN
     IF 'sender_key' = ANY (v_deleted) THEN
         DELETE FROM signal_sender_keys s USING unnest(v_records) r
         WHERE r.kind = 'sender_key' AND r.sealed IS NULL
+          AND s.connection_id = r.connection_id AND s.key = r.key;
+    END IF;
+    IF 'peer' = ANY (v_written) THEN
+        INSERT INTO peer_messages (connection_id, key, sealed, updated_at)
+        SELECT connection_id, key, sealed, p_now FROM unnest(v_records)
+        WHERE kind = 'peer' AND sealed IS NOT NULL
+        ON CONFLICT (connection_id, key) DO UPDATE
+            SET sealed = excluded.sealed, updated_at = excluded.updated_at;
+    END IF;
+    IF 'peer' = ANY (v_deleted) THEN
+        DELETE FROM peer_messages s USING unnest(v_records) r
+        WHERE r.kind = 'peer' AND r.sealed IS NULL
           AND s.connection_id = r.connection_id AND s.key = r.key;
     END IF;
 END

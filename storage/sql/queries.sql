@@ -70,6 +70,12 @@ SELECT s.key, s.sealed FROM signal_sender_keys s
 JOIN connections c ON c.id = s.connection_id
 WHERE c.name = $1 AND s.key = ANY ($2::text[]);
 
+-- name: load_peer
+-- Sealed messages of the own phone by stanza id.
+SELECT s.key, s.sealed FROM peer_messages s
+JOIN connections c ON c.id = s.connection_id
+WHERE c.name = $1 AND s.key = ANY ($2::text[]);
+
 -- name: connections
 -- Every connection with its counts.
 SELECT c.name, c.wanted, d.jid IS NOT NULL AS paired, d.jid, n.last_message_at, n.messages,

@@ -88,6 +88,15 @@ CREATE TABLE signal_sender_keys (
     PRIMARY KEY (connection_id, key)
 ) WITH (fillfactor = 70);
 
+-- What the own phone told this device (keys, offers of history), kept for versions that use it.
+CREATE TABLE peer_messages (
+    connection_id integer REFERENCES connections,
+    key text,
+    sealed bytea NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (connection_id, key)
+);
+
 -- A person; the addresses (phone number, LID) are theirs for good.
 CREATE TABLE contacts (
     connection_id integer REFERENCES connections,

@@ -8,6 +8,7 @@ import trio.testing
 
 from actors.errors import AlreadyPairedError, UnknownConnectionError
 from simulator import ScanRefusedError
+from storage.api import RecordKind
 from tests.actors.conftest import FaultyStorage
 from tests.actors.world import START, open_world
 from whatsapp.framing import frame
@@ -496,3 +497,13 @@ async def test_a_quiet_connection_is_left_alone(
         await trio.sleep(86_400)
         assert world.dials == dials
         assert world.fleet.status("sales")[0].state == "online"
+
+
+async def test_what_the_own_phone_says_is_kept_and_shown_to_nobody(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """Keys and offers of history come once, at pairing: kept for later, no conversation of ours."""
+    async with open_world(storage, "sales") as world:
+        kept = storage._connections["sales"].records[RecordKind.PEER]
+        assert kept
+        assert texts(storage) == []
