@@ -503,7 +503,7 @@ async def test_what_the_own_phone_says_is_kept_and_shown_to_nobody(
     autojump_clock: Clock, storage: FaultyStorage
 ) -> None:
     """Keys and offers of history come once, at pairing: kept for later, no conversation of ours."""
-    async with open_world(storage, "sales") as world:
+    async with open_world(storage, "sales"):
         kept = storage._connections["sales"].records[RecordKind.PEER]
         assert kept
         assert texts(storage) == []
