@@ -182,12 +182,22 @@ class Life:
         await self._prekeys.verify(link)
 
     async def _heartbeat(self, link: Link) -> None:
-        await beat(
-            link,
-            interval=self._settings.heartbeat_interval,
-            timeout=self._settings.heartbeat_timeout,
-            uniform=self._tools.uniform,
-        )
+        timeout = self._settings.heartbeat_timeout
+        try:
+            await beat(
+                link,
+                interval=self._settings.heartbeat_interval,
+                timeout=timeout,
+                uniform=self._tools.uniform,
+            )
+        except ConnectionEndedError as error:
+            if self._in_flight.oldest_age() < timeout:
+                raise
+            # The answer may well be there, behind all that we do not read while nothing commits.
+            raise ConnectionHeldError(
+                "storage_stalled",
+                "nothing was committed while WhatsApp was asked for a sign of life",
+            ) from error
 
     async def _monitor(self, link: Link) -> None:
         await watch(

@@ -54,10 +54,13 @@ class PrekeyUpkeep(t.Generic[P]):
     async def replenish(self, link: Link) -> None:
         """Upload one-time prekeys if the server is short of them."""
         answer = await link.request(prekey_iq.count_request(link.ids.next()), self._timeout)
-        count = prekey_iq.parse_count(answer)
-        if count >= LOW:
+        try:
+            count = prekey_iq.parse_count(answer)
+        except core.IqError as error:
+            log.warning("prekeys.count_refused", connection=self._name, error=str(error))
             return
-        await self._upload(link, prekey_iq.INITIAL_UPLOAD if count == 0 else MORE)
+        if count < LOW:
+            await self._upload(link, prekey_iq.INITIAL_UPLOAD if count == 0 else MORE)
 
     async def verify(self, link: Link) -> None:
         """Compare what the server holds of us with what we hold; repair it if they differ."""
@@ -105,8 +108,12 @@ class PrekeyUpkeep(t.Generic[P]):
             Envelope(connection=self._name, records=self._changes(made)), self._purpose
         )
         request = prekey_iq.upload_request(link.ids.next(), self.device, made)
-        core.require_result(await link.request(request, self._timeout))
-        log.info("prekeys.uploaded", connection=self._name, count=count)
+        try:
+            core.require_result(await link.request(request, self._timeout))
+        except core.IqError as error:
+            log.warning("prekeys.upload_refused", connection=self._name, error=str(error))
+        else:
+            log.info("prekeys.uploaded", connection=self._name, count=count)
 
     def _make(self, count: int) -> tuple[tuple[int, KeyPair], ...]:
         made = prekeys.generate(self.device.next_prekey_id, count, self._tools.random)

@@ -507,3 +507,38 @@ async def test_what_the_own_phone_says_is_kept_and_shown_to_nobody(
         kept = storage._connections["sales"].records[RecordKind.PEER]
         assert kept
         assert texts(storage) == []
+
+
+async def test_a_flood_while_the_database_is_away_is_no_failure_of_the_connection(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I11: buffers fill, reading stops, pings go unanswered; none of it counts, nothing is lost."""
+    async with open_world(storage, "sales", in_flight=8) as world:
+        customer = world.simulator.create_account("customer")
+        storage.away = True
+        for number in range(400):
+            await customer.phone.send_text(world.accounts["sales"].pn, f"text {number}")
+        await trio.sleep(600)
+        assert world.fleet.status("sales")[0].retries == 0
+        storage.away = False
+        await world.settled()
+        assert texts(storage) == [f"text {number}" for number in range(400)]
+
+
+async def test_a_flood_delays_no_other_connection(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I6, I11: one flooded connection has a bounded share of the writer's mailbox."""
+    async with open_world(storage, "sales", "support", in_flight=16) as world:
+        customer = world.simulator.create_account("customer")
+        storage.away = True
+        for number in range(300):
+            await customer.phone.send_text(world.accounts["sales"].pn, f"text {number}")
+        await trio.sleep(5)
+        assert len(world.writer.inbox) <= 20
+        await customer.phone.send_text(world.accounts["support"].pn, "one question")
+        await trio.sleep(5)
+        storage.away = False
+        await world.until(lambda: texts(storage, "support") == ["one question"], "it arrives")
+        assert len(texts(storage)) <= 300
+        await world.settled()
