@@ -114,14 +114,23 @@ JOIN chats k ON k.connection_id = v.connection_id AND k.id = v.chat_id
 LEFT JOIN contacts p ON p.connection_id = k.connection_id AND p.id = k.contact_id;
 
 -- name: open_conversation
--- Somebody takes a conversation on.
-UPDATE conversations SET status = 'open', closed_at = NULL
-WHERE id = $1 AND connection_id IN (SELECT id FROM connections) AND status <> 'open';
+-- Somebody takes a conversation on; between batches, never in the middle of one.
+WITH locked AS (
+    SELECT n.connection_id FROM counters n
+    JOIN conversations w ON w.connection_id = n.connection_id AND w.id = $1
+    FOR UPDATE OF n)
+UPDATE conversations v SET status = 'open', closed_at = NULL FROM locked
+WHERE v.id = $1 AND v.connection_id = locked.connection_id AND v.status <> 'open';
 
 -- name: close_conversation
--- Somebody is done with a conversation.
-UPDATE conversations SET status = 'closed', closed_at = $2
-WHERE id = $1 AND connection_id IN (SELECT id FROM connections) AND status <> 'closed';
+-- Somebody is done with a conversation; between batches, or a message of the running one
+-- could end in a closed conversation that nobody looks at.
+WITH locked AS (
+    SELECT n.connection_id FROM counters n
+    JOIN conversations w ON w.connection_id = n.connection_id AND w.id = $1
+    FOR UPDATE OF n)
+UPDATE conversations v SET status = 'closed', closed_at = $2 FROM locked
+WHERE v.id = $1 AND v.connection_id = locked.connection_id AND v.status <> 'closed';
 
 -- name: list_messages
 -- Messages of a connection in the order of their ids, each with all addresses of its author.

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE not in item.path.parents:
             continue
         item.add_marker(pytest.mark.interop)
-        if reason is not None and os.environ.get("ZAPVISOR_REQUIRE_INTEROP") != "1":
+        if reason is not None and os.environ.get("REQUIRE_INTEROP") != "1":
             item.add_marker(pytest.mark.skip(reason=f"no third-party client: {reason}"))
 
 
@@ -259,7 +259,7 @@ async def simulator() -> cabc.AsyncIterator[Simulator]:
 @pytest.fixture
 async def baileys(simulator: Simulator) -> cabc.AsyncIterator[Driver]:
     """Real clients of this test's simulator."""
-    assert (reason := missing()) is None, f"ZAPVISOR_REQUIRE_INTEROP is set, but {reason}"
+    assert (reason := missing()) is None, f"REQUIRE_INTEROP is set, but {reason}"
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(
             ["node", str(HERE / "peer.mjs")],

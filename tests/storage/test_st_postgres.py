@@ -22,8 +22,14 @@ async def test_secrets_are_sealed(postgres: PostgresStorage, cluster: Cluster, d
     records = tuple(RecordChange(kind, "1", SECRET) for kind in list(RecordKind)[1:])
     device = RecordChange(RecordKind.DEVICE, "", DeviceRecord(jid=ACCOUNT).SerializeToString())
     await postgres.apply([Envelope(connection="sales", records=(*records, device))])
-    for table in ("sessions", "identities", "prekeys", "sender_keys"):
-        [row] = await cluster.sql(dsn, f"SELECT sealed FROM signal_{table}")
+    for table in (
+        "signal_sessions",
+        "signal_identities",
+        "signal_prekeys",
+        "signal_sender_keys",
+        "peer_messages",
+    ):
+        [row] = await cluster.sql(dsn, f"SELECT sealed FROM {table}")
         assert SECRET not in row["sealed"]
     await cluster.sql(
         dsn,
@@ -389,3 +395,29 @@ async def test_constraints_hold_by_themselves(
             "received_at, raw) SELECT connection_id, chat_id, sender_id, external_id, "
             "conversation_id, 2, kind, state, from_me, lane, 0, now(), now(), '' FROM messages",
         )
+
+
+@pytest.mark.parametrize("order", ["open_conversation", "close_conversation"])
+async def test_orders_wait_for_the_running_batch(
+    postgres: PostgresStorage, cluster: Cluster, dsn: str, order: str
+) -> None:
+    """A conversation changes between two batches: no message slips into one just closed."""
+    conversation = (await take(postgres, "A1")).conversation_id
+
+    async def seen(activity: str) -> None:
+        while not await cluster.sql(dsn, f"SELECT FROM pg_stat_activity WHERE {activity}"):
+            await trio.lowlevel.checkpoint()
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                cluster.sql,
+                dsn,  # what a batch holds, for longer
+                "SELECT pg_sleep(2) "
+                "FROM (SELECT count(*) FROM (SELECT FROM counters FOR UPDATE) AS rows) AS held",
+            )
+            await seen("wait_event = 'PgSleep'")
+            nursery.start_soon(getattr(postgres, order), conversation)
+            await seen("wait_event_type = 'Lock'")
+    [row] = await postgres.conversations(status=None, connection="sales", limit=9)
+    assert row.status == ("open" if order == "open_conversation" else "closed")
