@@ -408,16 +408,22 @@ async def test_orders_wait_for_the_running_batch(
         while not await cluster.sql(dsn, f"SELECT FROM pg_stat_activity WHERE {activity}"):
             await trio.lowlevel.checkpoint()
 
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                cluster.sql,
-                dsn,  # what a batch holds, for longer
-                "SELECT pg_sleep(2) "
+    holding = trio.CancelScope()
+
+    async def hold_what_a_batch_holds() -> None:
+        with holding:
+            await cluster.sql(
+                dsn,
+                "SELECT pg_sleep(60) "
                 "FROM (SELECT count(*) FROM (SELECT FROM counters FOR UPDATE) AS rows) AS held",
             )
+
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hold_what_a_batch_holds)
             await seen("wait_event = 'PgSleep'")
             nursery.start_soon(getattr(postgres, order), conversation)
             await seen("wait_event_type = 'Lock'")
+            holding.cancel()
     [row] = await postgres.conversations(status=None, connection="sales", limit=9)
     assert row.status == ("open" if order == "open_conversation" else "closed")
