@@ -10,7 +10,9 @@ from actors.pairing import PairingBoard
 from actors.pairing_flow import pair
 from actors.settings import ConnectionSettings, Counts, Report, Tools
 from storage.api import RecordKind
+from storage.errors import SealError
 from whatsapp.device import Device
+from whatsapp.errors import LocalProtocolError
 from whatsapp.jid import Jid
 
 
@@ -67,8 +69,16 @@ class Connection:
         await life.run(task_status)
 
     async def _stored_device(self) -> Device | None:
-        found = await self._tools.storage.load_records(self.name, RecordKind.DEVICE, [""])
-        return Device.from_bytes(found[""]) if "" in found else None
+        try:
+            found = await self._tools.storage.load_records(self.name, RecordKind.DEVICE, [""])
+            return Device.from_bytes(found[""]) if "" in found else None
+        except (SealError, LocalProtocolError) as error:
+            raise ConnectionStoppedError(
+                "keys_unreadable",
+                f"the stored keys of this device cannot be read ({error}); is the sealing key"
+                " the one they were stored with? otherwise pair again",
+                state="stopped",
+            ) from error
 
     async def _pair(self, task_status: "trio.TaskStatus[None]") -> None:
         self._report("pairing", "pairing", "asking WhatsApp for a code to scan")

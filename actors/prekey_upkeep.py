@@ -11,6 +11,7 @@ from actors.in_flight import InFlight
 from actors.link import Link
 from actors.settings import ConnectionSettings, Tools
 from storage.api import Envelope, RecordChange, RecordKind
+from storage.errors import SealError
 from whatsapp.device import Device
 from whatsapp.e2ee import prekeys
 from whatsapp.e2ee.curve import KeyPair
@@ -78,7 +79,11 @@ class PrekeyUpkeep(t.Generic[P]):
 
     async def _agrees(self, digest: prekey_iq.Digest) -> bool:
         ids = [str(key_id) for key_id in digest.prekey_ids]
-        found = await self._tools.storage.load_records(self._name, RecordKind.PREKEY, ids)
+        try:
+            found = await self._tools.storage.load_records(self._name, RecordKind.PREKEY, ids)
+        except SealError as error:
+            log.error("prekeys.damaged", connection=self._name, error=str(error))
+            return False
         publics = [KeyPair.from_private(found[key]).public for key in ids if key in found]
         own = prekey_iq.signed_prekey_of(self.device)
         expected = prekey_iq.digest_hash(self.device.identity.public, own, publics)

@@ -9,7 +9,12 @@ import collections
 import collections.abc as cabc
 import typing as t
 
+import structlog
+
 from storage.api import RecordChange, RecordKind, Storage
+from storage.errors import SealError
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("records")
 
 Key: t.TypeAlias = tuple[RecordKind, str]
 
@@ -31,10 +36,20 @@ class RecordCache:
         missing = [key for key in keys if (kind, key) not in self._values]
         if not missing:
             return
-        found = await self._storage.load_records(self._connection, kind, missing)
+        found = await self._read(kind, missing)
         for key in missing:
             self._values.setdefault((kind, key), found.get(key))
         self._evict(keep=len(missing))
+
+    async def _read(self, kind: RecordKind, keys: list[str]) -> dict[str, bytes]:
+        """What storage holds; a damaged record counts as absent, so its peer starts anew."""
+        try:
+            return await self._storage.load_records(self._connection, kind, keys)
+        except SealError as error:
+            if len(keys) > 1:
+                return {k: v for key in keys for k, v in (await self._read(kind, [key])).items()}
+            log.error("records.damaged", connection=self._connection, error=str(error))
+            return {}
 
     def get(self, kind: RecordKind, key: str) -> bytes | None:
         """The newest value, committed or not. The key must have been loaded or put."""

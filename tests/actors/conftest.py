@@ -12,8 +12,9 @@ from storage.api import (
     Outcome,
     ReceivedMessage,
     RecordChange,
+    RecordKind,
 )
-from storage.errors import StorageRejectedError, StorageUnavailableError
+from storage.errors import SealError, StorageRejectedError, StorageUnavailableError
 from storage.memory import MemoryStorage
 
 NAME: t.Final = "sales"
@@ -34,6 +35,7 @@ class FaultyStorage(MemoryStorage):
         self.batches: list[int] = []
         self.committed: list[str] = []
         self.recorded: list[t.Any] = []
+        self.damaged: set[tuple[RecordKind, str]] = set()
 
     async def apply(self, batch: cabc.Sequence[Envelope]) -> list[Outcome]:
         if self.away:
@@ -53,6 +55,13 @@ class FaultyStorage(MemoryStorage):
         if self.refuse_quarantine:
             raise StorageRejectedError("not even that")
         return await super().quarantine(envelope, error)
+
+    async def load_records(
+        self, connection: str, kind: RecordKind, keys: cabc.Sequence[str]
+    ) -> dict[str, bytes]:
+        if any((kind, key) in self.damaged for key in keys):
+            raise SealError(f"{kind.value} does not open")
+        return await super().load_records(connection, kind, keys)
 
     async def record_event(self, event: t.Any) -> None:
         if self.away:

@@ -542,3 +542,39 @@ async def test_a_flood_delays_no_other_connection(
         await world.until(lambda: texts(storage, "support") == ["one question"], "it arrives")
         assert len(texts(storage)) <= 300
         await world.settled()
+
+
+async def test_a_damaged_session_is_started_anew(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """A record that does not open costs a retry of one message, not the connection."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        await customer.phone.send_text(world.accounts["sales"].pn, "before")
+        await world.settled()
+        await world.fleet.stop("sales")
+        sessions = storage._connections["sales"].records[RecordKind.SESSION]
+        storage.damaged |= {(RecordKind.SESSION, key) for key in sessions}
+        await world.fleet.start("sales")
+        await customer.phone.send_text(world.accounts["sales"].pn, "after")
+        await world.until(lambda: texts(storage) == ["before", "after"], "the retry arrives")
+        assert world.fleet.status("sales")[0].state == "online"
+
+
+async def test_a_wrong_sealing_key_is_told_and_stops_the_connection(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """Keys that do not open are no reason to try again and again, nor to delete them."""
+    async with open_world(storage, "sales") as world:
+        await world.fleet.stop("sales")
+        storage.damaged.add((RecordKind.DEVICE, ""))
+        dials = world.dials
+        await world.fleet.start("sales")
+        await world.until(
+            lambda: world.fleet.status("sales")[0].reason == "keys_unreadable", "it is told"
+        )
+        await trio.sleep(4000)
+        assert world.dials == dials
+        storage.damaged.clear()
+        await world.fleet.start("sales")
+        await world.until_state("sales", "online")
