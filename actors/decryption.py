@@ -129,7 +129,10 @@ class Decryptor:
             staged.put(RecordKind.PREKEY, str(decrypted.used_prekey_id), None)
         identity = serialise(decrypted.identity)
         await staged.load(RecordKind.IDENTITY, addresses[:1])
-        if staged.get(RecordKind.IDENTITY, addresses[0]) != identity:
+        known = staged.get(RecordKind.IDENTITY, addresses[0])
+        if known != identity:
+            if known is not None:
+                log.info("decryption.identity_changed")  # they reinstalled; trusted on change
             staged.put(RecordKind.IDENTITY, addresses[0], identity)
         return decrypted.plaintext
 
