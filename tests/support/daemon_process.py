@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -143,14 +144,17 @@ class DaemonProcess:
         rows: list[dict[str, t.Any]] = json.loads(done.stdout)
         return rows
 
-    def _embedded_dsn(self) -> str:
-        homes = [
+    def embedded_homes(self) -> list[str]:
+        """Where the daemon's own databases were, by its log; the newest last."""
+        return [
             facts["home"]
             for line in self.log.splitlines()
             if line.startswith("{")
             and (facts := json.loads(line))["event"] == "storage.postgres_started"
         ]
-        host = urllib.parse.quote(f"{homes[-1]}/run", safe="")
+
+    def _embedded_dsn(self) -> str:
+        host = urllib.parse.quote(f"{self.embedded_homes()[-1]}/run", safe="")
         return f"postgresql://{SUPERUSER}@/{DATABASE}?host={host}"
 
     async def messages(self) -> list[dict[str, t.Any]]:
@@ -222,3 +226,5 @@ async def open_daemon(
             with trio.CancelScope(shield=True):
                 if daemon.process is not None and daemon.process.poll() is None:
                     await daemon.terminate()
+                for home in daemon.embedded_homes():  # it may be outside of the test's directory
+                    shutil.rmtree(home, ignore_errors=True)
