@@ -177,7 +177,7 @@ class Life:
         await link.request(active_request(link.ids.next()), timeout)
         with trio.move_on_after(SYNC_DEADLINE):
             await self._synced.wait()
-        self._report("online", "online", "online")
+        self._report("online", "online", "receiving messages as they come")
         self._flush_statistics()
         await self._prekeys.verify(link)
 
