@@ -75,23 +75,33 @@ async def test_a_long_absence_of_the_database_closes_the_connection_on_purpose(
         assert texts(storage) == ["text 0", "text 1", "text 2"]
 
 
+@pytest.mark.parametrize("group", [False, True], ids=["direct", "group"])
 @pytest.mark.parametrize("committed", [False, True], ids=["before-commit", "after-commit"])
 async def test_a_kill_at_the_commit_loses_and_doubles_nothing(
-    autojump_clock: Clock, storage: FaultyStorage, committed: bool
+    autojump_clock: Clock, storage: FaultyStorage, committed: bool, group: bool
 ) -> None:
     """I2: records and message commit together, so the redelivered ciphertext opens, or is known.
 
     The connection dies with envelopes under way, the records in its memory gone; what the server
-    delivers again is decrypted from what storage holds.
+    delivers again is decrypted from what storage holds, without asking for anything again.
     """
     async with open_world(storage, "sales") as world:
         customer = world.simulator.create_account("customer")
-        await customer.phone.send_text(world.accounts["sales"].pn, "first")
+        team = world.accounts["sales"]
+        members = world.simulator.create_group("team", [customer, team])
+
+        async def say(text: str) -> None:
+            if group:
+                await customer.phone.send_group_text(members.jid, text)
+            else:
+                await customer.phone.send_text(team.pn, text)
+
+        await say("first")
         await world.settled()
         world.simulator.faults.lose_acks(None, 1000)
         storage.away = not committed
         for number in range(5):
-            await customer.phone.send_text(world.accounts["sales"].pn, f"text {number}")
+            await say(f"text {number}")
         await trio.sleep(5)
         await world.kill_daemon()
         storage.away = False
@@ -103,6 +113,45 @@ async def test_a_kill_at_the_commit_loses_and_doubles_nothing(
         status = world.fleet.status("sales")[0]
         assert status.undecryptable == 0
         assert status.duplicates == (5 if committed else 0)
+
+
+async def test_the_state_that_decrypted_is_stored_with_the_message(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I2: session, identity and sender key are there, and the one-time prekey is used up."""
+    async with open_world(storage, "sales") as world:
+        records = storage._connections["sales"].records
+        customer = world.simulator.create_account("customer")
+        group = world.simulator.create_group("team", [customer, world.accounts["sales"]])
+        prekeys, sessions = set(records[RecordKind.PREKEY]), set(records[RecordKind.SESSION])
+        await customer.phone.send_group_text(group.jid, "hello")
+        await world.settled()
+        assert len(prekeys - set(records[RecordKind.PREKEY])) == 1
+        [address] = set(records[RecordKind.SESSION]) - sessions
+        assert address == customer.lid.with_device(0).signal_address
+        assert address in records[RecordKind.IDENTITY]
+        assert set(records[RecordKind.SENDER_KEY]) == {f"{group.jid}::{address}"}
+
+
+async def test_a_new_life_waits_for_all_that_the_old_one_posted(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """The fence: no record is read while an older life's change of it is under way."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        storage.away = True
+        await customer.phone.send_text(world.accounts["sales"].pn, "under way")
+        await trio.sleep(1)
+        dials = world.dials
+        world.simulator.drop(world.accounts["sales"].pn)
+        await world.until_state("sales", "connecting")
+        await trio.sleep(100)
+        assert world.dials == dials
+        assert world.fleet.status("sales")[0].reason == "fence"
+        storage.away = False
+        await world.until_state("sales", "online")
+        await world.settled()
+        assert texts(storage) == ["under way"]
 
 
 async def test_redelivery_and_repeats_are_skipped(
@@ -152,6 +201,7 @@ async def test_group_messages_show_who_wrote_them(
                 await world.fleet.restart("sales")
                 await world.until_state("sales", "online")
         assert texts(storage) == [f"{name} {n}" for n in range(3) for name in ("anna", "bruno")]
+        assert world.fleet.status("sales")[0].undecryptable == 0
         rows = await storage.conversations(status=None, connection="sales", limit=9)
         assert [row.messages for row in rows] == [6]
 
