@@ -11,7 +11,10 @@ from tests.support.daemon_process import open_daemon
 async def test_kill_9_of_daemon_and_database_loses_and_doubles_nothing(
     tmp_path: pathlib.Path,
 ) -> None:
-    """Ledger = database after three kills in a burst of one-to-one and group messages."""
+    """Ledger = database after three kills in a burst of one-to-one and group messages.
+
+    And the log of it all holds no text and no phone number.
+    """
     async with (
         open_simulator(seed="killed", listen=("127.0.0.1", 0)) as simulator,
         open_daemon(
@@ -66,3 +69,7 @@ async def test_kill_9_of_daemon_and_database_loses_and_doubles_nothing(
             direct = [text for text in mine if int(text.split()[-1]) % 4 != 3]
             assert direct == [f"{customer.name} {turn}" for turn in range(100) if turn % 4 != 3]
         assert await daemon.terminate() == 0
+        log = daemon.log  # at level debug
+        assert not [text for text in sent.values() if text in log]
+        assert not [each for each in (team, *customers) if each.pn.user in log]
+        assert log.count('"event": "Message saved"') > 200  # kills take some lines with them
