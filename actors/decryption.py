@@ -92,6 +92,8 @@ class Decryptor:
             content = _read(plaintext, padded=enc.padded)
             await self._learn_sender_key(staged, stanza, content)
             contents.append(content)
+        if stanza.plaintext is not None:  # channels only
+            contents.append(_read(stanza.plaintext, padded=False))
         return Opened(contents=tuple(contents), changes=staged.changes())
 
     async def _decrypt(self, staged: _Staged, stanza: MessageStanza, enc: EncPayload) -> bytes:

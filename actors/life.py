@@ -23,13 +23,12 @@ from actors.heartbeat import beat
 from actors.in_flight import InFlight
 from actors.inbound import envelope_for, is_ignored, receipt_types
 from actors.link import Greeting, Link, Received, open_link
-from actors.messages import Record
 from actors.monitor import Progress, watch
 from actors.prekey_upkeep import PrekeyUpkeep
 from actors.records import RecordCache
 from actors.settings import ConnectionSettings, Counts, Report, Tools
-from storage.api import Envelope, Outcome, SyncRun, Verdict
-from supervisor.errors import MailboxFullError
+from actors.statistics import SyncStatistics
+from storage.api import Envelope, Outcome, Verdict
 from whatsapp.binary import codec
 from whatsapp.device import Device
 from whatsapp.e2ee.curve import KeyPair
@@ -47,7 +46,6 @@ from whatsapp.stream import FrameRejected
 
 MAX_RETRY_RECEIPTS: t.Final = 5  # per message; then the placeholder stays
 SYNC_DEADLINE: t.Final = 60.0  # seconds for the end marker of the offline queue
-STATISTICS_INTERVAL: t.Final = 60.0  # seconds between two rows of sync statistics
 BACKLOG: t.Final = 256  # nodes read ahead of the dispatcher
 PARSING_ERROR: t.Final = 487  # of a negative acknowledgement
 
@@ -87,7 +85,6 @@ class Life:
         self._settings = settings
         self._tools = tools
         self._report = report
-        self._counts = counts
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger("connection").bind(
             connection=name
         )
@@ -99,8 +96,7 @@ class Life:
         self._logged_in = trio.Event()
         self._synced = trio.Event()
         self._busy_since: float | None = None
-        self._sync = SyncRun(connection=name, total=0, processed=0, skipped=0, errors=0)
-        self._statistics_at = trio.current_time()
+        self._statistics = SyncStatistics(name, counts, tools.writer, tools.wall_clock)
         counts.in_flight = self._in_flight.__len__
 
     async def run(self, task_status: "trio.TaskStatus[None]") -> t.NoReturn:
@@ -122,7 +118,7 @@ class Life:
             raise ending from error
         finally:
             self._in_flight.close()
-            self._flush_statistics()
+            self._statistics.flush()
         raise self._too_slow()
 
     async def _serve(
@@ -178,7 +174,7 @@ class Life:
         with trio.move_on_after(SYNC_DEADLINE):
             await self._synced.wait()
         self._report("online", "online", "receiving messages as they come")
-        self._flush_statistics()
+        self._statistics.flush()
         await self._prekeys.verify(link)
 
     async def _heartbeat(self, link: Link) -> None:
@@ -205,7 +201,7 @@ class Life:
             functools.partial(self._progress, link),
             interval=self._settings.monitor_interval,
             limits=self._settings.limits,
-            every_time=self._flush_old_statistics,
+            every_time=self._statistics.flush_if_due,
         )
 
     def _progress(self, link: Link) -> Progress:
@@ -275,7 +271,7 @@ class Life:
         if is_ignored(stanza, self._settings):
             await link.send(ack(node))
             return
-        if not stanza.encs and stanza.unavailable is None:
+        if not stanza.encs and stanza.unavailable is None and stanza.plaintext is None:
             raise RemoteProtocolError("message without a ciphertext")
         opened = await self._decryptor.open(stanza)
         envelope = envelope_for(self._name, device, stanza, opened)
@@ -327,7 +323,7 @@ class Life:
 
     async def _acknowledge(self, link: Link, purpose: Purpose, outcome: Outcome) -> None:
         if purpose.node is not None or outcome.verdict is Verdict.QUARANTINED:
-            self._count(outcome)
+            self._statistics.count(outcome)
         if purpose.node is None:
             return
         if outcome.verdict is Verdict.QUARANTINED or purpose.stanza is None:
@@ -348,54 +344,3 @@ class Life:
             error=purpose.failure,
             prekey=purpose.fresh_prekey,
         )
-
-    # ---- statistics ----------------------------------------------------------------------
-
-    def _count(self, outcome: Outcome) -> None:
-        counts, sync = self._counts, self._sync
-        counts.total += 1
-        processed = skipped = errors = 0
-        match outcome.verdict:
-            case Verdict.STORED:
-                counts.stored += 1
-                counts.last_message_at = self._tools.wall_clock()
-                processed = 1
-            case Verdict.RECORDED:
-                processed = 1
-            case Verdict.DUPLICATE:
-                counts.duplicates += 1
-                skipped = 1
-            case Verdict.PLACEHOLDER:
-                counts.undecryptable += outcome.retries == 1
-                errors = 1
-            case Verdict.QUARANTINED:
-                counts.quarantined += 1
-                errors = 1
-            case other:
-                t.assert_never(other)
-        self._sync = attrs.evolve(
-            sync,
-            total=sync.total + 1,
-            processed=sync.processed + processed,
-            skipped=sync.skipped + skipped,
-            errors=sync.errors + errors,
-        )
-
-    async def _flush_old_statistics(self) -> None:
-        if trio.current_time() - self._statistics_at >= STATISTICS_INTERVAL:
-            self._flush_statistics()
-
-    def _flush_statistics(self) -> None:
-        run, self._sync = (
-            self._sync,
-            SyncRun(connection=self._name, total=0, processed=0, skipped=0, errors=0),
-        )
-        self._statistics_at = trio.current_time()
-        if not run.total:
-            return
-        facts = attrs.asdict(run)
-        self._log.info("Sync stats", **{key: facts[key] for key in facts if key != "connection"})
-        try:
-            self._tools.writer.post_nowait(Record(run))
-        except MailboxFullError:
-            self._log.warning("connection.statistics_dropped", total=run.total)

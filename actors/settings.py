@@ -50,10 +50,9 @@ class Tools:
 class Counts:
     """What one connection took in since the daemon started."""
 
-    total: int = 0
     stored: int = 0
     duplicates: int = 0
-    undecryptable: int = 0
+    undecryptable: int = 0  # more placeholders waiting than at the start; may be negative
     quarantined: int = 0
     last_message_at: float | None = None  # unix seconds
     in_flight: cabc.Callable[[], int] = lambda: 0

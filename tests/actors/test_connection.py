@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from actors.errors import AlreadyPairedError, UnknownConnectionError
+from actors.fleet import ConnectionStatus
 from simulator import ScanRefusedError
 from storage.api import RecordKind
 from tests.actors.conftest import FaultyStorage
@@ -211,6 +212,10 @@ async def test_a_corrupt_ciphertext_leaves_a_placeholder_until_the_retry(
 ) -> None:
     """I5: what cannot be read is a row at once; the sender is asked, and fills it in place."""
     async with open_world(storage, "sales") as world:
+
+        def status() -> ConnectionStatus:
+            return world.fleet.status("sales")[0]
+
         customer = world.simulator.create_account("customer")
         team = world.accounts["sales"]
         await customer.phone.send_text(team.pn, "before")
@@ -221,7 +226,9 @@ async def test_a_corrupt_ciphertext_leaves_a_placeholder_until_the_retry(
         await customer.phone.send_text(team.pn, "after")
         await world.settled()
         assert texts(storage) == ["before", "broken on the way", "after"]
-        assert world.fleet.status("sales")[0].undecryptable == 1
+        rows = storage._connections["sales"].messages_by_key.values()
+        assert {row.content.text: row.retries for row in rows}["broken on the way"] == 1
+        assert status().undecryptable == 0
 
 
 async def test_messages_to_a_stopped_connection_arrive_when_it_is_back(
@@ -628,3 +635,22 @@ async def test_a_wrong_sealing_key_is_told_and_stops_the_connection(
         storage.damaged.clear()
         await world.fleet.start("sales")
         await world.until_state("sales", "online")
+
+
+async def test_statistics_are_recorded_and_logged(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """Total, processed, skipped and errors of a minute, in one row; none for a quiet minute."""
+    async with open_world(storage, "sales") as world:
+        customer = world.simulator.create_account("customer")
+        team = world.accounts["sales"]
+        await trio.sleep(130)
+        before = len(storage._sync_runs)
+        for number in range(3):
+            message = await customer.phone.send_text(team.pn, f"text {number}")
+        await customer.phone.repeat(message)
+        world.simulator.faults.corrupt(team.companions[0].pn, 1)
+        await customer.phone.send_text(team.pn, "broken")
+        await trio.sleep(200)
+        [run] = [run for _, run in storage._sync_runs[before:]]
+        assert (run.total, run.processed, run.skipped, run.errors) == (6, 4, 1, 1)

@@ -1,0 +1,89 @@
+"""What a connection took in: for status at once, for the database and the log now and then."""
+
+import collections.abc as cabc
+import typing as t
+
+import attrs
+import structlog
+import trio
+
+from actors.messages import Record, WriterMail
+from actors.settings import Counts
+from storage.api import Outcome, SyncRun, Verdict
+from supervisor.errors import MailboxFullError
+from supervisor.mailbox import Mailbox
+
+INTERVAL: t.Final = 60.0  # seconds between two rows of sync statistics
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("statistics")
+
+
+class SyncStatistics:
+    """Counts the outcomes of one life of a connection."""
+
+    def __init__(
+        self,
+        name: str,
+        counts: Counts,
+        writer: Mailbox[WriterMail],
+        wall_clock: cabc.Callable[[], float],
+    ) -> None:
+        """``counts`` go on from life to life; ``wall_clock`` gives unix seconds."""
+        self._name = name
+        self._counts = counts
+        self._writer = writer
+        self._wall_clock = wall_clock
+        self._run = self._nothing()
+        self._since = trio.current_time()
+
+    def count(self, outcome: Outcome) -> None:
+        """Take an outcome into account."""
+        counts = self._counts
+        processed = skipped = errors = 0
+        match outcome.verdict:
+            case Verdict.STORED:
+                counts.stored += 1
+                counts.undecryptable -= outcome.filled
+                counts.last_message_at = self._wall_clock()
+                processed = 1
+            case Verdict.RECORDED:
+                processed = 1
+            case Verdict.DUPLICATE:
+                counts.duplicates += 1
+                skipped = 1
+            case Verdict.PLACEHOLDER:
+                counts.undecryptable += outcome.retries == 1
+                errors = 1
+            case Verdict.QUARANTINED:
+                counts.quarantined += 1
+                errors = 1
+            case other:
+                t.assert_never(other)
+        run = self._run
+        self._run = attrs.evolve(
+            run,
+            total=run.total + 1,
+            processed=run.processed + processed,
+            skipped=run.skipped + skipped,
+            errors=run.errors + errors,
+        )
+
+    async def flush_if_due(self) -> None:
+        """Flush once per interval."""
+        if trio.current_time() - self._since >= INTERVAL:
+            self.flush()
+
+    def flush(self) -> None:
+        """Log and record what was counted since the last time, if anything."""
+        run, self._run = self._run, self._nothing()
+        self._since = trio.current_time()
+        if not run.total:
+            return
+        log.info("Sync stats", **attrs.asdict(run))
+        try:
+            self._writer.post_nowait(Record(run))
+        except MailboxFullError:
+            log.warning("statistics.dropped", connection=self._name, total=run.total)
+
+    def _nothing(self) -> SyncRun:
+        return SyncRun(connection=self._name, total=0, processed=0, skipped=0, errors=0)
