@@ -133,7 +133,8 @@ def flattened(facts: cabc.Mapping[str, t.Any], prefix: str = "") -> cabc.Iterato
         if isinstance(value, cabc.Mapping):
             yield from flattened(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", "–" if value is None else str(value)
+            shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+            yield f"{prefix}{key}", "–" if value is None else shown
 
 
 def draw_qr(text: str, *, colours: bool) -> str:
