@@ -1,5 +1,6 @@
 """The envelopes of one connection that are under way to the writer."""
 
+import itertools
 import typing as t
 
 import attrs
@@ -42,11 +43,13 @@ class InFlight(t.Generic[P]):
         return len(self._entries)
 
     def oldest_age(self) -> float:
-        """Seconds that the oldest envelope has been waiting for its COMMIT."""
-        if not self._entries:
-            return 0.0
-        first = next(iter(self._entries.values()))
-        return trio.current_time() - first.posted_at
+        """Seconds that the oldest envelope has been waiting for its COMMIT.
+
+        Those answered already, whose answers nobody has taken yet, do not wait for it.
+        """
+        answered = self._answers.statistics().current_buffer_used
+        waiting = next(itertools.islice(self._entries.values(), answered, None), None)
+        return 0.0 if waiting is None else trio.current_time() - waiting.posted_at
 
     async def post(
         self, envelope: Envelope, purpose: P, *, quarantine: str | None = None

@@ -69,6 +69,29 @@ async def test_stored_prekeys_leave_the_cache_at_once(storage: FaultyStorage) ->
     assert len(cache) == 0
 
 
+def answer(mail: Commit) -> None:
+    """Answer as the writer does after the COMMIT."""
+    mail.reply.send_nowait(Settled(mail.ticket, Outcome(verdict=Verdict.STORED)))
+
+
+async def test_only_uncommitted_envelopes_age(
+    autojump_clock: trio.testing.MockClock, storage: FaultyStorage
+) -> None:
+    """A socket that takes no receipts is not mistaken for a database that does not commit."""
+    mailbox: Mailbox[WriterMail] = Mailbox(100)
+    in_flight = InFlight[str](mailbox, RecordCache(storage, NAME), limit=9)
+    for name in ("one", "two"):
+        await in_flight.post(make_envelope(name), name)
+        await trio.sleep(30)
+    assert in_flight.oldest_age() == pytest.approx(60)
+    for expected in (30, 0):
+        mail = await mailbox.receive()
+        assert isinstance(mail, Commit)
+        answer(mail)
+        assert in_flight.oldest_age() == pytest.approx(expected)
+    assert len(in_flight) == 2
+
+
 async def test_posting_waits_for_room(
     autojump_clock: trio.testing.MockClock, storage: FaultyStorage
 ) -> None:
@@ -85,7 +108,7 @@ async def test_posting_waits_for_room(
 
     mail = await mailbox.receive()
     assert isinstance(mail, Commit)
-    mail.reply.send_nowait(Settled(mail.ticket, Outcome(verdict=Verdict.STORED)))
+    answer(mail)
     purpose, outcome = await in_flight.next_settled()
     assert purpose == "one"
     assert outcome is not None
