@@ -11,7 +11,7 @@ import structlog
 
 from actors.records import RecordCache
 from storage.api import RecordChange, RecordKind
-from whatsapp.content import UNKNOWN, Content, read_content
+from whatsapp.content import NONE, UNKNOWN, Content, read_content
 from whatsapp.device import Device
 from whatsapp.e2ee import sender_key, session
 from whatsapp.e2ee.curve import KeyPair, serialise
@@ -30,7 +30,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("decryption")
 
 @attrs.frozen(kw_only=True)
 class Opened:
-    """What a stanza held. With ``failure`` the changes of the readable parts still count."""
+    """What a stanza held. With ``failure`` there is no message in what could be read, but the
+    changes of the readable parts still count."""
 
     contents: tuple[Content, ...]
     changes: tuple[RecordChange, ...]
@@ -78,23 +79,29 @@ class Decryptor:
         self._signed_prekeys = {device.signed_prekey_id: device.signed_prekey}
 
     async def open(self, stanza: MessageStanza) -> Opened:
-        """Decrypt every part, in order, up to the first that cannot be decrypted.
+        """Decrypt every part, in order; each that can be read counts, whatever the others do.
 
         What was decrypted is kept whatever it says, because its key is spent.
         """
         staged = _Staged(self._cache)
         contents: list[Content] = []
+        failures: list[RemoteProtocolError] = []
         for enc in stanza.encs:
             try:
                 plaintext = await self._decrypt(staged, stanza, enc)
             except RemoteProtocolError as error:
-                return Opened(contents=tuple(contents), changes=staged.changes(), failure=error)
+                failures.append(error)
+                continue
             content = _read(plaintext, padded=enc.padded)
             await self._learn_sender_key(staged, stanza, content)
             contents.append(content)
         if stanza.plaintext is not None:  # channels only
             contents.append(_read(stanza.plaintext, padded=False))
-        return Opened(contents=tuple(contents), changes=staged.changes())
+        return Opened(
+            contents=tuple(contents),
+            changes=staged.changes(),
+            failure=_verdict(contents, failures),
+        )
 
     async def _decrypt(self, staged: _Staged, stanza: MessageStanza, enc: EncPayload) -> bytes:
         addresses = sender_addresses(stanza)
@@ -126,7 +133,7 @@ class Decryptor:
                 record, self._own, body, self._signed_prekeys, prekeys, self._new_key()
             )
 
-        decrypted = await self._in_sessions(staged, addresses, decrypt, start=True)
+        decrypted = await self._in_sessions(staged, addresses, decrypt)
         if decrypted.used_prekey_id is not None:
             staged.put(RecordKind.PREKEY, str(decrypted.used_prekey_id), None)
         identity = serialise(decrypted.identity)
@@ -146,15 +153,13 @@ class Decryptor:
                 raise DecryptionError(DecryptionFailure.NO_SESSION, "no session with the sender")
             return session.decrypt_message(record, self._own, body, self._new_key())
 
-        return (await self._in_sessions(staged, addresses, decrypt, start=False)).plaintext
+        return (await self._in_sessions(staged, addresses, decrypt)).plaintext
 
     async def _in_sessions(
         self,
         staged: _Staged,
         addresses: cabc.Sequence[str],
         decrypt: cabc.Callable[[session.SessionRecord | None], session.Decrypted],
-        *,
-        start: bool,
     ) -> session.Decrypted:
         """Try the sessions of a person's addresses, the LID first.
 
@@ -240,6 +245,16 @@ def sender_addresses(stanza: MessageStanza) -> tuple[str, ...]:
 def sender_key_name(group: str, address: str) -> str:
     """The record key of one member device's sender key."""
     return f"{group}::{address}"
+
+
+def _verdict(
+    contents: cabc.Sequence[Content], failures: cabc.Sequence[RemoteProtocolError]
+) -> RemoteProtocolError | None:
+    """Why there is no message: the failure that tells most, or None when there is one."""
+    if any(content.kind != NONE for content in contents):
+        return None
+    news = (error for error in failures if not isinstance(error, DuplicateMessageError))
+    return next(news, failures[0] if failures else None)
 
 
 def _read_session(value: bytes | None) -> session.SessionRecord | None:

@@ -10,7 +10,12 @@ import structlog
 import trio
 
 from actors.connection import Connection, masked
-from actors.errors import AlreadyPairedError, ConnectionEndedError, UnknownConnectionError
+from actors.errors import (
+    AlreadyPairedError,
+    ConnectionEndedError,
+    ConnectionStoppedError,
+    UnknownConnectionError,
+)
 from actors.messages import Record
 from actors.pairing import PairingBoard, PairingView
 from actors.settings import ConnectionSettings, Counts, Tools
@@ -22,6 +27,7 @@ from supervisor.state import ChildState, ChildStatus
 from supervisor.tree import Supervisor
 from whatsapp.jid import Jid
 
+CURED_BY_PAIRING: t.Final = frozenset({"logged_out", "locked", "keys_unreadable"})
 SHUTDOWN: t.Final = ("shutdown", "the daemon stopped")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleet")
@@ -128,6 +134,11 @@ class Member:
             self._ended = error
             raise
 
+    @property
+    def linked(self) -> bool:
+        """Whether pairing would replace a device that works, or may work again."""
+        return self.paired and self._shown[1] not in CURED_BY_PAIRING
+
     def report(self, state: str, reason: str, sentence: str) -> None:
         """Show a state, and record the transition."""
         previous = self._shown[0]
@@ -172,7 +183,7 @@ class Member:
                 self.report("backoff", reason, sentence)
             case ChildState.FATAL:
                 self.report("parked", reason, f"gave up after {status.failures} tries: {sentence}")
-            case ChildState.STOPPED if ended is not None:
+            case ChildState.STOPPED if isinstance(ended, ConnectionStoppedError):
                 self.report(ended.state, reason, sentence)
             case ChildState.STOPPED:
                 self.report("stopped", *self.stop_reason)
@@ -265,10 +276,11 @@ class Fleet:
         """Begin to pair; follow it with :meth:`wait_pairing`.
 
         Raises:
-            AlreadyPairedError: it is linked to a phone, and ``force`` is not set.
+            AlreadyPairedError: it is linked to a phone, as far as is known, and ``force`` is
+                not set.
         """
         member = self._member(name)
-        if member.paired and not force:
+        if member.linked and not force:
             raise AlreadyPairedError(name)
         await self._tools.storage.set_wanted(name, True)
         await self._in_full(self._start_anew, member, ("pairing", "stopped to be paired"))
@@ -338,6 +350,3 @@ class Fleet:
 
 def _utc(unix: float) -> dt.datetime:
     return dt.datetime.fromtimestamp(unix, dt.UTC)
-
-
-__all__: t.Final = ["ConnectionStatus", "Fleet", "FleetSettings", "Member"]

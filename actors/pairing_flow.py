@@ -118,7 +118,8 @@ class PairingFlow:
                 await link.send(core.result(node))
                 self._refresh()
             case "iq" if node.child("pair-success") is not None:
-                await self._accept(link, node)
+                if not self._device.paired:  # said twice, it is as good as said once
+                    await self._accept(link, node)
             case "notification":
                 if is_secret_rotation(node) and not self._device.paired:
                     self._device = rotate_adv_secret(self._device, self._tools.random)

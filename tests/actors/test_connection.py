@@ -654,3 +654,58 @@ async def test_statistics_are_recorded_and_logged(
         await trio.sleep(200)
         [run] = [run for _, run in storage._sync_runs[before:]]
         assert (run.total, run.processed, run.skipped, run.errors) == (6, 4, 1, 1)
+
+
+async def test_a_connection_stopped_while_it_backs_off_is_shown_as_stopped(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """What an operator did is what is shown, not how the last life ended."""
+    async with open_world(storage, "sales", backoff_initial=500.0, backoff_max=500.0) as world:
+        world.simulator.faults.fail_login("500", world.accounts["sales"].pn, 1000)
+        world.simulator.drop(world.accounts["sales"].pn)
+        await world.until_state("sales", "backoff")
+        await world.fleet.stop("sales")
+        status = world.fleet.status("sales")[0]
+        assert (status.state, status.sentence) == ("stopped", "stopped by an operator")
+
+
+async def test_a_logged_out_connection_is_paired_again_without_force(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """The advice given is one that can be followed; the old keys go when the new ones stand."""
+    async with open_world(storage, "sales") as world:
+        await world.simulator.end("removed", world.accounts["sales"].pn)
+        await world.until_state("sales", "logged_out")
+        before = dict(storage._connections["sales"].records[RecordKind.DEVICE])
+        await world.fleet.pair("sales")
+        await world.until(lambda: world.fleet.pairing("sales").qr, "a code to scan")
+        assert storage._connections["sales"].records[RecordKind.DEVICE] == before
+        qr = world.fleet.pairing("sales").qr
+        assert qr is not None
+        await world.simulator.scan_qr(qr, phone=world.accounts["sales"].pn.user)
+        await world.until_state("sales", "online")
+        assert storage._connections["sales"].records[RecordKind.DEVICE] != before
+
+
+async def test_a_pairing_confirmed_twice_pairs_once(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """I9: a server that repeats itself raises nothing and undoes nothing."""
+    async with open_world(storage, "sales", paired=False) as world:
+        account = world.simulator.create_account("team sales")
+        await world.fleet.pair("sales")
+        await world.until(lambda: world.fleet.pairing("sales").qr, "a code to scan")
+        [session] = world.simulator._sessions
+        send = session._stream.send
+
+        def send_twice(node: Node) -> bytes:
+            again = send(node) if node.child("pair-success") is not None else b""
+            return again + send(node)
+
+        session._stream.send = send_twice  # type: ignore[method-assign]
+        qr = world.fleet.pairing("sales").qr
+        assert qr is not None
+        await world.simulator.scan_qr(qr, phone=account.pn.user)
+        await world.until_state("sales", "online")
+        assert len(account.companions) == 1
+        assert world.fleet.status("sales")[0].retries == 0
