@@ -54,7 +54,7 @@ lock: ## pin the dependencies again
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --constraint requirements.lock --group dev pyproject.toml -o requirements-dev.lock
 
 proto: $(VENV)/.installed-dev ## generate whatsapp/proto from its .proto files
-	cd whatsapp/proto && ../../$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=../../$(BIN)/protoc-gen-mypy --python_out=. --mypy_out=. wa.proto records.proto
+	cd whatsapp/proto && ../../$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=../../$(BIN)/protoc-gen-mypy --python_out=. --mypy_out=. *.proto
 
 clean:
 	rm -rf $(VENV) tests/interop/node_modules

@@ -7,6 +7,8 @@ import typing as t
 
 import attrs
 
+from storage.facts import Fact
+
 
 class RecordKind(enum.Enum):
     """The kinds of sealed records; each has a table of its own."""
@@ -17,6 +19,7 @@ class RecordKind(enum.Enum):
     PREKEY = "prekey"  # key: decimal id; value: 32-byte private key
     SENDER_KEY = "sender_key"  # key: "group::Signal address"
     PEER = "peer"  # key: stanza id; value: what the own phone told this device, as received
+    APP_STATE_KEY = "app_state_key"  # key: hex of the key id; value: AppStateSyncKeyData bytes
 
 
 @attrs.frozen
@@ -44,6 +47,18 @@ class Lane(enum.Enum):
 
 
 @attrs.frozen(kw_only=True)
+class MediaFile:
+    """The file that a message carries. How to fetch and open it stands in the message's raw
+    bytes; these are the facts to show and to find it by."""
+
+    kind: str  # "image", "video", "audio", "document", "sticker", …: selects the keys
+    mimetype: str | None = None
+    size: int | None = None  # bytes, as claimed by the sender
+    name: str | None = attrs.field(default=None, repr=False)
+    sha256: bytes = b""  # of the plaintext; empty: not told
+
+
+@attrs.frozen(kw_only=True)
 class ReceivedMessage:
     """One message as WhatsApp gave it; nothing in it has been checked or cleaned.
 
@@ -63,6 +78,15 @@ class ReceivedMessage:
     text: str | None = attrs.field(default=None, repr=False)
     sent_at: int  # unix seconds, WhatsApp's time
     raw: bytes = attrs.field(default=b"", repr=False)  # the plaintext protobuf
+    target_id: str | None = None  # side messages: the id of the message they change or answer
+    target_author: str | None = None  # bare address of that message's author; None: not told
+    quoted_id: str | None = None
+    quoted_author: str | None = None
+    mentions: tuple[str, ...] = ()  # bare addresses
+    flags: tuple[str, ...] = ()  # "ephemeral", "view_once", "forwarded", …
+    detail: cabc.Mapping[str, t.Any] = attrs.field(factory=dict, repr=False)
+    """What the kind has besides text, ready for JSON: coordinates, cards, options, …"""
+    media: MediaFile | None = None
     lane: Lane = Lane.LIVE
     reason: str | None = None  # undecryptable only: why
     ordinal: int = 0
@@ -86,6 +110,8 @@ class Envelope:
     """Key of a stanza that carried no message (protocol content), remembered for 14 days so
     that its redelivery is known: ``chat sender id`` as built by :func:`handled_key`."""
     records: tuple[RecordChange, ...] = ()
+    facts: tuple[Fact, ...] = ()
+    """What else is now known, applied in order after the message."""
     reset_records: bool = False
     """Delete all records of the connection first: a new device takes the place of the old."""
     stanza: bytes = attrs.field(default=b"", repr=False)  # encoded node, for the quarantine
