@@ -10,6 +10,7 @@ import collections.abc as cabc
 import typing as t
 
 import structlog
+import trio
 
 from storage.api import RecordChange, RecordKind, Storage
 from storage.errors import SealError
@@ -25,6 +26,9 @@ class RecordCache:
     """Least-recently-used cache of at most about ``capacity`` records, absences included."""
 
     def __init__(self, storage: Storage, connection: str, capacity: int = 1024) -> None:
+        self.lock = trio.Lock()
+        """Held from loading records to posting the envelope that changes them, so that no two
+        tasks step the same session at once; never held while waiting for the network."""
         self._storage = storage
         self._connection = connection
         self._capacity = capacity

@@ -3,6 +3,7 @@
 Source: docs/protocol.md#message-content
 """
 
+import collections.abc as cabc
 import typing as t
 
 import attrs
@@ -12,6 +13,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from whatsapp.content_kinds import SHAPES, Shape
 from whatsapp.errors import LocalProtocolError, RemoteProtocolError
 from whatsapp.jid import Jid
+from whatsapp.media_source import MediaSource
 from whatsapp.proto import wa_pb2
 
 UNKNOWN: t.Final = "unknown"
@@ -51,6 +53,19 @@ _FLAGS: t.Final = {
 
 
 @attrs.frozen(kw_only=True)
+class TargetKey:
+    """A message as another one names it, from the point of view of that one's sender.
+
+    Source: docs/protocol.md#message-content
+    """
+
+    remote_jid: str = ""
+    from_me: bool = False
+    id: str
+    participant: str | None = None  # the author, in groups
+
+
+@attrs.frozen(kw_only=True)
 class Content:
     """One message, unwrapped. Texts are readable whatever the peer sent; ``raw`` is exact."""
 
@@ -61,10 +76,19 @@ class Content:
     """What to show: text, caption, name, or the choice made in a reply."""
     target_id: str | None = None
     """The message that is revoked, edited, reacted to, voted on, pinned, …"""
+    target: TargetKey | None = None
+    """The same, with what tells its author."""
     quoted_id: str | None = None
+    quoted_author: str | None = None  # a JID as the sender wrote it
     mentions: tuple[str, ...] = ()
     flags: frozenset[str] = frozenset()
     """How it was wrapped: ``ephemeral``, ``view_once``, ``edited``, ``associated``, ``status``."""
+    detail: cabc.Mapping[str, t.Any] = attrs.field(factory=dict, repr=False)
+    """What the kind has besides text, ready for JSON."""
+    media: MediaSource | None = None
+    expiration: int | None = None  # seconds until it disappears
+    edited: "Content | None" = None
+    """An edit's new content."""
     device_sent: Jid | None = None
     """The chat, if this is a copy from another device of the own account."""
     sender_key_distribution: tuple[str, bytes] | None = attrs.field(default=None, repr=False)
