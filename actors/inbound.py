@@ -5,10 +5,10 @@ import typing as t
 import attrs
 
 from actors.decryption import Opened
+from actors.reading import PROTOCOL, Origin, bare_message, message_of
 from actors.settings import ConnectionSettings
 from storage.api import (
     UNDECRYPTABLE,
-    ChatKind,
     Envelope,
     Lane,
     ReceivedMessage,
@@ -16,12 +16,11 @@ from storage.api import (
     RecordKind,
     handled_key,
 )
-from whatsapp.content import NONE, SIDE_KINDS, Content
+from whatsapp.content import NONE, Content
 from whatsapp.device import Device
 from whatsapp.jid import STATUS_BROADCAST, Jid
 from whatsapp.stanzas import MessageStanza
 
-PROTOCOL: t.Final = "protocol"  # kind of a message that shows nothing
 MAX_PEER_KEY: t.Final = 256  # characters
 HISTORY_NOTIFICATION: t.Final = "history_sync_notification"
 
@@ -76,38 +75,28 @@ def receipt_types(stanza: MessageStanza, opened: Opened) -> tuple[str | None, ..
 def _message(
     device: Device, stanza: MessageStanza, content: Content | None, reason: str | None = None
 ) -> ReceivedMessage:
-    direct = not (stanza.chat.is_group or stanza.chat.is_broadcast or stanza.chat.is_newsletter)
-    own = _own_addresses(device)
-    sender, sender_alt = (
-        own if stanza.from_me else (str(stanza.sender.bare), _text(stanza.sender_alt))
-    )
-    message = ReceivedMessage(
-        chat=str(stanza.chat.bare),
-        chat_alt=_text(stanza.chat_alt) if direct else None,
-        chat_kind=ChatKind.DIRECT if direct else ChatKind.GROUP,
-        sender=sender,
-        sender_alt=sender_alt,
-        sender_name=stanza.push_name,
-        from_me=stanza.from_me,
-        external_id=stanza.id,
-        kind=UNDECRYPTABLE,
-        sent_at=stanza.timestamp,
-        lane=Lane.SIDE if stanza.is_peer else Lane.LIVE,
-        reason=reason,
-    )
+    origin = origin_of(device, stanza)
     if content is None:
-        return message
-    lane = Lane.SIDE if content.kind in (*SIDE_KINDS, PROTOCOL) else Lane.LIVE
-    return attrs.evolve(
-        message, kind=content.kind, text=content.text, raw=content.raw, lane=lane, reason=None
+        return attrs.evolve(bare_message(origin), kind=UNDECRYPTABLE, reason=reason)
+    return message_of(content, origin)
+
+
+def origin_of(device: Device, stanza: MessageStanza) -> Origin:
+    """Where the stanza says that its message belongs."""
+    return Origin(
+        chat=stanza.chat.bare,
+        chat_alt=None if stanza.chat_alt is None else stanza.chat_alt.bare,
+        sender=stanza.sender.bare,
+        sender_alt=None if stanza.sender_alt is None else stanza.sender_alt.bare,
+        from_me=stanza.from_me,
+        own=own_addresses(device),
+        id=stanza.id,
+        timestamp=stanza.timestamp,
+        push_name=stanza.push_name,
+        lane=Lane.SIDE if stanza.is_peer else Lane.LIVE,
     )
 
 
-def _own_addresses(device: Device) -> tuple[str, str | None]:
-    if device.jid is None:
-        return "", None
-    return str(device.jid.bare), _text(device.lid)
-
-
-def _text(jid: Jid | None) -> str | None:
-    return None if jid is None else str(jid.bare)
+def own_addresses(device: Device) -> tuple[Jid, ...]:
+    """The account's bare addresses, the phone number first."""
+    return tuple(jid.bare for jid in (device.jid, device.lid) if jid is not None)

@@ -61,7 +61,7 @@ def message_of(content: Content, origin: Origin) -> ReceivedMessage:
         flags=tuple(sorted(flags)),
         detail=content.detail,
         media=_media(content),
-        lane=Lane.SIDE if side and origin.lane is Lane.LIVE else origin.lane,
+        lane=Lane.SIDE if side else origin.lane,
     )
 
 

@@ -31,6 +31,10 @@ class Group:
     lid_addressing: bool = False
     creator: Jid | None = None
     created_at: int = 0  # unix seconds
+    description: str | None = None
+    announce: bool = False  # only admins write
+    locked: bool = False  # only admins edit
+    expiration: int = 0  # seconds after which messages disappear; 0: never
 
 
 def group_request(iq_id: str, group: Jid) -> Node:
@@ -77,14 +81,36 @@ def parse_group(node: Node) -> Group:
         jid=jid,
         subject=node.text("subject") or "",
         participants=tuple(
-            _parse_participant(child) for child in node.children_named("participant")
+            parse_participant(child) for child in node.children_named("participant")
         ),
         lid_addressing=node.text("addressing_mode") == "lid",
         creator=node.jid("creator"),
         created_at=node.integer("creation") or 0,
+        description=parse_description(node),
+        announce=node.child("announcement") is not None,
+        locked=node.child("locked") is not None,
+        expiration=parse_expiration(node),
     )
 
 
-def _parse_participant(node: Node) -> Participant:
+def parse_description(node: Node) -> str | None:
+    """The text of a ``<description>`` child; None when there is none."""
+    description = node.child("description")
+    body = None if description is None else description.child("body")
+    return None if body is None else body.data().decode(errors="replace")
+
+
+def parse_expiration(node: Node) -> int:
+    """The seconds of an ``<ephemeral>`` child."""
+    ephemeral = node.child("ephemeral")
+    return 0 if ephemeral is None else max(ephemeral.integer("expiration") or 0, 0)
+
+
+def parse_participant(node: Node) -> Participant:
+    """A ``<participant>``.
+
+    Raises:
+        RemoteProtocolError: malformed.
+    """
     alt = node.jid("phone_number") or node.jid("lid")
     return Participant(node.required_jid("jid"), alt, node.text("type"))
