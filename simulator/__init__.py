@@ -1,7 +1,13 @@
 """A WhatsApp server double with phones, a ledger, and faults on command."""
 
 from simulator.core import Simulator, open_simulator
-from simulator.errors import QueueFullError, ScanRefusedError, SimulatorError, UnknownNameError
+from simulator.errors import (
+    MediaUnavailableError,
+    QueueFullError,
+    ScanRefusedError,
+    SimulatorError,
+    UnknownNameError,
+)
 from simulator.ledger import Ledger
 from simulator.model import Account, Device, Group
 from simulator.settings import Settings
@@ -11,6 +17,7 @@ __all__ = [
     "Device",
     "Group",
     "Ledger",
+    "MediaUnavailableError",
     "QueueFullError",
     "ScanRefusedError",
     "Settings",

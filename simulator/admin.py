@@ -1,24 +1,22 @@
 """The admin endpoints: scan a code, read the ledger, break things.
 
 POST /admin/mock-phone/scan-qr[?phone=&name=]   body: the QR text
-GET  /admin/root, /admin/stats, /admin/ledger[?device=]
+GET  /admin/root, /admin/certificate, /admin/stats, /admin/ledger[?device=]
 POST /admin/fault                               body: {"fault": …, "target": …, "count": …}
 """
 
 import collections.abc as cabc
 import json
 import typing as t
-import urllib.parse
-
-import h11
-import trio
 
 from simulator.errors import ScanRefusedError, SimulatorError, UnknownNameError
+from simulator.faults import MediaFault
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
 
 if t.TYPE_CHECKING:
     from simulator.core import Simulator
+    from simulator.web import Request
 
 MAX_BODY: t.Final = 64 * 1024
 
@@ -29,63 +27,23 @@ class _BadRequest(Exception):
     """Answered with 400 and this text."""
 
 
-async def serve_request(simulator: "Simulator", head: bytes, stream: trio.abc.Stream) -> None:
-    """Answer one HTTP request and close."""
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_BODY)
-    connection.receive_data(head)
+async def answer(simulator: "Simulator", request: "Request") -> tuple[int, t.Any]:
+    """Status and answer (text, or an object to be told as JSON) of one request."""
     try:
-        request, body = await _read(connection, stream)
-        status, answer = await _answer(simulator, request, body)
-    except h11.RemoteProtocolError as error:
-        status, answer = 400, str(error)
-    text = answer if isinstance(answer, str) else json.dumps(answer)
-    kind = "text/plain; charset=utf-8" if isinstance(answer, str) else "application/json"
-    data = text.encode() + b"\n"
-    headers = [("content-type", kind), ("content-length", str(len(data))), ("connection", "close")]
-    if connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-        parts = (
-            connection.send(h11.Response(status_code=status, headers=headers)),
-            connection.send(h11.Data(data=data)),
-            connection.send(h11.EndOfMessage()),
-        )
-        await stream.send_all(b"".join(part for part in parts if part))
-
-
-async def _read(connection: h11.Connection, stream: trio.abc.Stream) -> tuple[h11.Request, bytes]:
-    request: h11.Request | None = None
-    body = b""
-    while True:
-        match event := connection.next_event():
-            case h11.Request():
-                request = event
-            case h11.Data():
-                body += event.data
-                if len(body) > MAX_BODY:
-                    raise h11.RemoteProtocolError("the body is too long", 413)
-            case h11.EndOfMessage() if request is not None:
-                return request, body
-            case h11.NEED_DATA:
-                connection.receive_data(bytes(await stream.receive_some()))
-            case _:
-                raise h11.RemoteProtocolError("the request ended early")
-
-
-async def _answer(simulator: "Simulator", request: h11.Request, body: bytes) -> tuple[int, t.Any]:
-    target = urllib.parse.urlsplit(request.target.decode("latin-1"))
-    query = dict(urllib.parse.parse_qsl(target.query))
-    try:
-        match request.method, target.path:
-            case b"POST", "/admin/mock-phone/scan-qr":
-                return 200, await _scan(simulator, query, body)
-            case b"GET", "/admin/root":
+        match request.method, request.path:
+            case "POST", "/admin/mock-phone/scan-qr":
+                return 200, await _scan(simulator, request.query, request.body)
+            case "GET", "/admin/root":
                 return 200, simulator.root_key.hex()
-            case b"GET", "/admin/stats":
+            case "GET", "/admin/certificate":
+                return 200, simulator.certificate
+            case "GET", "/admin/stats":
                 return 200, simulator.stats()
-            case b"GET", "/admin/ledger":
-                device = Jid.parse(query["device"]) if "device" in query else None
+            case "GET", "/admin/ledger":
+                device = Jid.parse(named) if (named := request.query.get("device")) else None
                 return 200, list(simulator.ledger.export(device))
-            case b"POST", "/admin/fault":
-                return 200, await _fault(simulator, body)
+            case "POST", "/admin/fault":
+                return 200, await _fault(simulator, request.body)
     except ScanRefusedError as error:
         return 410 if "too late" in str(error) else 422, str(error)
     except UnknownNameError as error:
@@ -119,7 +77,11 @@ async def _fault(simulator: "Simulator", body: bytes) -> dict[str, t.Any]:
         target = Jid.parse(order["target"]) if order.get("target") else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _BadRequest(f"not a fault order: {error}") from None
-    return {"fault": kind, "struck": await inject(simulator, kind, target, count, order)}
+    try:
+        struck = await inject(simulator, kind, target, count, order)
+    except (ValueError, TypeError) as error:
+        raise _BadRequest(f"not a fault order: {error}") from None
+    return {"fault": kind, "struck": struck}
 
 
 async def inject(
@@ -163,6 +125,13 @@ async def inject(
             faults.forged_certificate = more.get("part", "root")
         case "forge_pairing":
             faults.forged_pairing = more.get("part", "hmac")
+        case "fail_media":
+            part, status = more.get("part", "download"), int(more.get("status", 404))
+            if part not in t.get_args(MediaFault):
+                raise UnknownNameError(f"media requests cannot fail at {part!r}")
+            faults.fail_media(part, status, count)
+        case "expire_media":
+            return simulator.media.expire(more.get("path"), int(more.get("status", 404)))
         case "clear":
             faults.clear()
         case _:

@@ -11,6 +11,7 @@ from simulator.ca import Authority
 from simulator.entropy import Entropy
 from simulator.faults import Faults, ending
 from simulator.ledger import Ledger
+from simulator.media import MediaStore
 from simulator.model import Account, Device, Group, phone_of
 from simulator.phone import Phone
 from simulator.refs import Refs
@@ -41,6 +42,7 @@ class Simulator:
         self._sessions: dict[Session, None] = {}
         self._authority = Authority(entropy.fork("ca"), int(now()))
         self._address: tuple[str, int] | None = None
+        self._certificate = ""
         self.world = World(
             now=now, entropy=entropy.fork("world"), settings=settings, make_phone=Phone
         )
@@ -60,9 +62,23 @@ class Simulator:
         host, port = self._address
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
-    def listening_on(self, address: tuple[str, int]) -> None:
-        """The listener is up."""
+    def listening_on(self, address: tuple[str, int], certificate: str) -> None:
+        """The listener is up, with this certificate (PEM) for TLS."""
         self._address = address
+        self._certificate = certificate
+        self.media.host = self.http_url.removeprefix("http://")
+
+    @property
+    def certificate(self) -> str:
+        """What clients must trust to speak TLS (PEM, self-signed); only when it listens."""
+        if not self._certificate:
+            raise RuntimeError("the simulator does not listen on a port")
+        return self._certificate
+
+    @property
+    def media(self) -> MediaStore:
+        """The files on the media host; in memory this is the only way to them."""
+        return self.world.media
 
     @property
     def root_key(self) -> bytes:
@@ -189,6 +205,7 @@ class Simulator:
             "offered": sum(record.offered > 0 for record in records),
             "acknowledged": sum(record.acknowledged_at is not None for record in records),
             "duplicates_offered": self.ledger.duplicates_offered(),
+            "media_files": len(self.media),
             "queue_overflows": self.world.overflowed,
             "forgotten": self.ledger.forgotten,
         }

@@ -13,5 +13,13 @@ class QueueFullError(SimulatorError):
     """A device left so much unacknowledged that nothing more is kept for it."""
 
 
+class MediaUnavailableError(SimulatorError):
+    """The media host has no such file, or says so; ``status`` is the HTTP status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the media host answers {status}")
+        self.status = status
+
+
 class UnknownNameError(SimulatorError):
     """No such account, device, group or fault."""

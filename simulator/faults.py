@@ -15,6 +15,7 @@ from whatsapp.jid import Jid
 from whatsapp.node import Node
 
 Counted: t.TypeAlias = t.Literal["corrupt", "duplicate", "reorder", "lose_ack", "fail_login"]
+MediaFault: t.TypeAlias = t.Literal["download", "upload", "corrupt"]
 Forgery: t.TypeAlias = t.Literal["root", "leaf"]
 
 ENDINGS: t.Final[dict[str, Node]] = {
@@ -66,6 +67,7 @@ class Faults:
         self.forged_pairing: adv.Forgery | None = None
         self._countdowns: list[_Countdown] = []
         self._stalled: list[Jid | None] = []
+        self._media: dict[MediaFault, tuple[int, int]] = {}  # how often, which HTTP status
         self._moved = trio.Event()
 
     def corrupt(self, target: Jid | None = None, count: int = 1) -> None:
@@ -93,6 +95,17 @@ class Faults:
         ending(name)
         self._add("fail_login", target, count, name)
 
+    def fail_media(self, kind: MediaFault = "download", status: int = 404, count: int = 1) -> None:
+        """Refuse the next downloads or uploads with an HTTP status, or change a bit of the file."""
+        self._media[kind] = (count, status)
+
+    def take_media(self, kind: MediaFault) -> int | None:
+        """The status to answer this media request with, if a fault strikes; uses it up."""
+        count, status = self._media.pop(kind, (0, 0))
+        if count > 1:
+            self._media[kind] = (count - 1, status)
+        return status if count else None
+
     def stall(self, target: Jid | None = None, on: bool = True) -> None:
         """Leave the target's connections open but deaf and silent, or let them go on."""
         if on:
@@ -109,6 +122,7 @@ class Faults:
         self.forged_certificate = None
         self.forged_pairing = None
         self._countdowns.clear()
+        self._media.clear()
         self._stalled.clear()
         self._moved.set()
         self._moved = trio.Event()

@@ -2,10 +2,22 @@
 
 import typing as t
 
+import attrs
+
 from whatsapp.jid import SERVER_JID
 from whatsapp.node import Node, Value
 
 Attributes: t.TypeAlias = dict[str, Value | int | None]
+
+
+@attrs.frozen
+class Reply:
+    """An answer over HTTP."""
+
+    status: int
+    body: bytes = attrs.field(repr=False)
+    content_type: str
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def result(request: Node, *children: Node) -> Node:

@@ -1,4 +1,4 @@
-"""The listener: plain and TLS, WebSocket and admin requests, all on one port."""
+"""The listener: plain and TLS, WebSocket, media and admin requests, all on one port."""
 
 import contextlib
 import datetime
@@ -8,6 +8,7 @@ import ssl
 import tempfile
 import typing as t
 
+import attrs
 import structlog
 import trio
 import trio_websocket
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from simulator import admin
+from simulator import web
 from simulator.transport import WebSocketTransport
 
 if t.TYPE_CHECKING:
@@ -31,6 +32,17 @@ MAX_CONNECTIONS: t.Final = 2000
 HEAD_DEADLINE: t.Final = 20.0  # seconds, for TLS and the request's head
 
 _TLS_HANDSHAKE: t.Final = b"\x16"
+_USAGE: t.Final = x509.KeyUsage(
+    digital_signature=True,
+    key_cert_sign=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class ReplayStream(trio.abc.Stream):
@@ -69,8 +81,9 @@ async def serve_port(
 ) -> None:
     """Accept connections until cancelled, then close the listeners."""
     host, port = listeners[0].socket.getsockname()[:2]
-    simulator.listening_on((host, port))
-    tls = _tls_context(host)
+    pem = _self_signed(host)
+    simulator.listening_on((host, port), pem.certificate)
+    tls = _tls_context(pem)
     slots = trio.CapacityLimiter(MAX_CONNECTIONS)
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -95,8 +108,7 @@ async def _serve(simulator: "Simulator", raw: trio.SocketStream, tls: ssl.SSLCon
         if b"upgrade: websocket" in head.lower():
             await _serve_websocket(simulator, ReplayStream(head, stream), raw)
         else:
-            with trio.move_on_after(HEAD_DEADLINE):
-                await admin.serve_request(simulator, head, stream)
+            await web.serve_request(simulator, head, stream)
 
 
 async def _open(
@@ -134,23 +146,30 @@ async def _serve_websocket(
         log.debug("simulator.websocket_ended", errors=[str(error) for error in group.exceptions])
 
 
-def _tls_context(host: str) -> ssl.SSLContext:
-    """A context with a fresh self-signed certificate for the address."""
+@attrs.frozen
+class _Pem:
+    certificate: str
+    private: str = attrs.field(repr=False)
+
+
+def _tls_context(pem: _Pem) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as directory:
         path = pathlib.Path(directory) / "simulator.pem"
         path.touch(0o600)
-        path.write_bytes(_self_signed(host))
+        path.write_text(pem.private + pem.certificate)
         context.load_cert_chain(path)
     return context
 
 
-def _self_signed(host: str) -> bytes:
+def _self_signed(host: str) -> _Pem:
+    """A fresh certificate for the address, which is its own authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "zapvisor simulator")])
     names: list[x509.GeneralName] = [x509.DNSName("localhost")]
     with contextlib.suppress(ValueError):
         names.append(x509.IPAddress(ipaddress.ip_address(host)))
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -160,6 +179,9 @@ def _self_signed(host: str) -> bytes:
         .not_valid_before(datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
         .not_valid_after(datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_USAGE, critical=True)
+        .add_extension(identifier, critical=False)
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(
@@ -167,4 +189,4 @@ def _self_signed(host: str) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    return private + certificate.public_bytes(serialization.Encoding.PEM)
+    return _Pem(certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode())

@@ -4,8 +4,9 @@ import collections.abc as cabc
 import typing as t
 
 from simulator import directory, groups, keys
+from simulator.media import TTL
 from simulator.model import Device
-from simulator.replies import error, result
+from simulator.replies import Attributes, error, result
 from simulator.world import World
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.node import Node
@@ -78,6 +79,18 @@ def _app_state(_world: World, _device: Device, node: Node) -> Node:
     return result(node, Node("sync", {}, collections))
 
 
+def _media_conn(world: World, _device: Device, node: Node) -> Node:
+    hosts = (Node("host", {"hostname": world.media.host, "type": "primary"}),)
+    told: Attributes = {
+        "auth": world.media.auth,
+        "ttl": TTL,
+        "auth_ttl": TTL,
+        "max_buckets": 12,
+        "id": 1,
+    }
+    return result(node, Node("media_conn", told, hosts))
+
+
 def _picture(_world: World, _device: Device, node: Node) -> Node:
     return error(node, 404, "item-not-found")
 
@@ -92,6 +105,7 @@ _HANDLERS: t.Final[dict[str, Answer]] = {
     "blocklist": _blocklist,
     "privacy": _privacy,
     "w:sync:app:state": _app_state,
+    "w:m": _media_conn,
     "w:profile:picture": _picture,
     "urn:xmpp:whatsapp:dirty": _nothing,
     "w:stats": _nothing,

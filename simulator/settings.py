@@ -31,6 +31,10 @@ class Settings:
     """One-time prekeys a phone keeps on the server."""
     history: bool = True
     """Whether phones push key share and (empty) history to a new companion."""
+    media_file_limit: int = 128 * 1024 * 1024
+    """Bytes of one uploaded file."""
+    media_store_limit: int = 512 * 1024 * 1024
+    """Bytes of all uploaded files; the oldest are forgotten."""
     sent_texts_kept: int = 4096
     """Sent plaintexts a phone keeps to answer retry receipts."""
     ledger_limit: int = 1_000_000

@@ -11,6 +11,7 @@ from simulator.entropy import Entropy
 from simulator.errors import QueueFullError, UnknownNameError
 from simulator.faults import Faults
 from simulator.ledger import Ledger, Letter, Record
+from simulator.media import MediaStore
 from simulator.model import Account, Device, Group, KeyBundle, addresses_of, group_jid, phone_of
 from simulator.queue import DeviceQueue, Entry
 from simulator.replies import Attributes
@@ -44,6 +45,7 @@ class World:
         self.settings = settings
         self.faults = Faults()
         self.ledger = Ledger(settings.ledger_limit)
+        self.media = MediaStore(entropy.fork("media"), self.faults, settings)
         self.groups: dict[Jid, Group] = {}
         self.default_group: str | None = None  # subject of the group that everyone is a member of
         self.overflowed = 0  # stanzas refused because a device's queue was full
