@@ -5,6 +5,7 @@ import trio
 
 from actors.errors import ConnectionEndedError, ConnectionStoppedError
 from actors.life import Life
+from actors.line import ConnectionLine
 from actors.messages import Fence
 from actors.pairing import PairingBoard
 from actors.pairing_flow import pair
@@ -36,6 +37,9 @@ class Connection:
         self.name = name
         self.jid: str | None = None
         """Whom this is, masked for display; known once it has run."""
+        self.device_jid: Jid | None = None
+        """The own device while it runs."""
+        self.line = ConnectionLine(name)
         self._settings = settings
         self._tools = tools
         self._report = report
@@ -66,7 +70,11 @@ class Connection:
         life = Life(
             self.name, device, device.jid, self._settings, self._tools, self._report, self._counts
         )
-        await life.run(task_status)
+        self.device_jid = device.jid
+        try:
+            await life.run(task_status)
+        finally:
+            self.device_jid = None
 
     async def _stored_device(self) -> Device | None:
         try:

@@ -16,18 +16,26 @@ from actors.errors import (
     ConnectionStoppedError,
     UnknownConnectionError,
 )
-from actors.messages import Record
+from actors.line import Line, NotOnlineError
+from actors.messages import Commit, Record, Settled
 from actors.pairing import PairingBoard, PairingView
 from actors.settings import ConnectionSettings, Counts, Tools
-from storage.api import ConnectionEvent, ConnectionRow
+from storage.api import ConnectionEvent, ConnectionRow, Envelope
 from supervisor.backoff import Backoff
 from supervisor.errors import MailboxFullError, NotRunningError
 from supervisor.spec import ChildSpec, OnLimit, Restart, RestartIntensity, RestartPolicy
 from supervisor.state import ChildState, ChildStatus
 from supervisor.tree import Supervisor
+from whatsapp.iq import core
+from whatsapp.iq.session import logout_request
 from whatsapp.jid import Jid
+from whatsapp.pairing_code import phone_digits
 
 CURED_BY_PAIRING: t.Final = frozenset({"logged_out", "locked", "keys_unreadable"})
+LOGGED_OUT: t.Final = (
+    "logged_out_by_operator",
+    "logged out by an operator; its keys are deleted, its conversations stay",
+)
 SHUTDOWN: t.Final = ("shutdown", "the daemon stopped")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleet")
@@ -123,6 +131,8 @@ class Member:
             observer=self._observe,
             uniform=tools.uniform,
         )
+        self.code_for: str | None = None
+        """The number to pair with by code; None: by scanning."""
         self._ended: ConnectionEndedError | None = None  # how the last life ended
         self.stop_reason = SHUTDOWN
 
@@ -170,6 +180,12 @@ class Member:
             log.warning("connection.event_dropped", connection=self.name, state=state)
         if state in ("syncing", "online"):
             self.paired = True
+
+    def forgotten(self, reason: str, sentence: str) -> None:
+        """The keys are gone: another pairing starts from nothing."""
+        self.paired = False
+        self._stored_jid = self.connection.jid = None
+        self.report("logged_out", reason, sentence)
 
     def _observe(self, status: ChildStatus) -> None:
         """Translate what the supervisor did into the state that people see."""
@@ -272,18 +288,52 @@ class Fleet:
         await self._tools.storage.set_wanted(name, True)
         await self._in_full(self._start_anew, member, ("restart", "stopped to be started again"))
 
-    async def pair(self, name: str, *, force: bool = False) -> None:
+    async def pair(self, name: str, *, force: bool = False, phone: str | None = None) -> None:
         """Begin to pair; follow it with :meth:`wait_pairing`.
+
+        With ``phone``, a number in international form, there is a code to type on that phone
+        instead of one to scan.
 
         Raises:
             AlreadyPairedError: it is linked to a phone, as far as is known, and ``force`` is
                 not set.
+            LocalProtocolError: ``phone`` is no phone number.
         """
         member = self._member(name)
         if member.linked and not force:
             raise AlreadyPairedError(name)
+        member.code_for = None if phone is None else phone_digits(phone)
         await self._tools.storage.set_wanted(name, True)
         await self._in_full(self._start_anew, member, ("pairing", "stopped to be paired"))
+
+    def line(self, name: str) -> Line:
+        """The way to WhatsApp of one connection; there at all times, useful while online."""
+        return self._member(name).connection.line
+
+    async def logout(self, name: str) -> None:
+        """Unlink the device from its phone, then forget its keys; conversations stay.
+
+        Raises:
+            NotOnlineError: WhatsApp can be told only over a live connection; nothing changed.
+            IqError: WhatsApp refused; nothing changed.
+        """
+        member = self._member(name)
+        device = member.connection.device_jid
+        if device is None:
+            raise NotOnlineError(f"{name} is not online; start it before logging it out")
+        line = member.connection.line
+        core.require_result(await line.request(lambda iq_id: logout_request(iq_id, device)))
+        await self._tools.storage.set_wanted(name, False)
+        await self._in_full(self._forget, member, LOGGED_OUT)
+
+    async def _forget(self, member: Member, reason: tuple[str, str]) -> None:
+        """Stop a connection that WhatsApp has unlinked, and delete its keys."""
+        await self._end(member, reason)
+        settled, answer = trio.open_memory_channel[Settled](1)
+        envelope = Envelope(connection=member.name, reset_records=True)
+        await self._tools.writer.post(Commit(envelope, 0, settled))
+        await answer.receive()
+        member.forgotten(*reason)
 
     def pairing(self, name: str) -> PairingView:
         """The pairing of a connection now."""
@@ -303,7 +353,7 @@ class Fleet:
     async def _start_anew(self, member: Member, reason: tuple[str, str]) -> None:
         await self._end(member, reason)
         if reason[0] == "pairing":
-            member.board.request()
+            member.board.request(member.code_for)
         await self._begin(member)
 
     async def _in_full(

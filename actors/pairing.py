@@ -16,6 +16,7 @@ class PairingView:
     version: int = 0
     state: PairingState = "idle"
     qr: str | None = attrs.field(default=None, repr=False)
+    code: str | None = attrs.field(default=None, repr=False)  # to type on the phone
     expires_in: float | None = None  # seconds from now
     sentence: str = "nobody is pairing this connection"
 
@@ -29,6 +30,8 @@ class PairingBoard:
         self._changed = trio.Event()
         self.requested = False
         """Somebody asked to pair; the connection's next life takes it up."""
+        self.phone: str | None = None
+        """The number (digits) that is to type a code; None: a phone scans a QR code."""
 
     def view(self) -> PairingView:
         """The view now."""
@@ -43,14 +46,23 @@ class PairingBoard:
             await self._changed.wait()
         return self.view()
 
-    def request(self) -> None:
-        """Ask the connection's next life to pair."""
+    def request(self, phone: str | None = None) -> None:
+        """Ask the connection's next life to pair, with a code when ``phone`` is given."""
         self.requested = True
+        self.phone = phone
         self._show("waiting", "asking WhatsApp for a code")
 
     def show_code(self, qr: str, lifetime: float) -> None:
         """A code to scan within ``lifetime`` seconds."""
         self._show("code", "scan the code with WhatsApp: Linked devices, Link a device", qr)
+        self._expires_at = trio.current_time() + lifetime
+
+    def show_typed_code(self, code: str, lifetime: float) -> None:
+        """A code to type on the phone within ``lifetime`` seconds."""
+        sentence = (
+            "type the code on the phone: Linked devices, Link a device, Link with phone number"
+        )
+        self._show("code", sentence, code=code)
         self._expires_at = trio.current_time() + lifetime
 
     def paired(self, sentence: str) -> None:
@@ -63,10 +75,17 @@ class PairingBoard:
         self.requested = False
         self._show("failed", sentence)
 
-    def _show(self, state: PairingState, sentence: str, qr: str | None = None) -> None:
+    def _show(
+        self, state: PairingState, sentence: str, qr: str | None = None, code: str | None = None
+    ) -> None:
         self._expires_at = None
         self._view = attrs.evolve(
-            self._view, version=self._view.version + 1, state=state, sentence=sentence, qr=qr
+            self._view,
+            version=self._view.version + 1,
+            state=state,
+            sentence=sentence,
+            qr=qr,
+            code=code,
         )
         changed, self._changed = self._changed, trio.Event()
         changed.set()

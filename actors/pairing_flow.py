@@ -1,8 +1,10 @@
-"""Linking a new device: codes to scan until a phone accepts one."""
+"""Linking a new device: codes to scan, or one to type, until a phone accepts it."""
 
+import contextlib
 import math
 import typing as t
 
+import structlog
 import trio
 
 from actors.endings import collapse, ending_of
@@ -13,8 +15,10 @@ from actors.messages import Commit, Settled
 from actors.pairing import PairingBoard
 from actors.settings import ConnectionSettings, Tools
 from storage.api import Envelope, RecordChange, RecordKind
+from whatsapp import pairing_code
 from whatsapp.device import Device
 from whatsapp.e2ee.curve import KeyPair, serialise
+from whatsapp.errors import RemoteProtocolError
 from whatsapp.iq import core
 from whatsapp.lifecycle import parse_end
 from whatsapp.node import Node
@@ -34,6 +38,8 @@ from whatsapp.stanzas import ack
 STORE_TIMEOUT: t.Final = 30.0  # seconds to store the new device, while the phone waits
 RESTART_TIMEOUT: t.Final = 10.0  # seconds for WhatsApp to ask for the restart after pairing
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger("pairing")
+
 
 class PairingFlow:
     """One socket of a device that is nobody's yet."""
@@ -48,6 +54,9 @@ class PairingFlow:
         self._device = Device.generate(tools.random)
         self._refs: tuple[str, ...] = ()
         self._redraw = trio.Event()
+        self._by_code: pairing_code.CodePairing | None = None
+        self._ref: bytes | None = None  # of the attempt by code
+        self._hello_in, self._hello_out = trio.open_memory_channel[Node](1)
         self._scope = trio.CancelScope()
 
     async def run(self, task_status: "trio.TaskStatus[None]") -> Device:
@@ -78,7 +87,10 @@ class PairingFlow:
         with self._scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._heartbeat, link)
-                nursery.start_soon(self._show_codes)
+                if self._board.phone is None:
+                    nursery.start_soon(self._show_codes)
+                else:
+                    nursery.start_soon(self._pair_by_code, link, self._board.phone)
                 await self._serve(link)
                 nursery.cancel_scope.cancel()
 
@@ -125,6 +137,9 @@ class PairingFlow:
                     self._device = rotate_adv_secret(self._device, self._tools.random)
                     self._refresh()
                 await link.send(ack(node))
+                if node.text("type") == pairing_code.TAG:
+                    with contextlib.suppress(trio.WouldBlock):  # one at a time is enough
+                        self._hello_in.send_nowait(node)
             case _ if (end := parse_end(node)) is not None:
                 if self._device.paired:
                     return True
@@ -132,6 +147,54 @@ class PairingFlow:
             case _:
                 pass
         return False
+
+    async def _pair_by_code(self, link: Link, phone: str) -> None:
+        """Show a code to type, and answer the phone on which it was typed."""
+        while not self._refs:
+            await self._redraw.wait()  # the server is ready once it offers QR codes
+        with trio.move_on_after(pairing_code.CODE_LIFETIME):
+            await self._offer_code(link, phone)
+            for _hello in range(pairing_code.MAX_PRIMARY_HELLOS):
+                node = await self._hello_out.receive()
+                if pairing_code.needs_new_code(node):
+                    await self._offer_code(link, phone)
+                else:
+                    await self._finish_code(link, node)
+            await trio.sleep_forever()  # the pair-success that follows, or the deadline
+        if not self._device.paired:
+            raise ConnectionStoppedError(
+                "pairing_timeout", "nobody typed the code in time; pair again", state="stopped"
+            )
+
+    async def _offer_code(self, link: Link, phone: str) -> None:
+        pairing = pairing_code.CodePairing.begin(phone, self._tools.random)
+        # The key derivation takes about a tenth of a second, once per attempt.
+        hello = pairing.hello(link.ids.next(), self._device, self._tools.random)
+        answer = await link.request(hello, self._settings.request_timeout)
+        try:
+            self._ref = pairing_code.parse_hello_answer(answer)
+        except RemoteProtocolError as error:
+            raise ConnectionStoppedError(
+                "pairing_refused",
+                f"WhatsApp refuses a code for this number: {error}",
+                state="stopped",
+            ) from error
+        self._by_code = pairing
+        self._board.show_typed_code(pairing_code.shown(pairing.code), pairing_code.CODE_LIFETIME)
+
+    async def _finish_code(self, link: Link, node: Node) -> None:
+        """Answer the phone's part; whether it had the right code shows in what follows."""
+        try:
+            hello = pairing_code.parse_primary_hello(node)
+            if hello is None or self._by_code is None or hello.ref != self._ref:
+                return
+            device, finish = self._by_code.finish(
+                link.ids.next(), self._device, hello, self._tools.random
+            )
+            self._device = device
+            core.require_result(await link.request(finish, self._settings.request_timeout))
+        except RemoteProtocolError as error:
+            log.warning("pairing.code_refused", connection=self._name, error=str(error))
 
     async def _accept(self, link: Link, node: Node) -> None:
         """Check the phone's signatures, store the device, then tell WhatsApp that it stands."""
