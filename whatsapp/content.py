@@ -10,8 +10,21 @@ import attrs
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from whatsapp.content_detail import association_detail, context_detail, read_detail
 from whatsapp.content_kinds import SHAPES, Shape
-from whatsapp.errors import LocalProtocolError, RemoteProtocolError
+from whatsapp.content_media import media_source as media_source
+from whatsapp.content_media import message_secret as message_secret
+from whatsapp.content_media import source_in
+from whatsapp.content_parts import (
+    Unwrapped,
+    decode,
+    follow,
+    lenient,
+    parse_message,
+    pick,
+    unwrap,
+)
+from whatsapp.errors import LocalProtocolError
 from whatsapp.jid import Jid
 from whatsapp.media_source import MediaSource
 from whatsapp.proto import wa_pb2
@@ -22,6 +35,7 @@ NONE: t.Final = "none"
 SIDE_KINDS: t.Final = frozenset(
     {
         "comment",
+        "disappearing",
         "edit",
         "encrypted_comment",
         "encrypted_reaction",
@@ -37,18 +51,13 @@ SIDE_KINDS: t.Final = frozenset(
 )
 """The kinds which change or answer another message, and so never start a conversation."""
 
-MAX_WRAPPERS: t.Final = 8
 MAX_MENTIONS: t.Final = 1024
+VIEW_ONCE: t.Final = "view_once"
 
-_FLAGS: t.Final = {
-    "ephemeral_message": "ephemeral",
-    "view_once_message": "view_once",
-    "view_once_message_v2": "view_once",
-    "view_once_message_v2_extension": "view_once",
-    "edited_message": "edited",
-    "associated_child_message": "associated",
-    "group_status_message": "status",
-    "group_status_message_v2": "status",
+_PROTOCOL_KINDS: t.Final[cabc.Mapping[int, str]] = {
+    wa_pb2.ProtocolMessage.REVOKE: "revoke",
+    wa_pb2.ProtocolMessage.MESSAGE_EDIT: "edit",
+    wa_pb2.ProtocolMessage.EPHEMERAL_SETTING: "disappearing",
 }
 
 
@@ -56,7 +65,7 @@ _FLAGS: t.Final = {
 class TargetKey:
     """A message as another one names it, from the point of view of that one's sender.
 
-    Source: docs/protocol.md#message-content
+    Source: docs/protocol.md#message-keys
     """
 
     remote_jid: str = ""
@@ -82,9 +91,10 @@ class Content:
     quoted_author: str | None = None  # a JID as the sender wrote it
     mentions: tuple[str, ...] = ()
     flags: frozenset[str] = frozenset()
-    """How it was wrapped: ``ephemeral``, ``view_once``, ``edited``, ``associated``, ``status``."""
+    """What it says of itself and how it was wrapped: ``forwarded``, ``ephemeral``, ``view_once``,
+    ``edited``, ``associated``, ``status``, …"""
     detail: cabc.Mapping[str, t.Any] = attrs.field(factory=dict, repr=False)
-    """What the kind has besides text, ready for JSON."""
+    """What the kind has besides text, ready for JSON and bounded."""
     media: MediaSource | None = None
     expiration: int | None = None  # seconds until it disappears
     edited: "Content | None" = None
@@ -104,18 +114,13 @@ def read_content(plaintext: bytes) -> Content:
     Raises:
         RemoteProtocolError: not a message, or a copy sent to no valid JID.
     """
-    try:
-        outer = wa_pb2.Message.FromString(plaintext)
-    except DecodeError as error:
-        raise RemoteProtocolError("not a message") from error
-    unwrapped = _unwrap(outer)
+    unwrapped = unwrap(parse_message(plaintext))
     if unwrapped.message is None:
         content = Content(kind=UNKNOWN, raw=plaintext)
     else:
         content = _read_message(unwrapped.message, plaintext)
     return attrs.evolve(
-        content,
-        flags=content.flags | unwrapped.flags,
+        _with_wrappers(content, unwrapped),
         device_sent=unwrapped.device_sent,
         sender_key_distribution=unwrapped.distribution,
     )
@@ -151,65 +156,10 @@ def build_sender_key_distribution(group: Jid | str, distribution: bytes) -> byte
     return wa_pb2.Message(sender_key_distribution_message=fields).SerializeToString()
 
 
-@attrs.frozen
-class _Unwrapped:
-    message: wa_pb2.Message | None  # None: wrapped too deep, or a wrapper around nothing
-    flags: frozenset[str]
-    device_sent: Jid | None
-    distribution: tuple[str, bytes] | None
-
-
-def _unwrap(message: wa_pb2.Message) -> _Unwrapped:
-    """Peel off wrappers, and collect what they say on the way."""
-    inner: wa_pb2.Message | None = message
-    flags: set[str] = set()
-    device_sent: Jid | None = None
-    distribution: tuple[str, bytes] | None = None
-    for _round in range(MAX_WRAPPERS + 1):
-        if inner is None:
-            break
-        distribution = distribution or _distribution(inner)
-        wrapper = _wrapper(inner)
-        if wrapper is None:
-            return _Unwrapped(inner, frozenset(flags), device_sent, distribution)
-        name, wrapped = wrapper
-        if isinstance(wrapped, wa_pb2.DeviceSentMessage):
-            device_sent = device_sent or Jid.parse(_decode(wrapped.destination_jid))
-        else:
-            flags.add(_FLAGS.get(name, name.removesuffix("_message")))
-        inner = wrapped.message if wrapped.HasField("message") else None
-    return _Unwrapped(None, frozenset(flags), device_sent, distribution)
-
-
-def _wrapper(
-    message: wa_pb2.Message,
-) -> tuple[str, wa_pb2.FutureProofMessage | wa_pb2.DeviceSentMessage] | None:
-    for field, value in message.ListFields():
-        if isinstance(value, wa_pb2.FutureProofMessage | wa_pb2.DeviceSentMessage):
-            return field.name, value
-    return None
-
-
-def _distribution(message: wa_pb2.Message) -> tuple[str, bytes] | None:
-    """The sender key handed out, if it is for a plausible group: the name becomes a record key."""
-    fields = message.sender_key_distribution_message
-    data = fields.axolotl_sender_key_distribution_message
-    if not data:
-        return None
-    try:
-        group = Jid.parse(_decode(fields.group_id))
-    except RemoteProtocolError:
-        return None
-    name = group.user.replace("-", "")
-    if not (name.isascii() and name.isalnum() and (group.is_group or group.is_broadcast)):
-        return None
-    return str(group), data
-
-
 def _read_message(message: wa_pb2.Message, raw: bytes) -> Content:
     for field, value in message.ListFields():
         if (shape := SHAPES.get(field.name)) is not None:
-            return _read_shape(shape, value, raw)
+            return _read_shape(field.name, shape, value, raw)
     if message.HasField("protocol_message"):
         return _read_protocol(message.protocol_message, raw)
     carries_keys = message.HasField("sender_key_distribution_message") or message.HasField(
@@ -224,39 +174,110 @@ def _read_protocol(protocol: wa_pb2.ProtocolMessage, raw: bytes) -> Content:
     types = wa_pb2.ProtocolMessage.Type
     if not (protocol.HasField("type") or protocol.HasField("key")):
         return Content(kind=NONE, protocol="untyped", raw=raw)
-    target = _decode(protocol.key.id) or None
-    if protocol.type == types.REVOKE:
-        return Content(kind="revoke", protocol="revoke", target_id=target, raw=raw)
-    if protocol.type == types.MESSAGE_EDIT:
-        edited = _unwrap(protocol.edited_message).message or wa_pb2.Message()
-        text = None if edited.HasField("protocol_message") else _read_message(edited, raw).text
-        return Content(kind="edit", protocol="message_edit", target_id=target, text=text, raw=raw)
+    target = _target(protocol.key)
     known = protocol.type in types.values()
     name = types.Name(protocol.type).lower() if known else f"type_{protocol.type}"  # type: ignore[arg-type]
-    return Content(kind=NONE, protocol=name, target_id=target, raw=raw)
+    content = Content(
+        kind=_PROTOCOL_KINDS.get(protocol.type, NONE),
+        protocol=name,
+        target_id=None if target is None else target.id,
+        target=target,
+        detail=pick(protocol, sent_at_ms="timestamp_ms"),
+        raw=raw,
+    )
+    if protocol.type == types.MESSAGE_EDIT:
+        return with_edit(content, _read_edited(protocol.edited_message))
+    if protocol.type == types.EPHEMERAL_SETTING:
+        seconds = protocol.ephemeral_expiration
+        return attrs.evolve(content, detail={**content.detail, "expiration": seconds})
+    return content
 
 
-def _read_shape(shape: Shape, value: Message | bytes, raw: bytes) -> Content:
+def with_edit(content: Content, edited: Content) -> Content:
+    """An edit, now that its new content is known."""
+    detail = {**content.detail, "kind": edited.kind}
+    if edited.detail:
+        detail["detail"] = edited.detail
+    return attrs.evolve(
+        content,
+        kind="edit",
+        text=edited.text,
+        mentions=edited.mentions,
+        detail=detail,
+        edited=edited,
+    )
+
+
+def _read_edited(message: wa_pb2.Message) -> Content:
+    """The new content of an edit; an edit inside an edit says nothing."""
+    raw = message.SerializeToString()
+    unwrapped = unwrap(message)
+    inner = unwrapped.message
+    if inner is None or inner.HasField("protocol_message"):
+        return Content(kind=UNKNOWN, raw=raw)
+    return _with_wrappers(_read_message(inner, raw), unwrapped)
+
+
+def _with_wrappers(content: Content, unwrapped: Unwrapped) -> Content:
+    flags = content.flags | unwrapped.flags
+    kind = content.kind
+    if kind == UNKNOWN and VIEW_ONCE in flags and _is_bare(unwrapped.message):
+        kind = VIEW_ONCE
+    detail = {**content.detail, **association_detail(unwrapped.association)}
+    if kind == "pin" and unwrapped.duration:
+        detail["duration"] = unwrapped.duration
+    return attrs.evolve(content, kind=kind, flags=flags, detail=detail)
+
+
+def _is_bare(message: wa_pb2.Message | None) -> bool:
+    """Whether nothing is left in a message but what goes along with content."""
+    return message is None or (
+        {field.name for field, _value in message.ListFields()} <= {"message_context_info"}
+        and not len(UnknownFieldSet(message))
+    )
+
+
+def _read_shape(field: str, shape: Shape, value: Message | bytes, raw: bytes) -> Content:
     if shape.kind == "text" and isinstance(value, bytes):
-        return Content(kind="text", text=_decode(value), raw=raw)
+        return Content(kind="text", text=decode(value), raw=raw)
     payload = value if isinstance(value, bytes) else value.SerializeToString()
-    texts = [_decode(part) for path in shape.text if (part := _follow(payload, path)) is not None]
+    target = _target(lenient(wa_pb2.MessageKey, follow(payload, shape.key))) if shape.key else None
+    context = lenient(
+        wa_pb2.ContextInfo, follow(payload, (shape.context,)) if shape.context else None
+    )
+    return Content(
+        kind=_refined_kind(shape.kind, value),
+        text=_text(payload, shape),
+        target_id=None if target is None else target.id,
+        target=target,
+        quoted_id=decode(context.stanza_id) or None,
+        quoted_author=decode(context.participant) or None if context.stanza_id else None,
+        mentions=tuple(decode(jid) for jid in context.mentioned_jid[:MAX_MENTIONS]),
+        flags=_own_flags(value, context),
+        detail={**context_detail(context), **read_detail(field, payload)},
+        media=source_in(field, payload),
+        expiration=context.expiration or None,
+        raw=raw,
+    )
+
+
+def _text(payload: bytes, shape: Shape) -> str | None:
+    texts = [decode(part) for path in shape.text if (part := follow(payload, path)) is not None]
     texts = [text for text in texts if text] or texts[:1]
     if not shape.all_texts:
         texts = texts[:1]
-    target = _follow(payload, (*shape.key, 3)) if shape.key else None
-    context = _context(payload, shape)
-    flags = {"ephemeral"} if context.expiration else set()
-    if getattr(value, "view_once", False):
-        flags.add("view_once")
-    return Content(
-        kind=_refined_kind(shape.kind, value),
-        text="\n".join(texts) if texts else None,
-        target_id=_decode(target) if target else None,
-        quoted_id=_decode(context.stanza_id) or None,
-        mentions=tuple(_decode(jid) for jid in context.mentioned_jid[:MAX_MENTIONS]),
-        flags=frozenset(flags),
-        raw=raw,
+    return "\n".join(texts) if texts else None
+
+
+def _target(key: wa_pb2.MessageKey) -> TargetKey | None:
+    """The key of another message; None if it names none."""
+    if not key.id:
+        return None
+    return TargetKey(
+        remote_jid=decode(key.remote_jid),
+        from_me=key.from_me,
+        id=decode(key.id),
+        participant=decode(key.participant) or None,
     )
 
 
@@ -268,28 +289,11 @@ def _refined_kind(kind: str, value: Message | bytes) -> str:
     return kind
 
 
-def _context(payload: bytes, shape: Shape) -> wa_pb2.ContextInfo:
-    """The context inside a kind of content; an unreadable one counts as empty."""
-    data = _follow(payload, (shape.context,)) if shape.context else None
-    try:
-        return wa_pb2.ContextInfo.FromString(data or b"")
-    except DecodeError:
-        return wa_pb2.ContextInfo()
-
-
-def _follow(payload: bytes, path: tuple[int, ...]) -> bytes | None:
-    """The bytes at a path of field numbers; None if nothing readable is there."""
-    for number in path:
-        try:
-            fields = wa_pb2.Fields.FromString(payload)
-        except DecodeError:
-            return None
-        name = f"field_{number}"
-        if not fields.HasField(name):  # type: ignore[arg-type]
-            return None
-        payload = getattr(fields, name)
-    return payload
-
-
-def _decode(data: bytes) -> str:
-    return data.decode(errors="replace")
+def _own_flags(value: Message | bytes, context: wa_pb2.ContextInfo) -> frozenset[str]:
+    """What the content says of itself, whatever it is wrapped in."""
+    told = {
+        "ephemeral": context.expiration,
+        "forwarded": context.is_forwarded or context.forwarding_score,
+        VIEW_ONCE: getattr(value, "view_once", False),
+    }
+    return frozenset(flag for flag, is_told in told.items() if is_told)

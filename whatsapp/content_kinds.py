@@ -26,6 +26,7 @@ class Shape:
 
 _TEMPLATE_TEXTS: t.Final = ((4, 6), (2, 6), (5, 2, 1))
 _POLL: t.Final = Shape("poll", ((2,),), context=5)
+_POLL_RESULT: t.Final = Shape("poll_result", ((1,),), context=3)
 _PAYMENT: t.Final = Shape("payment")
 
 SHAPES: t.Final[cabc.Mapping[str, Shape]] = {
@@ -51,7 +52,9 @@ SHAPES: t.Final[cabc.Mapping[str, Shape]] = {
     "poll_creation_message_v5": _POLL,
     "poll_creation_message_v6": _POLL,
     "poll_update_message": Shape("poll_vote", key=(1,)),
-    "poll_result_snapshot_message": Shape("poll_result", ((1,),), context=3),
+    "poll_result_snapshot_message": _POLL_RESULT,
+    "poll_result_snapshot_message_v2": _POLL_RESULT,
+    "poll_result_snapshot_message_v3": _POLL_RESULT,
     "event_message": Shape("event", ((3,), (4,)), context=1, all_texts=True),
     "enc_event_response_message": Shape("event_response", key=(1,)),
     "comment_message": Shape("comment", ((1, 1), (1, 6, 1)), key=(2,)),

@@ -275,7 +275,7 @@ def test_sender_keys_may_accompany_content(more: bytes, kind: str) -> None:
     ("type_number", "name"),
     [
         (TYPES.APP_STATE_SYNC_KEY_SHARE, "app_state_sync_key_share"),
-        (TYPES.EPHEMERAL_SETTING, "ephemeral_setting"),
+        (TYPES.EPHEMERAL_SYNC_RESPONSE, "ephemeral_sync_response"),
         (TYPES.HISTORY_SYNC_NOTIFICATION, "history_sync_notification"),
         (99, "type_99"),
     ],

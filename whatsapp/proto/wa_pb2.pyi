@@ -909,15 +909,29 @@ class ContextInfo(_message.Message):
 
     STANZA_ID_FIELD_NUMBER: _builtins.int
     PARTICIPANT_FIELD_NUMBER: _builtins.int
+    QUOTED_MESSAGE_FIELD_NUMBER: _builtins.int
+    REMOTE_JID_FIELD_NUMBER: _builtins.int
     MENTIONED_JID_FIELD_NUMBER: _builtins.int
     FORWARDING_SCORE_FIELD_NUMBER: _builtins.int
     IS_FORWARDED_FIELD_NUMBER: _builtins.int
     EXPIRATION_FIELD_NUMBER: _builtins.int
+    EPHEMERAL_SETTING_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    EXTERNAL_AD_REPLY_FIELD_NUMBER: _builtins.int
+    ENTRY_POINT_CONVERSION_SOURCE_FIELD_NUMBER: _builtins.int
+    ENTRY_POINT_CONVERSION_APP_FIELD_NUMBER: _builtins.int
     stanza_id: _builtins.bytes
     participant: _builtins.bytes
+    quoted_message: _builtins.bytes
+    """a Message; unread, so that its depth costs nothing"""
+    remote_jid: _builtins.bytes
     forwarding_score: _builtins.int
     is_forwarded: _builtins.bool
     expiration: _builtins.int
+    ephemeral_setting_timestamp: _builtins.int
+    external_ad_reply: _builtins.bytes
+    """an ExternalAdReplyInfo"""
+    entry_point_conversion_source: _builtins.bytes
+    entry_point_conversion_app: _builtins.bytes
     @_builtins.property
     def mentioned_jid(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     def __init__(
@@ -925,48 +939,132 @@ class ContextInfo(_message.Message):
         *,
         stanza_id: _builtins.bytes | None = ...,
         participant: _builtins.bytes | None = ...,
+        quoted_message: _builtins.bytes | None = ...,
+        remote_jid: _builtins.bytes | None = ...,
         mentioned_jid: _abc.Iterable[_builtins.bytes] | None = ...,
         forwarding_score: _builtins.int | None = ...,
         is_forwarded: _builtins.bool | None = ...,
         expiration: _builtins.int | None = ...,
+        ephemeral_setting_timestamp: _builtins.int | None = ...,
+        external_ad_reply: _builtins.bytes | None = ...,
+        entry_point_conversion_source: _builtins.bytes | None = ...,
+        entry_point_conversion_app: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expiration", b"expiration", "forwarding_score", b"forwarding_score", "is_forwarded", b"is_forwarded", "participant", b"participant", "stanza_id", b"stanza_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["entry_point_conversion_app", b"entry_point_conversion_app", "entry_point_conversion_source", b"entry_point_conversion_source", "ephemeral_setting_timestamp", b"ephemeral_setting_timestamp", "expiration", b"expiration", "external_ad_reply", b"external_ad_reply", "forwarding_score", b"forwarding_score", "is_forwarded", b"is_forwarded", "participant", b"participant", "quoted_message", b"quoted_message", "remote_jid", b"remote_jid", "stanza_id", b"stanza_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expiration", b"expiration", "forwarding_score", b"forwarding_score", "is_forwarded", b"is_forwarded", "mentioned_jid", b"mentioned_jid", "participant", b"participant", "stanza_id", b"stanza_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entry_point_conversion_app", b"entry_point_conversion_app", "entry_point_conversion_source", b"entry_point_conversion_source", "ephemeral_setting_timestamp", b"ephemeral_setting_timestamp", "expiration", b"expiration", "external_ad_reply", b"external_ad_reply", "forwarding_score", b"forwarding_score", "is_forwarded", b"is_forwarded", "mentioned_jid", b"mentioned_jid", "participant", b"participant", "quoted_message", b"quoted_message", "remote_jid", b"remote_jid", "stanza_id", b"stanza_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ContextInfo: _TypeAlias = ContextInfo  # noqa: Y015
 
 @_typing.final
-class CaptionedMedia(_message.Message):
-    """image 3; the shared shape of what an inbox shows of it"""
+class ExternalAdReplyInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
 
+    TITLE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_URL_FIELD_NUMBER: _builtins.int
+    MEDIA_URL_FIELD_NUMBER: _builtins.int
+    SOURCE_TYPE_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_URL_FIELD_NUMBER: _builtins.int
+    CTWA_CLID_FIELD_NUMBER: _builtins.int
+    REF_FIELD_NUMBER: _builtins.int
+    SOURCE_APP_FIELD_NUMBER: _builtins.int
+    title: _builtins.bytes
+    body: _builtins.bytes
+    media_type: _builtins.int
+    thumbnail_url: _builtins.bytes
+    media_url: _builtins.bytes
+    source_type: _builtins.bytes
+    source_id: _builtins.bytes
+    source_url: _builtins.bytes
+    ctwa_clid: _builtins.bytes
+    ref: _builtins.bytes
+    source_app: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        title: _builtins.bytes | None = ...,
+        body: _builtins.bytes | None = ...,
+        media_type: _builtins.int | None = ...,
+        thumbnail_url: _builtins.bytes | None = ...,
+        media_url: _builtins.bytes | None = ...,
+        source_type: _builtins.bytes | None = ...,
+        source_id: _builtins.bytes | None = ...,
+        source_url: _builtins.bytes | None = ...,
+        ctwa_clid: _builtins.bytes | None = ...,
+        ref: _builtins.bytes | None = ...,
+        source_app: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "ctwa_clid", b"ctwa_clid", "media_type", b"media_type", "media_url", b"media_url", "ref", b"ref", "source_app", b"source_app", "source_id", b"source_id", "source_type", b"source_type", "source_url", b"source_url", "thumbnail_url", b"thumbnail_url", "title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "ctwa_clid", b"ctwa_clid", "media_type", b"media_type", "media_url", b"media_url", "ref", b"ref", "source_app", b"source_app", "source_id", b"source_id", "source_type", b"source_type", "source_url", b"source_url", "thumbnail_url", b"thumbnail_url", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExternalAdReplyInfo: _TypeAlias = ExternalAdReplyInfo  # noqa: Y015
+
+@_typing.final
+class ImageMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     URL_FIELD_NUMBER: _builtins.int
     MIMETYPE_FIELD_NUMBER: _builtins.int
     CAPTION_FIELD_NUMBER: _builtins.int
+    FILE_SHA256_FIELD_NUMBER: _builtins.int
+    FILE_LENGTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    MEDIA_KEY_FIELD_NUMBER: _builtins.int
+    FILE_ENC_SHA256_FIELD_NUMBER: _builtins.int
+    DIRECT_PATH_FIELD_NUMBER: _builtins.int
+    MEDIA_KEY_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    JPEG_THUMBNAIL_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
     VIEW_ONCE_FIELD_NUMBER: _builtins.int
     url: _builtins.bytes
     mimetype: _builtins.bytes
     caption: _builtins.bytes
+    file_sha256: _builtins.bytes
+    file_length: _builtins.int
+    height: _builtins.int
+    width: _builtins.int
+    media_key: _builtins.bytes
+    file_enc_sha256: _builtins.bytes
+    direct_path: _builtins.bytes
+    media_key_timestamp: _builtins.int
+    jpeg_thumbnail: _builtins.bytes
     view_once: _builtins.bool
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
     def __init__(
         self,
         *,
         url: _builtins.bytes | None = ...,
         mimetype: _builtins.bytes | None = ...,
         caption: _builtins.bytes | None = ...,
+        file_sha256: _builtins.bytes | None = ...,
+        file_length: _builtins.int | None = ...,
+        height: _builtins.int | None = ...,
+        width: _builtins.int | None = ...,
+        media_key: _builtins.bytes | None = ...,
+        file_enc_sha256: _builtins.bytes | None = ...,
+        direct_path: _builtins.bytes | None = ...,
+        media_key_timestamp: _builtins.int | None = ...,
+        jpeg_thumbnail: _builtins.bytes | None = ...,
+        context_info: Global___ContextInfo | None = ...,
         view_once: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "mimetype", b"mimetype", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "context_info", b"context_info", "direct_path", b"direct_path", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_sha256", b"file_sha256", "height", b"height", "jpeg_thumbnail", b"jpeg_thumbnail", "media_key", b"media_key", "media_key_timestamp", b"media_key_timestamp", "mimetype", b"mimetype", "url", b"url", "view_once", b"view_once", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "mimetype", b"mimetype", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "context_info", b"context_info", "direct_path", b"direct_path", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_sha256", b"file_sha256", "height", b"height", "jpeg_thumbnail", b"jpeg_thumbnail", "media_key", b"media_key", "media_key_timestamp", b"media_key_timestamp", "mimetype", b"mimetype", "url", b"url", "view_once", b"view_once", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___CaptionedMedia: _TypeAlias = CaptionedMedia  # noqa: Y015
+Global___ImageMessage: _TypeAlias = ImageMessage  # noqa: Y015
 
 @_typing.final
 class VideoMessage(_message.Message):
@@ -974,29 +1072,60 @@ class VideoMessage(_message.Message):
 
     URL_FIELD_NUMBER: _builtins.int
     MIMETYPE_FIELD_NUMBER: _builtins.int
+    FILE_SHA256_FIELD_NUMBER: _builtins.int
+    FILE_LENGTH_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    MEDIA_KEY_FIELD_NUMBER: _builtins.int
     CAPTION_FIELD_NUMBER: _builtins.int
     GIF_PLAYBACK_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    FILE_ENC_SHA256_FIELD_NUMBER: _builtins.int
+    DIRECT_PATH_FIELD_NUMBER: _builtins.int
+    MEDIA_KEY_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    JPEG_THUMBNAIL_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
     VIEW_ONCE_FIELD_NUMBER: _builtins.int
     url: _builtins.bytes
     mimetype: _builtins.bytes
+    file_sha256: _builtins.bytes
+    file_length: _builtins.int
     seconds: _builtins.int
+    media_key: _builtins.bytes
     caption: _builtins.bytes
     gif_playback: _builtins.bool
+    height: _builtins.int
+    width: _builtins.int
+    file_enc_sha256: _builtins.bytes
+    direct_path: _builtins.bytes
+    media_key_timestamp: _builtins.int
+    jpeg_thumbnail: _builtins.bytes
     view_once: _builtins.bool
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
     def __init__(
         self,
         *,
         url: _builtins.bytes | None = ...,
         mimetype: _builtins.bytes | None = ...,
+        file_sha256: _builtins.bytes | None = ...,
+        file_length: _builtins.int | None = ...,
         seconds: _builtins.int | None = ...,
+        media_key: _builtins.bytes | None = ...,
         caption: _builtins.bytes | None = ...,
         gif_playback: _builtins.bool | None = ...,
+        height: _builtins.int | None = ...,
+        width: _builtins.int | None = ...,
+        file_enc_sha256: _builtins.bytes | None = ...,
+        direct_path: _builtins.bytes | None = ...,
+        media_key_timestamp: _builtins.int | None = ...,
+        jpeg_thumbnail: _builtins.bytes | None = ...,
+        context_info: Global___ContextInfo | None = ...,
         view_once: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "gif_playback", b"gif_playback", "mimetype", b"mimetype", "seconds", b"seconds", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "context_info", b"context_info", "direct_path", b"direct_path", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_sha256", b"file_sha256", "gif_playback", b"gif_playback", "height", b"height", "jpeg_thumbnail", b"jpeg_thumbnail", "media_key", b"media_key", "media_key_timestamp", b"media_key_timestamp", "mimetype", b"mimetype", "seconds", b"seconds", "url", b"url", "view_once", b"view_once", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "gif_playback", b"gif_playback", "mimetype", b"mimetype", "seconds", b"seconds", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "context_info", b"context_info", "direct_path", b"direct_path", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_sha256", b"file_sha256", "gif_playback", b"gif_playback", "height", b"height", "jpeg_thumbnail", b"jpeg_thumbnail", "media_key", b"media_key", "media_key_timestamp", b"media_key_timestamp", "mimetype", b"mimetype", "seconds", b"seconds", "url", b"url", "view_once", b"view_once", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1008,26 +1137,51 @@ class AudioMessage(_message.Message):
 
     URL_FIELD_NUMBER: _builtins.int
     MIMETYPE_FIELD_NUMBER: _builtins.int
+    FILE_SHA256_FIELD_NUMBER: _builtins.int
+    FILE_LENGTH_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     PTT_FIELD_NUMBER: _builtins.int
+    MEDIA_KEY_FIELD_NUMBER: _builtins.int
+    FILE_ENC_SHA256_FIELD_NUMBER: _builtins.int
+    DIRECT_PATH_FIELD_NUMBER: _builtins.int
+    MEDIA_KEY_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    WAVEFORM_FIELD_NUMBER: _builtins.int
     VIEW_ONCE_FIELD_NUMBER: _builtins.int
     url: _builtins.bytes
     mimetype: _builtins.bytes
+    file_sha256: _builtins.bytes
+    file_length: _builtins.int
     seconds: _builtins.int
     ptt: _builtins.bool
+    media_key: _builtins.bytes
+    file_enc_sha256: _builtins.bytes
+    direct_path: _builtins.bytes
+    media_key_timestamp: _builtins.int
+    waveform: _builtins.bytes
     view_once: _builtins.bool
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
     def __init__(
         self,
         *,
         url: _builtins.bytes | None = ...,
         mimetype: _builtins.bytes | None = ...,
+        file_sha256: _builtins.bytes | None = ...,
+        file_length: _builtins.int | None = ...,
         seconds: _builtins.int | None = ...,
         ptt: _builtins.bool | None = ...,
+        media_key: _builtins.bytes | None = ...,
+        file_enc_sha256: _builtins.bytes | None = ...,
+        direct_path: _builtins.bytes | None = ...,
+        media_key_timestamp: _builtins.int | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+        waveform: _builtins.bytes | None = ...,
         view_once: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["mimetype", b"mimetype", "ptt", b"ptt", "seconds", b"seconds", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "direct_path", b"direct_path", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_sha256", b"file_sha256", "media_key", b"media_key", "media_key_timestamp", b"media_key_timestamp", "mimetype", b"mimetype", "ptt", b"ptt", "seconds", b"seconds", "url", b"url", "view_once", b"view_once", "waveform", b"waveform"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mimetype", b"mimetype", "ptt", b"ptt", "seconds", b"seconds", "url", b"url", "view_once", b"view_once"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "direct_path", b"direct_path", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_sha256", b"file_sha256", "media_key", b"media_key", "media_key_timestamp", b"media_key_timestamp", "mimetype", b"mimetype", "ptt", b"ptt", "seconds", b"seconds", "url", b"url", "view_once", b"view_once", "waveform", b"waveform"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1040,29 +1194,159 @@ class DocumentMessage(_message.Message):
     URL_FIELD_NUMBER: _builtins.int
     MIMETYPE_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
+    FILE_SHA256_FIELD_NUMBER: _builtins.int
+    FILE_LENGTH_FIELD_NUMBER: _builtins.int
+    PAGE_COUNT_FIELD_NUMBER: _builtins.int
+    MEDIA_KEY_FIELD_NUMBER: _builtins.int
     FILE_NAME_FIELD_NUMBER: _builtins.int
+    FILE_ENC_SHA256_FIELD_NUMBER: _builtins.int
+    DIRECT_PATH_FIELD_NUMBER: _builtins.int
+    MEDIA_KEY_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    JPEG_THUMBNAIL_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
     CAPTION_FIELD_NUMBER: _builtins.int
     url: _builtins.bytes
     mimetype: _builtins.bytes
     title: _builtins.bytes
+    file_sha256: _builtins.bytes
+    file_length: _builtins.int
+    page_count: _builtins.int
+    media_key: _builtins.bytes
     file_name: _builtins.bytes
+    file_enc_sha256: _builtins.bytes
+    direct_path: _builtins.bytes
+    media_key_timestamp: _builtins.int
+    jpeg_thumbnail: _builtins.bytes
     caption: _builtins.bytes
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
     def __init__(
         self,
         *,
         url: _builtins.bytes | None = ...,
         mimetype: _builtins.bytes | None = ...,
         title: _builtins.bytes | None = ...,
+        file_sha256: _builtins.bytes | None = ...,
+        file_length: _builtins.int | None = ...,
+        page_count: _builtins.int | None = ...,
+        media_key: _builtins.bytes | None = ...,
         file_name: _builtins.bytes | None = ...,
+        file_enc_sha256: _builtins.bytes | None = ...,
+        direct_path: _builtins.bytes | None = ...,
+        media_key_timestamp: _builtins.int | None = ...,
+        jpeg_thumbnail: _builtins.bytes | None = ...,
+        context_info: Global___ContextInfo | None = ...,
         caption: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "file_name", b"file_name", "mimetype", b"mimetype", "title", b"title", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "context_info", b"context_info", "direct_path", b"direct_path", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_name", b"file_name", "file_sha256", b"file_sha256", "jpeg_thumbnail", b"jpeg_thumbnail", "media_key", b"media_key", "media_key_timestamp", b"media_key_timestamp", "mimetype", b"mimetype", "page_count", b"page_count", "title", b"title", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "file_name", b"file_name", "mimetype", b"mimetype", "title", b"title", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "context_info", b"context_info", "direct_path", b"direct_path", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_name", b"file_name", "file_sha256", b"file_sha256", "jpeg_thumbnail", b"jpeg_thumbnail", "media_key", b"media_key", "media_key_timestamp", b"media_key_timestamp", "mimetype", b"mimetype", "page_count", b"page_count", "title", b"title", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DocumentMessage: _TypeAlias = DocumentMessage  # noqa: Y015
+
+@_typing.final
+class StickerMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    FILE_SHA256_FIELD_NUMBER: _builtins.int
+    FILE_ENC_SHA256_FIELD_NUMBER: _builtins.int
+    MEDIA_KEY_FIELD_NUMBER: _builtins.int
+    MIMETYPE_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    DIRECT_PATH_FIELD_NUMBER: _builtins.int
+    FILE_LENGTH_FIELD_NUMBER: _builtins.int
+    MEDIA_KEY_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    IS_ANIMATED_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    IS_LOTTIE_FIELD_NUMBER: _builtins.int
+    EMOJIS_FIELD_NUMBER: _builtins.int
+    url: _builtins.bytes
+    file_sha256: _builtins.bytes
+    file_enc_sha256: _builtins.bytes
+    media_key: _builtins.bytes
+    mimetype: _builtins.bytes
+    height: _builtins.int
+    width: _builtins.int
+    direct_path: _builtins.bytes
+    file_length: _builtins.int
+    media_key_timestamp: _builtins.int
+    is_animated: _builtins.bool
+    is_lottie: _builtins.bool
+    emojis: _builtins.bytes
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    def __init__(
+        self,
+        *,
+        url: _builtins.bytes | None = ...,
+        file_sha256: _builtins.bytes | None = ...,
+        file_enc_sha256: _builtins.bytes | None = ...,
+        media_key: _builtins.bytes | None = ...,
+        mimetype: _builtins.bytes | None = ...,
+        height: _builtins.int | None = ...,
+        width: _builtins.int | None = ...,
+        direct_path: _builtins.bytes | None = ...,
+        file_length: _builtins.int | None = ...,
+        media_key_timestamp: _builtins.int | None = ...,
+        is_animated: _builtins.bool | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+        is_lottie: _builtins.bool | None = ...,
+        emojis: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "direct_path", b"direct_path", "emojis", b"emojis", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_sha256", b"file_sha256", "height", b"height", "is_animated", b"is_animated", "is_lottie", b"is_lottie", "media_key", b"media_key", "media_key_timestamp", b"media_key_timestamp", "mimetype", b"mimetype", "url", b"url", "width", b"width"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "direct_path", b"direct_path", "emojis", b"emojis", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_sha256", b"file_sha256", "height", b"height", "is_animated", b"is_animated", "is_lottie", b"is_lottie", "media_key", b"media_key", "media_key_timestamp", b"media_key_timestamp", "mimetype", b"mimetype", "url", b"url", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StickerMessage: _TypeAlias = StickerMessage  # noqa: Y015
+
+@_typing.final
+class StickerPackMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STICKER_PACK_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PUBLISHER_FIELD_NUMBER: _builtins.int
+    FILE_LENGTH_FIELD_NUMBER: _builtins.int
+    FILE_SHA256_FIELD_NUMBER: _builtins.int
+    FILE_ENC_SHA256_FIELD_NUMBER: _builtins.int
+    MEDIA_KEY_FIELD_NUMBER: _builtins.int
+    DIRECT_PATH_FIELD_NUMBER: _builtins.int
+    CAPTION_FIELD_NUMBER: _builtins.int
+    sticker_pack_id: _builtins.bytes
+    name: _builtins.bytes
+    publisher: _builtins.bytes
+    file_length: _builtins.int
+    file_sha256: _builtins.bytes
+    file_enc_sha256: _builtins.bytes
+    media_key: _builtins.bytes
+    direct_path: _builtins.bytes
+    caption: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        sticker_pack_id: _builtins.bytes | None = ...,
+        name: _builtins.bytes | None = ...,
+        publisher: _builtins.bytes | None = ...,
+        file_length: _builtins.int | None = ...,
+        file_sha256: _builtins.bytes | None = ...,
+        file_enc_sha256: _builtins.bytes | None = ...,
+        media_key: _builtins.bytes | None = ...,
+        direct_path: _builtins.bytes | None = ...,
+        caption: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "direct_path", b"direct_path", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_sha256", b"file_sha256", "media_key", b"media_key", "name", b"name", "publisher", b"publisher", "sticker_pack_id", b"sticker_pack_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "direct_path", b"direct_path", "file_enc_sha256", b"file_enc_sha256", "file_length", b"file_length", "file_sha256", b"file_sha256", "media_key", b"media_key", "name", b"name", "publisher", b"publisher", "sticker_pack_id", b"sticker_pack_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StickerPackMessage: _TypeAlias = StickerPackMessage  # noqa: Y015
 
 @_typing.final
 class ExtendedTextMessage(_message.Message):
@@ -1072,11 +1356,13 @@ class ExtendedTextMessage(_message.Message):
     MATCHED_TEXT_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
+    JPEG_THUMBNAIL_FIELD_NUMBER: _builtins.int
     CONTEXT_INFO_FIELD_NUMBER: _builtins.int
     text: _builtins.bytes
     matched_text: _builtins.bytes
     description: _builtins.bytes
     title: _builtins.bytes
+    jpeg_thumbnail: _builtins.bytes
     @_builtins.property
     def context_info(self) -> Global___ContextInfo: ...
     def __init__(
@@ -1086,11 +1372,12 @@ class ExtendedTextMessage(_message.Message):
         matched_text: _builtins.bytes | None = ...,
         description: _builtins.bytes | None = ...,
         title: _builtins.bytes | None = ...,
+        jpeg_thumbnail: _builtins.bytes | None = ...,
         context_info: Global___ContextInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "description", b"description", "matched_text", b"matched_text", "text", b"text", "title", b"title"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "description", b"description", "jpeg_thumbnail", b"jpeg_thumbnail", "matched_text", b"matched_text", "text", b"text", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "description", b"description", "matched_text", b"matched_text", "text", b"text", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "description", b"description", "jpeg_thumbnail", b"jpeg_thumbnail", "matched_text", b"matched_text", "text", b"text", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1102,21 +1389,52 @@ class ContactMessage(_message.Message):
 
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     VCARD_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
     display_name: _builtins.bytes
     vcard: _builtins.bytes
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
     def __init__(
         self,
         *,
         display_name: _builtins.bytes | None = ...,
         vcard: _builtins.bytes | None = ...,
+        context_info: Global___ContextInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "vcard", b"vcard"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "display_name", b"display_name", "vcard", b"vcard"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "vcard", b"vcard"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "display_name", b"display_name", "vcard", b"vcard"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ContactMessage: _TypeAlias = ContactMessage  # noqa: Y015
+
+@_typing.final
+class ContactsArrayMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    CONTACTS_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    display_name: _builtins.bytes
+    @_builtins.property
+    def contacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContactMessage]: ...
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    def __init__(
+        self,
+        *,
+        display_name: _builtins.bytes | None = ...,
+        contacts: _abc.Iterable[Global___ContactMessage] | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "display_name", b"display_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts", "context_info", b"context_info", "display_name", b"display_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContactsArrayMessage: _TypeAlias = ContactsArrayMessage  # noqa: Y015
 
 @_typing.final
 class LocationMessage(_message.Message):
@@ -1126,10 +1444,21 @@ class LocationMessage(_message.Message):
     DEGREES_LONGITUDE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    IS_LIVE_FIELD_NUMBER: _builtins.int
+    ACCURACY_IN_METERS_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
     degrees_latitude: _builtins.float
     degrees_longitude: _builtins.float
     name: _builtins.bytes
     address: _builtins.bytes
+    url: _builtins.bytes
+    is_live: _builtins.bool
+    accuracy_in_meters: _builtins.int
+    comment: _builtins.bytes
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
     def __init__(
         self,
         *,
@@ -1137,14 +1466,1113 @@ class LocationMessage(_message.Message):
         degrees_longitude: _builtins.float | None = ...,
         name: _builtins.bytes | None = ...,
         address: _builtins.bytes | None = ...,
+        url: _builtins.bytes | None = ...,
+        is_live: _builtins.bool | None = ...,
+        accuracy_in_meters: _builtins.int | None = ...,
+        comment: _builtins.bytes | None = ...,
+        context_info: Global___ContextInfo | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "degrees_latitude", b"degrees_latitude", "degrees_longitude", b"degrees_longitude", "name", b"name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy_in_meters", b"accuracy_in_meters", "address", b"address", "comment", b"comment", "context_info", b"context_info", "degrees_latitude", b"degrees_latitude", "degrees_longitude", b"degrees_longitude", "is_live", b"is_live", "name", b"name", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "degrees_latitude", b"degrees_latitude", "degrees_longitude", b"degrees_longitude", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_in_meters", b"accuracy_in_meters", "address", b"address", "comment", b"comment", "context_info", b"context_info", "degrees_latitude", b"degrees_latitude", "degrees_longitude", b"degrees_longitude", "is_live", b"is_live", "name", b"name", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LocationMessage: _TypeAlias = LocationMessage  # noqa: Y015
+
+@_typing.final
+class LiveLocationMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEGREES_LATITUDE_FIELD_NUMBER: _builtins.int
+    DEGREES_LONGITUDE_FIELD_NUMBER: _builtins.int
+    ACCURACY_IN_METERS_FIELD_NUMBER: _builtins.int
+    SPEED_IN_MPS_FIELD_NUMBER: _builtins.int
+    DEGREES_CLOCKWISE_FROM_MAGNETIC_NORTH_FIELD_NUMBER: _builtins.int
+    CAPTION_FIELD_NUMBER: _builtins.int
+    SEQUENCE_NUMBER_FIELD_NUMBER: _builtins.int
+    TIME_OFFSET_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    degrees_latitude: _builtins.float
+    degrees_longitude: _builtins.float
+    accuracy_in_meters: _builtins.int
+    speed_in_mps: _builtins.float
+    degrees_clockwise_from_magnetic_north: _builtins.int
+    caption: _builtins.bytes
+    sequence_number: _builtins.int
+    time_offset: _builtins.int
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    def __init__(
+        self,
+        *,
+        degrees_latitude: _builtins.float | None = ...,
+        degrees_longitude: _builtins.float | None = ...,
+        accuracy_in_meters: _builtins.int | None = ...,
+        speed_in_mps: _builtins.float | None = ...,
+        degrees_clockwise_from_magnetic_north: _builtins.int | None = ...,
+        caption: _builtins.bytes | None = ...,
+        sequence_number: _builtins.int | None = ...,
+        time_offset: _builtins.int | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy_in_meters", b"accuracy_in_meters", "caption", b"caption", "context_info", b"context_info", "degrees_clockwise_from_magnetic_north", b"degrees_clockwise_from_magnetic_north", "degrees_latitude", b"degrees_latitude", "degrees_longitude", b"degrees_longitude", "sequence_number", b"sequence_number", "speed_in_mps", b"speed_in_mps", "time_offset", b"time_offset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy_in_meters", b"accuracy_in_meters", "caption", b"caption", "context_info", b"context_info", "degrees_clockwise_from_magnetic_north", b"degrees_clockwise_from_magnetic_north", "degrees_latitude", b"degrees_latitude", "degrees_longitude", b"degrees_longitude", "sequence_number", b"sequence_number", "speed_in_mps", b"speed_in_mps", "time_offset", b"time_offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveLocationMessage: _TypeAlias = LiveLocationMessage  # noqa: Y015
+
+@_typing.final
+class AlbumMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPECTED_IMAGE_COUNT_FIELD_NUMBER: _builtins.int
+    EXPECTED_VIDEO_COUNT_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    expected_image_count: _builtins.int
+    expected_video_count: _builtins.int
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    def __init__(
+        self,
+        *,
+        expected_image_count: _builtins.int | None = ...,
+        expected_video_count: _builtins.int | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "expected_image_count", b"expected_image_count", "expected_video_count", b"expected_video_count"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "expected_image_count", b"expected_image_count", "expected_video_count", b"expected_video_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlbumMessage: _TypeAlias = AlbumMessage  # noqa: Y015
+
+@_typing.final
+class GroupInviteMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_JID_FIELD_NUMBER: _builtins.int
+    INVITE_CODE_FIELD_NUMBER: _builtins.int
+    INVITE_EXPIRATION_FIELD_NUMBER: _builtins.int
+    GROUP_NAME_FIELD_NUMBER: _builtins.int
+    CAPTION_FIELD_NUMBER: _builtins.int
+    group_jid: _builtins.bytes
+    invite_code: _builtins.bytes
+    invite_expiration: _builtins.int
+    group_name: _builtins.bytes
+    caption: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        group_jid: _builtins.bytes | None = ...,
+        invite_code: _builtins.bytes | None = ...,
+        invite_expiration: _builtins.int | None = ...,
+        group_name: _builtins.bytes | None = ...,
+        caption: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "group_jid", b"group_jid", "group_name", b"group_name", "invite_code", b"invite_code", "invite_expiration", b"invite_expiration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caption", b"caption", "group_jid", b"group_jid", "group_name", b"group_name", "invite_code", b"invite_code", "invite_expiration", b"invite_expiration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupInviteMessage: _TypeAlias = GroupInviteMessage  # noqa: Y015
+
+@_typing.final
+class ProductMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ProductSnapshot(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PRODUCT_IMAGE_FIELD_NUMBER: _builtins.int
+        PRODUCT_ID_FIELD_NUMBER: _builtins.int
+        TITLE_FIELD_NUMBER: _builtins.int
+        DESCRIPTION_FIELD_NUMBER: _builtins.int
+        CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+        PRICE_AMOUNT1000_FIELD_NUMBER: _builtins.int
+        RETAILER_ID_FIELD_NUMBER: _builtins.int
+        URL_FIELD_NUMBER: _builtins.int
+        product_image: _builtins.bytes
+        product_id: _builtins.bytes
+        title: _builtins.bytes
+        description: _builtins.bytes
+        currency_code: _builtins.bytes
+        price_amount1000: _builtins.int
+        retailer_id: _builtins.bytes
+        url: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            product_image: _builtins.bytes | None = ...,
+            product_id: _builtins.bytes | None = ...,
+            title: _builtins.bytes | None = ...,
+            description: _builtins.bytes | None = ...,
+            currency_code: _builtins.bytes | None = ...,
+            price_amount1000: _builtins.int | None = ...,
+            retailer_id: _builtins.bytes | None = ...,
+            url: _builtins.bytes | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "description", b"description", "price_amount1000", b"price_amount1000", "product_id", b"product_id", "product_image", b"product_image", "retailer_id", b"retailer_id", "title", b"title", "url", b"url"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "description", b"description", "price_amount1000", b"price_amount1000", "product_id", b"product_id", "product_image", b"product_image", "retailer_id", b"retailer_id", "title", b"title", "url", b"url"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    BUSINESS_OWNER_JID_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    FOOTER_FIELD_NUMBER: _builtins.int
+    business_owner_jid: _builtins.bytes
+    body: _builtins.bytes
+    footer: _builtins.bytes
+    @_builtins.property
+    def product(self) -> Global___ProductMessage.ProductSnapshot: ...
+    def __init__(
+        self,
+        *,
+        product: Global___ProductMessage.ProductSnapshot | None = ...,
+        business_owner_jid: _builtins.bytes | None = ...,
+        body: _builtins.bytes | None = ...,
+        footer: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "business_owner_jid", b"business_owner_jid", "footer", b"footer", "product", b"product"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "business_owner_jid", b"business_owner_jid", "footer", b"footer", "product", b"product"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProductMessage: _TypeAlias = ProductMessage  # noqa: Y015
+
+@_typing.final
+class OrderMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ORDER_TITLE_FIELD_NUMBER: _builtins.int
+    SELLER_JID_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TOTAL_AMOUNT1000_FIELD_NUMBER: _builtins.int
+    TOTAL_CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.bytes
+    item_count: _builtins.int
+    status: _builtins.int
+    message: _builtins.bytes
+    order_title: _builtins.bytes
+    seller_jid: _builtins.bytes
+    token: _builtins.bytes
+    total_amount1000: _builtins.int
+    total_currency_code: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.bytes | None = ...,
+        item_count: _builtins.int | None = ...,
+        status: _builtins.int | None = ...,
+        message: _builtins.bytes | None = ...,
+        order_title: _builtins.bytes | None = ...,
+        seller_jid: _builtins.bytes | None = ...,
+        token: _builtins.bytes | None = ...,
+        total_amount1000: _builtins.int | None = ...,
+        total_currency_code: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["item_count", b"item_count", "message", b"message", "order_id", b"order_id", "order_title", b"order_title", "seller_jid", b"seller_jid", "status", b"status", "token", b"token", "total_amount1000", b"total_amount1000", "total_currency_code", b"total_currency_code"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_count", b"item_count", "message", b"message", "order_id", b"order_id", "order_title", b"order_title", "seller_jid", b"seller_jid", "status", b"status", "token", b"token", "total_amount1000", b"total_amount1000", "total_currency_code", b"total_currency_code"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderMessage: _TypeAlias = OrderMessage  # noqa: Y015
+
+@_typing.final
+class ButtonsMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Button(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        @_typing.final
+        class ButtonText(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            DISPLAY_TEXT_FIELD_NUMBER: _builtins.int
+            display_text: _builtins.bytes
+            def __init__(
+                self,
+                *,
+                display_text: _builtins.bytes | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["display_text", b"display_text"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["display_text", b"display_text"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        @_typing.final
+        class NativeFlowInfo(_message.Message):
+            DESCRIPTOR: _descriptor.Descriptor
+
+            NAME_FIELD_NUMBER: _builtins.int
+            PARAMS_JSON_FIELD_NUMBER: _builtins.int
+            name: _builtins.bytes
+            params_json: _builtins.bytes
+            def __init__(
+                self,
+                *,
+                name: _builtins.bytes | None = ...,
+                params_json: _builtins.bytes | None = ...,
+            ) -> None: ...
+            _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "params_json", b"params_json"]  # noqa: Y015
+            def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+            _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "params_json", b"params_json"]  # noqa: Y015
+            def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+            def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+        BUTTON_ID_FIELD_NUMBER: _builtins.int
+        BUTTON_TEXT_FIELD_NUMBER: _builtins.int
+        TYPE_FIELD_NUMBER: _builtins.int
+        NATIVE_FLOW_INFO_FIELD_NUMBER: _builtins.int
+        button_id: _builtins.bytes
+        type: _builtins.int
+        @_builtins.property
+        def button_text(self) -> Global___ButtonsMessage.Button.ButtonText: ...
+        @_builtins.property
+        def native_flow_info(self) -> Global___ButtonsMessage.Button.NativeFlowInfo: ...
+        def __init__(
+            self,
+            *,
+            button_id: _builtins.bytes | None = ...,
+            button_text: Global___ButtonsMessage.Button.ButtonText | None = ...,
+            type: _builtins.int | None = ...,
+            native_flow_info: Global___ButtonsMessage.Button.NativeFlowInfo | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["button_id", b"button_id", "button_text", b"button_text", "native_flow_info", b"native_flow_info", "type", b"type"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["button_id", b"button_id", "button_text", b"button_text", "native_flow_info", b"native_flow_info", "type", b"type"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FOOTER_TEXT_FIELD_NUMBER: _builtins.int
+    BUTTONS_FIELD_NUMBER: _builtins.int
+    footer_text: _builtins.bytes
+    @_builtins.property
+    def buttons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ButtonsMessage.Button]: ...
+    def __init__(
+        self,
+        *,
+        footer_text: _builtins.bytes | None = ...,
+        buttons: _abc.Iterable[Global___ButtonsMessage.Button] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["footer_text", b"footer_text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buttons", b"buttons", "footer_text", b"footer_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ButtonsMessage: _TypeAlias = ButtonsMessage  # noqa: Y015
+
+@_typing.final
+class ButtonsResponseMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELECTED_BUTTON_ID_FIELD_NUMBER: _builtins.int
+    SELECTED_DISPLAY_TEXT_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    selected_button_id: _builtins.bytes
+    selected_display_text: _builtins.bytes
+    type: _builtins.int
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    def __init__(
+        self,
+        *,
+        selected_button_id: _builtins.bytes | None = ...,
+        selected_display_text: _builtins.bytes | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+        type: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "selected_button_id", b"selected_button_id", "selected_display_text", b"selected_display_text", "type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "selected_button_id", b"selected_button_id", "selected_display_text", b"selected_display_text", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ButtonsResponseMessage: _TypeAlias = ButtonsResponseMessage  # noqa: Y015
+
+@_typing.final
+class ListMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Row(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TITLE_FIELD_NUMBER: _builtins.int
+        DESCRIPTION_FIELD_NUMBER: _builtins.int
+        ROW_ID_FIELD_NUMBER: _builtins.int
+        title: _builtins.bytes
+        description: _builtins.bytes
+        row_id: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            title: _builtins.bytes | None = ...,
+            description: _builtins.bytes | None = ...,
+            row_id: _builtins.bytes | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "row_id", b"row_id", "title", b"title"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "row_id", b"row_id", "title", b"title"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Section(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TITLE_FIELD_NUMBER: _builtins.int
+        ROWS_FIELD_NUMBER: _builtins.int
+        title: _builtins.bytes
+        @_builtins.property
+        def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListMessage.Row]: ...
+        def __init__(
+            self,
+            *,
+            title: _builtins.bytes | None = ...,
+            rows: _abc.Iterable[Global___ListMessage.Row] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["title", b"title"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "title", b"title"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    BUTTON_TEXT_FIELD_NUMBER: _builtins.int
+    LIST_TYPE_FIELD_NUMBER: _builtins.int
+    SECTIONS_FIELD_NUMBER: _builtins.int
+    FOOTER_TEXT_FIELD_NUMBER: _builtins.int
+    title: _builtins.bytes
+    description: _builtins.bytes
+    button_text: _builtins.bytes
+    list_type: _builtins.int
+    footer_text: _builtins.bytes
+    @_builtins.property
+    def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListMessage.Section]: ...
+    def __init__(
+        self,
+        *,
+        title: _builtins.bytes | None = ...,
+        description: _builtins.bytes | None = ...,
+        button_text: _builtins.bytes | None = ...,
+        list_type: _builtins.int | None = ...,
+        sections: _abc.Iterable[Global___ListMessage.Section] | None = ...,
+        footer_text: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["button_text", b"button_text", "description", b"description", "footer_text", b"footer_text", "list_type", b"list_type", "title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["button_text", b"button_text", "description", b"description", "footer_text", b"footer_text", "list_type", b"list_type", "sections", b"sections", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMessage: _TypeAlias = ListMessage  # noqa: Y015
+
+@_typing.final
+class ListResponseMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SingleSelectReply(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SELECTED_ROW_ID_FIELD_NUMBER: _builtins.int
+        selected_row_id: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            selected_row_id: _builtins.bytes | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["selected_row_id", b"selected_row_id"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["selected_row_id", b"selected_row_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    LIST_TYPE_FIELD_NUMBER: _builtins.int
+    SINGLE_SELECT_REPLY_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    title: _builtins.bytes
+    list_type: _builtins.int
+    description: _builtins.bytes
+    @_builtins.property
+    def single_select_reply(self) -> Global___ListResponseMessage.SingleSelectReply: ...
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    def __init__(
+        self,
+        *,
+        title: _builtins.bytes | None = ...,
+        list_type: _builtins.int | None = ...,
+        single_select_reply: Global___ListResponseMessage.SingleSelectReply | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+        description: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "description", b"description", "list_type", b"list_type", "single_select_reply", b"single_select_reply", "title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "description", b"description", "list_type", b"list_type", "single_select_reply", b"single_select_reply", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListResponseMessage: _TypeAlias = ListResponseMessage  # noqa: Y015
+
+@_typing.final
+class HydratedTemplateButton(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Button(_message.Message):
+        """quick reply: text, id; link: text, URL; call: text, phone number"""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        DISPLAY_TEXT_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        display_text: _builtins.bytes
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            display_text: _builtins.bytes | None = ...,
+            value: _builtins.bytes | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["display_text", b"display_text", "value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["display_text", b"display_text", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    QUICK_REPLY_BUTTON_FIELD_NUMBER: _builtins.int
+    URL_BUTTON_FIELD_NUMBER: _builtins.int
+    CALL_BUTTON_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    @_builtins.property
+    def quick_reply_button(self) -> Global___HydratedTemplateButton.Button: ...
+    @_builtins.property
+    def url_button(self) -> Global___HydratedTemplateButton.Button: ...
+    @_builtins.property
+    def call_button(self) -> Global___HydratedTemplateButton.Button: ...
+    def __init__(
+        self,
+        *,
+        quick_reply_button: Global___HydratedTemplateButton.Button | None = ...,
+        url_button: Global___HydratedTemplateButton.Button | None = ...,
+        call_button: Global___HydratedTemplateButton.Button | None = ...,
+        index: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_button", b"call_button", "index", b"index", "quick_reply_button", b"quick_reply_button", "url_button", b"url_button"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_button", b"call_button", "index", b"index", "quick_reply_button", b"quick_reply_button", "url_button", b"url_button"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HydratedTemplateButton: _TypeAlias = HydratedTemplateButton  # noqa: Y015
+
+@_typing.final
+class HydratedFourRowTemplate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HYDRATED_TITLE_TEXT_FIELD_NUMBER: _builtins.int
+    HYDRATED_CONTENT_TEXT_FIELD_NUMBER: _builtins.int
+    HYDRATED_FOOTER_TEXT_FIELD_NUMBER: _builtins.int
+    HYDRATED_BUTTONS_FIELD_NUMBER: _builtins.int
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    hydrated_title_text: _builtins.bytes
+    hydrated_content_text: _builtins.bytes
+    hydrated_footer_text: _builtins.bytes
+    template_id: _builtins.bytes
+    @_builtins.property
+    def hydrated_buttons(self) -> _containers.RepeatedCompositeFieldContainer[Global___HydratedTemplateButton]: ...
+    def __init__(
+        self,
+        *,
+        hydrated_title_text: _builtins.bytes | None = ...,
+        hydrated_content_text: _builtins.bytes | None = ...,
+        hydrated_footer_text: _builtins.bytes | None = ...,
+        hydrated_buttons: _abc.Iterable[Global___HydratedTemplateButton] | None = ...,
+        template_id: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hydrated_content_text", b"hydrated_content_text", "hydrated_footer_text", b"hydrated_footer_text", "hydrated_title_text", b"hydrated_title_text", "template_id", b"template_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hydrated_buttons", b"hydrated_buttons", "hydrated_content_text", b"hydrated_content_text", "hydrated_footer_text", b"hydrated_footer_text", "hydrated_title_text", b"hydrated_title_text", "template_id", b"template_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HydratedFourRowTemplate: _TypeAlias = HydratedFourRowTemplate  # noqa: Y015
+
+@_typing.final
+class TemplateButtonReplyMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELECTED_ID_FIELD_NUMBER: _builtins.int
+    SELECTED_DISPLAY_TEXT_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    SELECTED_INDEX_FIELD_NUMBER: _builtins.int
+    selected_id: _builtins.bytes
+    selected_display_text: _builtins.bytes
+    selected_index: _builtins.int
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    def __init__(
+        self,
+        *,
+        selected_id: _builtins.bytes | None = ...,
+        selected_display_text: _builtins.bytes | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+        selected_index: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "selected_display_text", b"selected_display_text", "selected_id", b"selected_id", "selected_index", b"selected_index"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "selected_display_text", b"selected_display_text", "selected_id", b"selected_id", "selected_index", b"selected_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateButtonReplyMessage: _TypeAlias = TemplateButtonReplyMessage  # noqa: Y015
+
+@_typing.final
+class InteractiveMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Footer(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TEXT_FIELD_NUMBER: _builtins.int
+        text: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            text: _builtins.bytes | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class NativeFlowButton(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        BUTTON_PARAMS_JSON_FIELD_NUMBER: _builtins.int
+        name: _builtins.bytes
+        button_params_json: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            name: _builtins.bytes | None = ...,
+            button_params_json: _builtins.bytes | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["button_params_json", b"button_params_json", "name", b"name"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["button_params_json", b"button_params_json", "name", b"name"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class NativeFlowMessage(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        BUTTONS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def buttons(self) -> _containers.RepeatedCompositeFieldContainer[Global___InteractiveMessage.NativeFlowButton]: ...
+        def __init__(
+            self,
+            *,
+            buttons: _abc.Iterable[Global___InteractiveMessage.NativeFlowButton] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["buttons", b"buttons"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class CarouselMessage(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        CARDS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def cards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+        def __init__(
+            self,
+            *,
+            cards: _abc.Iterable[_builtins.bytes] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["cards", b"cards"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FOOTER_FIELD_NUMBER: _builtins.int
+    NATIVE_FLOW_MESSAGE_FIELD_NUMBER: _builtins.int
+    CAROUSEL_MESSAGE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def footer(self) -> Global___InteractiveMessage.Footer: ...
+    @_builtins.property
+    def native_flow_message(self) -> Global___InteractiveMessage.NativeFlowMessage: ...
+    @_builtins.property
+    def carousel_message(self) -> Global___InteractiveMessage.CarouselMessage: ...
+    def __init__(
+        self,
+        *,
+        footer: Global___InteractiveMessage.Footer | None = ...,
+        native_flow_message: Global___InteractiveMessage.NativeFlowMessage | None = ...,
+        carousel_message: Global___InteractiveMessage.CarouselMessage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["carousel_message", b"carousel_message", "footer", b"footer", "native_flow_message", b"native_flow_message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carousel_message", b"carousel_message", "footer", b"footer", "native_flow_message", b"native_flow_message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InteractiveMessage: _TypeAlias = InteractiveMessage  # noqa: Y015
+
+@_typing.final
+class InteractiveResponseMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Body(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TEXT_FIELD_NUMBER: _builtins.int
+        text: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            text: _builtins.bytes | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["text", b"text"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class NativeFlowResponseMessage(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        NAME_FIELD_NUMBER: _builtins.int
+        PARAMS_JSON_FIELD_NUMBER: _builtins.int
+        VERSION_FIELD_NUMBER: _builtins.int
+        name: _builtins.bytes
+        params_json: _builtins.bytes
+        version: _builtins.int
+        def __init__(
+            self,
+            *,
+            name: _builtins.bytes | None = ...,
+            params_json: _builtins.bytes | None = ...,
+            version: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "params_json", b"params_json", "version", b"version"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "params_json", b"params_json", "version", b"version"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    BODY_FIELD_NUMBER: _builtins.int
+    NATIVE_FLOW_RESPONSE_MESSAGE_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def body(self) -> Global___InteractiveResponseMessage.Body: ...
+    @_builtins.property
+    def native_flow_response_message(self) -> Global___InteractiveResponseMessage.NativeFlowResponseMessage: ...
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    def __init__(
+        self,
+        *,
+        body: Global___InteractiveResponseMessage.Body | None = ...,
+        native_flow_response_message: Global___InteractiveResponseMessage.NativeFlowResponseMessage | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "context_info", b"context_info", "native_flow_response_message", b"native_flow_response_message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "context_info", b"context_info", "native_flow_response_message", b"native_flow_response_message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InteractiveResponseMessage: _TypeAlias = InteractiveResponseMessage  # noqa: Y015
+
+@_typing.final
+class PollCreationMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Option(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        OPTION_NAME_FIELD_NUMBER: _builtins.int
+        option_name: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            option_name: _builtins.bytes | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["option_name", b"option_name"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["option_name", b"option_name"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ENC_KEY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    SELECTABLE_OPTIONS_COUNT_FIELD_NUMBER: _builtins.int
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    POLL_TYPE_FIELD_NUMBER: _builtins.int
+    CORRECT_ANSWER_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    enc_key: _builtins.bytes
+    name: _builtins.bytes
+    selectable_options_count: _builtins.int
+    poll_type: _builtins.int
+    end_time: _builtins.int
+    @_builtins.property
+    def options(self) -> _containers.RepeatedCompositeFieldContainer[Global___PollCreationMessage.Option]: ...
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    @_builtins.property
+    def correct_answer(self) -> Global___PollCreationMessage.Option: ...
+    def __init__(
+        self,
+        *,
+        enc_key: _builtins.bytes | None = ...,
+        name: _builtins.bytes | None = ...,
+        options: _abc.Iterable[Global___PollCreationMessage.Option] | None = ...,
+        selectable_options_count: _builtins.int | None = ...,
+        context_info: Global___ContextInfo | None = ...,
+        poll_type: _builtins.int | None = ...,
+        correct_answer: Global___PollCreationMessage.Option | None = ...,
+        end_time: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "correct_answer", b"correct_answer", "enc_key", b"enc_key", "end_time", b"end_time", "name", b"name", "poll_type", b"poll_type", "selectable_options_count", b"selectable_options_count"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "correct_answer", b"correct_answer", "enc_key", b"enc_key", "end_time", b"end_time", "name", b"name", "options", b"options", "poll_type", b"poll_type", "selectable_options_count", b"selectable_options_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PollCreationMessage: _TypeAlias = PollCreationMessage  # noqa: Y015
+
+@_typing.final
+class PollEncValue(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENC_PAYLOAD_FIELD_NUMBER: _builtins.int
+    ENC_IV_FIELD_NUMBER: _builtins.int
+    enc_payload: _builtins.bytes
+    enc_iv: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        enc_payload: _builtins.bytes | None = ...,
+        enc_iv: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enc_iv", b"enc_iv", "enc_payload", b"enc_payload"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enc_iv", b"enc_iv", "enc_payload", b"enc_payload"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PollEncValue: _TypeAlias = PollEncValue  # noqa: Y015
+
+@_typing.final
+class PollUpdateMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLL_CREATION_MESSAGE_KEY_FIELD_NUMBER: _builtins.int
+    VOTE_FIELD_NUMBER: _builtins.int
+    SENDER_TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    sender_timestamp_ms: _builtins.int
+    @_builtins.property
+    def poll_creation_message_key(self) -> Global___MessageKey: ...
+    @_builtins.property
+    def vote(self) -> Global___PollEncValue: ...
+    def __init__(
+        self,
+        *,
+        poll_creation_message_key: Global___MessageKey | None = ...,
+        vote: Global___PollEncValue | None = ...,
+        sender_timestamp_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["poll_creation_message_key", b"poll_creation_message_key", "sender_timestamp_ms", b"sender_timestamp_ms", "vote", b"vote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["poll_creation_message_key", b"poll_creation_message_key", "sender_timestamp_ms", b"sender_timestamp_ms", "vote", b"vote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PollUpdateMessage: _TypeAlias = PollUpdateMessage  # noqa: Y015
+
+@_typing.final
+class PollVoteMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SELECTED_OPTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def selected_options(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        selected_options: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["selected_options", b"selected_options"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PollVoteMessage: _TypeAlias = PollVoteMessage  # noqa: Y015
+
+@_typing.final
+class PollResultSnapshotMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PollVote(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        OPTION_NAME_FIELD_NUMBER: _builtins.int
+        OPTION_VOTE_COUNT_FIELD_NUMBER: _builtins.int
+        option_name: _builtins.bytes
+        option_vote_count: _builtins.int
+        def __init__(
+            self,
+            *,
+            option_name: _builtins.bytes | None = ...,
+            option_vote_count: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["option_name", b"option_name", "option_vote_count", b"option_vote_count"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["option_name", b"option_name", "option_vote_count", b"option_vote_count"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    POLL_VOTES_FIELD_NUMBER: _builtins.int
+    name: _builtins.bytes
+    @_builtins.property
+    def poll_votes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PollResultSnapshotMessage.PollVote]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.bytes | None = ...,
+        poll_votes: _abc.Iterable[Global___PollResultSnapshotMessage.PollVote] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "poll_votes", b"poll_votes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PollResultSnapshotMessage: _TypeAlias = PollResultSnapshotMessage  # noqa: Y015
+
+@_typing.final
+class EventMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTEXT_INFO_FIELD_NUMBER: _builtins.int
+    IS_CANCELED_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    JOIN_LINK_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    EXTRA_GUESTS_ALLOWED_FIELD_NUMBER: _builtins.int
+    is_canceled: _builtins.bool
+    name: _builtins.bytes
+    description: _builtins.bytes
+    join_link: _builtins.bytes
+    start_time: _builtins.int
+    end_time: _builtins.int
+    extra_guests_allowed: _builtins.bool
+    @_builtins.property
+    def context_info(self) -> Global___ContextInfo: ...
+    @_builtins.property
+    def location(self) -> Global___LocationMessage: ...
+    def __init__(
+        self,
+        *,
+        context_info: Global___ContextInfo | None = ...,
+        is_canceled: _builtins.bool | None = ...,
+        name: _builtins.bytes | None = ...,
+        description: _builtins.bytes | None = ...,
+        location: Global___LocationMessage | None = ...,
+        join_link: _builtins.bytes | None = ...,
+        start_time: _builtins.int | None = ...,
+        end_time: _builtins.int | None = ...,
+        extra_guests_allowed: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "description", b"description", "end_time", b"end_time", "extra_guests_allowed", b"extra_guests_allowed", "is_canceled", b"is_canceled", "join_link", b"join_link", "location", b"location", "name", b"name", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context_info", b"context_info", "description", b"description", "end_time", b"end_time", "extra_guests_allowed", b"extra_guests_allowed", "is_canceled", b"is_canceled", "join_link", b"join_link", "location", b"location", "name", b"name", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventMessage: _TypeAlias = EventMessage  # noqa: Y015
+
+@_typing.final
+class EventResponseMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    EXTRA_GUEST_COUNT_FIELD_NUMBER: _builtins.int
+    response: _builtins.int
+    timestamp_ms: _builtins.int
+    extra_guest_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        response: _builtins.int | None = ...,
+        timestamp_ms: _builtins.int | None = ...,
+        extra_guest_count: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["extra_guest_count", b"extra_guest_count", "response", b"response", "timestamp_ms", b"timestamp_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["extra_guest_count", b"extra_guest_count", "response", b"response", "timestamp_ms", b"timestamp_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EventResponseMessage: _TypeAlias = EventResponseMessage  # noqa: Y015
+
+@_typing.final
+class EncryptedAddOn(_message.Message):
+    """Encrypted reactions, comments, event responses and edits; only the last have a type."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_MESSAGE_KEY_FIELD_NUMBER: _builtins.int
+    ENC_PAYLOAD_FIELD_NUMBER: _builtins.int
+    ENC_IV_FIELD_NUMBER: _builtins.int
+    SECRET_ENC_TYPE_FIELD_NUMBER: _builtins.int
+    enc_payload: _builtins.bytes
+    enc_iv: _builtins.bytes
+    secret_enc_type: _builtins.int
+    @_builtins.property
+    def target_message_key(self) -> Global___MessageKey: ...
+    def __init__(
+        self,
+        *,
+        target_message_key: Global___MessageKey | None = ...,
+        enc_payload: _builtins.bytes | None = ...,
+        enc_iv: _builtins.bytes | None = ...,
+        secret_enc_type: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enc_iv", b"enc_iv", "enc_payload", b"enc_payload", "secret_enc_type", b"secret_enc_type", "target_message_key", b"target_message_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enc_iv", b"enc_iv", "enc_payload", b"enc_payload", "secret_enc_type", b"secret_enc_type", "target_message_key", b"target_message_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncryptedAddOn: _TypeAlias = EncryptedAddOn  # noqa: Y015
+
+@_typing.final
+class MarkInChatMessage(_message.Message):
+    """Pins and keeps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    type: _builtins.int
+    timestamp_ms: _builtins.int
+    @_builtins.property
+    def key(self) -> Global___MessageKey: ...
+    def __init__(
+        self,
+        *,
+        key: Global___MessageKey | None = ...,
+        type: _builtins.int | None = ...,
+        timestamp_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkInChatMessage: _TypeAlias = MarkInChatMessage  # noqa: Y015
+
+@_typing.final
+class CallLogMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IS_VIDEO_FIELD_NUMBER: _builtins.int
+    CALL_OUTCOME_FIELD_NUMBER: _builtins.int
+    DURATION_SECS_FIELD_NUMBER: _builtins.int
+    CALL_TYPE_FIELD_NUMBER: _builtins.int
+    is_video: _builtins.bool
+    call_outcome: _builtins.int
+    duration_secs: _builtins.int
+    call_type: _builtins.int
+    def __init__(
+        self,
+        *,
+        is_video: _builtins.bool | None = ...,
+        call_outcome: _builtins.int | None = ...,
+        duration_secs: _builtins.int | None = ...,
+        call_type: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_outcome", b"call_outcome", "call_type", b"call_type", "duration_secs", b"duration_secs", "is_video", b"is_video"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_outcome", b"call_outcome", "call_type", b"call_type", "duration_secs", b"duration_secs", "is_video", b"is_video"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallLogMessage: _TypeAlias = CallLogMessage  # noqa: Y015
+
+@_typing.final
+class ScheduledCallCreationMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEDULED_TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
+    CALL_TYPE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    scheduled_timestamp_ms: _builtins.int
+    call_type: _builtins.int
+    title: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        scheduled_timestamp_ms: _builtins.int | None = ...,
+        call_type: _builtins.int | None = ...,
+        title: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_type", b"call_type", "scheduled_timestamp_ms", b"scheduled_timestamp_ms", "title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_type", b"call_type", "scheduled_timestamp_ms", b"scheduled_timestamp_ms", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduledCallCreationMessage: _TypeAlias = ScheduledCallCreationMessage  # noqa: Y015
 
 @_typing.final
 class ReactionMessage(_message.Message):
@@ -1245,19 +2673,52 @@ class MessageContextInfo(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MESSAGE_SECRET_FIELD_NUMBER: _builtins.int
+    MESSAGE_ADD_ON_DURATION_IN_SECS_FIELD_NUMBER: _builtins.int
+    MESSAGE_ASSOCIATION_FIELD_NUMBER: _builtins.int
     message_secret: _builtins.bytes
+    message_add_on_duration_in_secs: _builtins.int
+    message_association: _builtins.bytes
+    """a MessageAssociation"""
     def __init__(
         self,
         *,
         message_secret: _builtins.bytes | None = ...,
+        message_add_on_duration_in_secs: _builtins.int | None = ...,
+        message_association: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["message_secret", b"message_secret"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message_add_on_duration_in_secs", b"message_add_on_duration_in_secs", "message_association", b"message_association", "message_secret", b"message_secret"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_secret", b"message_secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message_add_on_duration_in_secs", b"message_add_on_duration_in_secs", "message_association", b"message_association", "message_secret", b"message_secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MessageContextInfo: _TypeAlias = MessageContextInfo  # noqa: Y015
+
+@_typing.final
+class MessageAssociation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSOCIATION_TYPE_FIELD_NUMBER: _builtins.int
+    PARENT_MESSAGE_KEY_FIELD_NUMBER: _builtins.int
+    MESSAGE_INDEX_FIELD_NUMBER: _builtins.int
+    association_type: _builtins.int
+    message_index: _builtins.int
+    @_builtins.property
+    def parent_message_key(self) -> Global___MessageKey: ...
+    def __init__(
+        self,
+        *,
+        association_type: _builtins.int | None = ...,
+        parent_message_key: Global___MessageKey | None = ...,
+        message_index: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["association_type", b"association_type", "message_index", b"message_index", "parent_message_key", b"parent_message_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["association_type", b"association_type", "message_index", b"message_index", "parent_message_key", b"parent_message_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageAssociation: _TypeAlias = MessageAssociation  # noqa: Y015
 
 @_typing.final
 class AppStateSyncKeyId(_message.Message):
@@ -1435,12 +2896,14 @@ class ProtocolMessage(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
     EPHEMERAL_EXPIRATION_FIELD_NUMBER: _builtins.int
+    EPHEMERAL_SETTING_TIMESTAMP_FIELD_NUMBER: _builtins.int
     HISTORY_SYNC_NOTIFICATION_FIELD_NUMBER: _builtins.int
     APP_STATE_SYNC_KEY_SHARE_FIELD_NUMBER: _builtins.int
     EDITED_MESSAGE_FIELD_NUMBER: _builtins.int
     TIMESTAMP_MS_FIELD_NUMBER: _builtins.int
     type: _builtins.int
     ephemeral_expiration: _builtins.int
+    ephemeral_setting_timestamp: _builtins.int
     timestamp_ms: _builtins.int
     @_builtins.property
     def key(self) -> Global___MessageKey: ...
@@ -1456,14 +2919,15 @@ class ProtocolMessage(_message.Message):
         key: Global___MessageKey | None = ...,
         type: _builtins.int | None = ...,
         ephemeral_expiration: _builtins.int | None = ...,
+        ephemeral_setting_timestamp: _builtins.int | None = ...,
         history_sync_notification: Global___HistorySyncNotification | None = ...,
         app_state_sync_key_share: Global___AppStateSyncKeyShare | None = ...,
         edited_message: Global___Message | None = ...,
         timestamp_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["app_state_sync_key_share", b"app_state_sync_key_share", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "history_sync_notification", b"history_sync_notification", "key", b"key", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["app_state_sync_key_share", b"app_state_sync_key_share", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "ephemeral_setting_timestamp", b"ephemeral_setting_timestamp", "history_sync_notification", b"history_sync_notification", "key", b"key", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_state_sync_key_share", b"app_state_sync_key_share", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "history_sync_notification", b"history_sync_notification", "key", b"key", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app_state_sync_key_share", b"app_state_sync_key_share", "edited_message", b"edited_message", "ephemeral_expiration", b"ephemeral_expiration", "ephemeral_setting_timestamp", b"ephemeral_setting_timestamp", "history_sync_notification", b"history_sync_notification", "key", b"key", "timestamp_ms", b"timestamp_ms", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1617,6 +3081,8 @@ class Message(_message.Message):
     BOT_FORWARDED_MESSAGE_FIELD_NUMBER: _builtins.int
     QUESTION_REPLY_MESSAGE_FIELD_NUMBER: _builtins.int
     POLL_CREATION_MESSAGE_V5_FIELD_NUMBER: _builtins.int
+    POLL_RESULT_SNAPSHOT_MESSAGE_V2_FIELD_NUMBER: _builtins.int
+    POLL_RESULT_SNAPSHOT_MESSAGE_V3_FIELD_NUMBER: _builtins.int
     NEWSLETTER_ADMIN_PROFILE_MESSAGE_FIELD_NUMBER: _builtins.int
     SPOILER_MESSAGE_FIELD_NUMBER: _builtins.int
     POLL_CREATION_MESSAGE_V6_FIELD_NUMBER: _builtins.int
@@ -1666,11 +3132,13 @@ class Message(_message.Message):
     sticker_pack_message: _builtins.bytes
     poll_result_snapshot_message: _builtins.bytes
     poll_creation_message_v5: _builtins.bytes
+    poll_result_snapshot_message_v2: _builtins.bytes
+    poll_result_snapshot_message_v3: _builtins.bytes
     poll_creation_message_v6: _builtins.bytes
     @_builtins.property
     def sender_key_distribution_message(self) -> Global___SenderKeyDistributionMessage: ...
     @_builtins.property
-    def image_message(self) -> Global___CaptionedMedia: ...
+    def image_message(self) -> Global___ImageMessage: ...
     @_builtins.property
     def contact_message(self) -> Global___ContactMessage: ...
     @_builtins.property
@@ -1748,7 +3216,7 @@ class Message(_message.Message):
         *,
         conversation: _builtins.bytes | None = ...,
         sender_key_distribution_message: Global___SenderKeyDistributionMessage | None = ...,
-        image_message: Global___CaptionedMedia | None = ...,
+        image_message: Global___ImageMessage | None = ...,
         contact_message: Global___ContactMessage | None = ...,
         location_message: Global___LocationMessage | None = ...,
         extended_text_message: Global___ExtendedTextMessage | None = ...,
@@ -1828,13 +3296,15 @@ class Message(_message.Message):
         bot_forwarded_message: Global___FutureProofMessage | None = ...,
         question_reply_message: Global___FutureProofMessage | None = ...,
         poll_creation_message_v5: _builtins.bytes | None = ...,
+        poll_result_snapshot_message_v2: _builtins.bytes | None = ...,
+        poll_result_snapshot_message_v3: _builtins.bytes | None = ...,
         newsletter_admin_profile_message: Global___FutureProofMessage | None = ...,
         spoiler_message: Global___FutureProofMessage | None = ...,
         poll_creation_message_v6: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["album_message", b"album_message", "associated_child_message", b"associated_child_message", "audio_message", b"audio_message", "bcall_message", b"bcall_message", "bot_forwarded_message", b"bot_forwarded_message", "bot_invoke_message", b"bot_invoke_message", "bot_task_message", b"bot_task_message", "buttons_message", b"buttons_message", "buttons_response_message", b"buttons_response_message", "call", b"call", "call_log_messsage", b"call_log_messsage", "cancel_payment_request_message", b"cancel_payment_request_message", "comment_message", b"comment_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "decline_payment_request_message", b"decline_payment_request_message", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "enc_comment_message", b"enc_comment_message", "enc_event_response_message", b"enc_event_response_message", "enc_reaction_message", b"enc_reaction_message", "ephemeral_message", b"ephemeral_message", "event_cover_image", b"event_cover_image", "event_message", b"event_message", "extended_text_message", b"extended_text_message", "fast_ratchet_key_sender_key_distribution_message", b"fast_ratchet_key_sender_key_distribution_message", "group_invite_message", b"group_invite_message", "group_mentioned_message", b"group_mentioned_message", "group_status_mention_message", b"group_status_mention_message", "group_status_message", b"group_status_message", "group_status_message_v2", b"group_status_message_v2", "highly_structured_message", b"highly_structured_message", "image_message", b"image_message", "interactive_message", b"interactive_message", "interactive_response_message", b"interactive_response_message", "invoice_message", b"invoice_message", "keep_in_chat_message", b"keep_in_chat_message", "limit_sharing_message", b"limit_sharing_message", "list_message", b"list_message", "list_response_message", b"list_response_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "lottie_sticker_message", b"lottie_sticker_message", "message_context_info", b"message_context_info", "newsletter_admin_profile_message", b"newsletter_admin_profile_message", "order_message", b"order_message", "payment_invite_message", b"payment_invite_message", "pin_in_chat_message", b"pin_in_chat_message", "placeholder_message", b"placeholder_message", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_creation_message_v4", b"poll_creation_message_v4", "poll_creation_message_v5", b"poll_creation_message_v5", "poll_creation_message_v6", b"poll_creation_message_v6", "poll_creation_option_image_message", b"poll_creation_option_image_message", "poll_result_snapshot_message", b"poll_result_snapshot_message", "poll_update_message", b"poll_update_message", "product_message", b"product_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "question_message", b"question_message", "question_reply_message", b"question_reply_message", "reaction_message", b"reaction_message", "request_payment_message", b"request_payment_message", "request_phone_number_message", b"request_phone_number_message", "scheduled_call_creation_message", b"scheduled_call_creation_message", "scheduled_call_edit_message", b"scheduled_call_edit_message", "secret_encrypted_message", b"secret_encrypted_message", "send_payment_message", b"send_payment_message", "sender_key_distribution_message", b"sender_key_distribution_message", "spoiler_message", b"spoiler_message", "status_add_yours", b"status_add_yours", "status_mention_message", b"status_mention_message", "sticker_message", b"sticker_message", "sticker_pack_message", b"sticker_pack_message", "template_button_reply_message", b"template_button_reply_message", "template_message", b"template_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2", "view_once_message_v2_extension", b"view_once_message_v2_extension"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["album_message", b"album_message", "associated_child_message", b"associated_child_message", "audio_message", b"audio_message", "bcall_message", b"bcall_message", "bot_forwarded_message", b"bot_forwarded_message", "bot_invoke_message", b"bot_invoke_message", "bot_task_message", b"bot_task_message", "buttons_message", b"buttons_message", "buttons_response_message", b"buttons_response_message", "call", b"call", "call_log_messsage", b"call_log_messsage", "cancel_payment_request_message", b"cancel_payment_request_message", "comment_message", b"comment_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "decline_payment_request_message", b"decline_payment_request_message", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "enc_comment_message", b"enc_comment_message", "enc_event_response_message", b"enc_event_response_message", "enc_reaction_message", b"enc_reaction_message", "ephemeral_message", b"ephemeral_message", "event_cover_image", b"event_cover_image", "event_message", b"event_message", "extended_text_message", b"extended_text_message", "fast_ratchet_key_sender_key_distribution_message", b"fast_ratchet_key_sender_key_distribution_message", "group_invite_message", b"group_invite_message", "group_mentioned_message", b"group_mentioned_message", "group_status_mention_message", b"group_status_mention_message", "group_status_message", b"group_status_message", "group_status_message_v2", b"group_status_message_v2", "highly_structured_message", b"highly_structured_message", "image_message", b"image_message", "interactive_message", b"interactive_message", "interactive_response_message", b"interactive_response_message", "invoice_message", b"invoice_message", "keep_in_chat_message", b"keep_in_chat_message", "limit_sharing_message", b"limit_sharing_message", "list_message", b"list_message", "list_response_message", b"list_response_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "lottie_sticker_message", b"lottie_sticker_message", "message_context_info", b"message_context_info", "newsletter_admin_profile_message", b"newsletter_admin_profile_message", "order_message", b"order_message", "payment_invite_message", b"payment_invite_message", "pin_in_chat_message", b"pin_in_chat_message", "placeholder_message", b"placeholder_message", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_creation_message_v4", b"poll_creation_message_v4", "poll_creation_message_v5", b"poll_creation_message_v5", "poll_creation_message_v6", b"poll_creation_message_v6", "poll_creation_option_image_message", b"poll_creation_option_image_message", "poll_result_snapshot_message", b"poll_result_snapshot_message", "poll_result_snapshot_message_v2", b"poll_result_snapshot_message_v2", "poll_result_snapshot_message_v3", b"poll_result_snapshot_message_v3", "poll_update_message", b"poll_update_message", "product_message", b"product_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "question_message", b"question_message", "question_reply_message", b"question_reply_message", "reaction_message", b"reaction_message", "request_payment_message", b"request_payment_message", "request_phone_number_message", b"request_phone_number_message", "scheduled_call_creation_message", b"scheduled_call_creation_message", "scheduled_call_edit_message", b"scheduled_call_edit_message", "secret_encrypted_message", b"secret_encrypted_message", "send_payment_message", b"send_payment_message", "sender_key_distribution_message", b"sender_key_distribution_message", "spoiler_message", b"spoiler_message", "status_add_yours", b"status_add_yours", "status_mention_message", b"status_mention_message", "sticker_message", b"sticker_message", "sticker_pack_message", b"sticker_pack_message", "template_button_reply_message", b"template_button_reply_message", "template_message", b"template_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2", "view_once_message_v2_extension", b"view_once_message_v2_extension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["album_message", b"album_message", "associated_child_message", b"associated_child_message", "audio_message", b"audio_message", "bcall_message", b"bcall_message", "bot_forwarded_message", b"bot_forwarded_message", "bot_invoke_message", b"bot_invoke_message", "bot_task_message", b"bot_task_message", "buttons_message", b"buttons_message", "buttons_response_message", b"buttons_response_message", "call", b"call", "call_log_messsage", b"call_log_messsage", "cancel_payment_request_message", b"cancel_payment_request_message", "comment_message", b"comment_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "decline_payment_request_message", b"decline_payment_request_message", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "enc_comment_message", b"enc_comment_message", "enc_event_response_message", b"enc_event_response_message", "enc_reaction_message", b"enc_reaction_message", "ephemeral_message", b"ephemeral_message", "event_cover_image", b"event_cover_image", "event_message", b"event_message", "extended_text_message", b"extended_text_message", "fast_ratchet_key_sender_key_distribution_message", b"fast_ratchet_key_sender_key_distribution_message", "group_invite_message", b"group_invite_message", "group_mentioned_message", b"group_mentioned_message", "group_status_mention_message", b"group_status_mention_message", "group_status_message", b"group_status_message", "group_status_message_v2", b"group_status_message_v2", "highly_structured_message", b"highly_structured_message", "image_message", b"image_message", "interactive_message", b"interactive_message", "interactive_response_message", b"interactive_response_message", "invoice_message", b"invoice_message", "keep_in_chat_message", b"keep_in_chat_message", "limit_sharing_message", b"limit_sharing_message", "list_message", b"list_message", "list_response_message", b"list_response_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "lottie_sticker_message", b"lottie_sticker_message", "message_context_info", b"message_context_info", "newsletter_admin_profile_message", b"newsletter_admin_profile_message", "order_message", b"order_message", "payment_invite_message", b"payment_invite_message", "pin_in_chat_message", b"pin_in_chat_message", "placeholder_message", b"placeholder_message", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_creation_message_v4", b"poll_creation_message_v4", "poll_creation_message_v5", b"poll_creation_message_v5", "poll_creation_message_v6", b"poll_creation_message_v6", "poll_creation_option_image_message", b"poll_creation_option_image_message", "poll_result_snapshot_message", b"poll_result_snapshot_message", "poll_update_message", b"poll_update_message", "product_message", b"product_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "question_message", b"question_message", "question_reply_message", b"question_reply_message", "reaction_message", b"reaction_message", "request_payment_message", b"request_payment_message", "request_phone_number_message", b"request_phone_number_message", "scheduled_call_creation_message", b"scheduled_call_creation_message", "scheduled_call_edit_message", b"scheduled_call_edit_message", "secret_encrypted_message", b"secret_encrypted_message", "send_payment_message", b"send_payment_message", "sender_key_distribution_message", b"sender_key_distribution_message", "spoiler_message", b"spoiler_message", "status_add_yours", b"status_add_yours", "status_mention_message", b"status_mention_message", "sticker_message", b"sticker_message", "sticker_pack_message", b"sticker_pack_message", "template_button_reply_message", b"template_button_reply_message", "template_message", b"template_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2", "view_once_message_v2_extension", b"view_once_message_v2_extension"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["album_message", b"album_message", "associated_child_message", b"associated_child_message", "audio_message", b"audio_message", "bcall_message", b"bcall_message", "bot_forwarded_message", b"bot_forwarded_message", "bot_invoke_message", b"bot_invoke_message", "bot_task_message", b"bot_task_message", "buttons_message", b"buttons_message", "buttons_response_message", b"buttons_response_message", "call", b"call", "call_log_messsage", b"call_log_messsage", "cancel_payment_request_message", b"cancel_payment_request_message", "comment_message", b"comment_message", "contact_message", b"contact_message", "contacts_array_message", b"contacts_array_message", "conversation", b"conversation", "decline_payment_request_message", b"decline_payment_request_message", "device_sent_message", b"device_sent_message", "document_message", b"document_message", "document_with_caption_message", b"document_with_caption_message", "edited_message", b"edited_message", "enc_comment_message", b"enc_comment_message", "enc_event_response_message", b"enc_event_response_message", "enc_reaction_message", b"enc_reaction_message", "ephemeral_message", b"ephemeral_message", "event_cover_image", b"event_cover_image", "event_message", b"event_message", "extended_text_message", b"extended_text_message", "fast_ratchet_key_sender_key_distribution_message", b"fast_ratchet_key_sender_key_distribution_message", "group_invite_message", b"group_invite_message", "group_mentioned_message", b"group_mentioned_message", "group_status_mention_message", b"group_status_mention_message", "group_status_message", b"group_status_message", "group_status_message_v2", b"group_status_message_v2", "highly_structured_message", b"highly_structured_message", "image_message", b"image_message", "interactive_message", b"interactive_message", "interactive_response_message", b"interactive_response_message", "invoice_message", b"invoice_message", "keep_in_chat_message", b"keep_in_chat_message", "limit_sharing_message", b"limit_sharing_message", "list_message", b"list_message", "list_response_message", b"list_response_message", "live_location_message", b"live_location_message", "location_message", b"location_message", "lottie_sticker_message", b"lottie_sticker_message", "message_context_info", b"message_context_info", "newsletter_admin_profile_message", b"newsletter_admin_profile_message", "order_message", b"order_message", "payment_invite_message", b"payment_invite_message", "pin_in_chat_message", b"pin_in_chat_message", "placeholder_message", b"placeholder_message", "poll_creation_message", b"poll_creation_message", "poll_creation_message_v2", b"poll_creation_message_v2", "poll_creation_message_v3", b"poll_creation_message_v3", "poll_creation_message_v4", b"poll_creation_message_v4", "poll_creation_message_v5", b"poll_creation_message_v5", "poll_creation_message_v6", b"poll_creation_message_v6", "poll_creation_option_image_message", b"poll_creation_option_image_message", "poll_result_snapshot_message", b"poll_result_snapshot_message", "poll_result_snapshot_message_v2", b"poll_result_snapshot_message_v2", "poll_result_snapshot_message_v3", b"poll_result_snapshot_message_v3", "poll_update_message", b"poll_update_message", "product_message", b"product_message", "protocol_message", b"protocol_message", "ptv_message", b"ptv_message", "question_message", b"question_message", "question_reply_message", b"question_reply_message", "reaction_message", b"reaction_message", "request_payment_message", b"request_payment_message", "request_phone_number_message", b"request_phone_number_message", "scheduled_call_creation_message", b"scheduled_call_creation_message", "scheduled_call_edit_message", b"scheduled_call_edit_message", "secret_encrypted_message", b"secret_encrypted_message", "send_payment_message", b"send_payment_message", "sender_key_distribution_message", b"sender_key_distribution_message", "spoiler_message", b"spoiler_message", "status_add_yours", b"status_add_yours", "status_mention_message", b"status_mention_message", "sticker_message", b"sticker_message", "sticker_pack_message", b"sticker_pack_message", "template_button_reply_message", b"template_button_reply_message", "template_message", b"template_message", "video_message", b"video_message", "view_once_message", b"view_once_message", "view_once_message_v2", b"view_once_message_v2", "view_once_message_v2_extension", b"view_once_message_v2_extension"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
