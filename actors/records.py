@@ -37,13 +37,17 @@ class RecordCache:
 
     async def load(self, kind: RecordKind, keys: cabc.Iterable[str]) -> None:
         """Make sure that :meth:`get` answers for ``keys``."""
-        missing = [key for key in keys if (kind, key) not in self._values]
+        wanted = [(kind, key) for key in dict.fromkeys(keys)]
+        for known in wanted:
+            if known in self._values:
+                self._values.move_to_end(known)  # so that making room spares it
+        missing = [key for _, key in wanted if (kind, key) not in self._values]
         if not missing:
             return
         found = await self._read(kind, missing)
         for key in missing:
             self._values.setdefault((kind, key), found.get(key))
-        self._evict(keep=len(missing))
+        self._evict(keep=len(wanted))
 
     async def _read(self, kind: RecordKind, keys: list[str]) -> dict[str, bytes]:
         """What storage holds; a damaged record counts as absent, so its peer starts anew."""

@@ -94,6 +94,12 @@ def distribution(record: SenderKeyRecord) -> bytes:
     return ratchet.VERSION_BYTE + fields.SerializeToString()
 
 
+def position(record: SenderKeyRecord) -> tuple[int, int]:
+    """The id of the newest sender key, and how many messages were encrypted with it."""
+    state = record.states[0]
+    return state.id, state.chain.counter
+
+
 def process_distribution(record: SenderKeyRecord | None, data: bytes) -> SenderKeyRecord:
     """A record which can read the messages of the distributed sender key.
 

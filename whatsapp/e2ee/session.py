@@ -34,6 +34,7 @@ __all__ = [
     "decrypt_prekey_message",
     "encrypt",
     "peek_prekey_message",
+    "peer_of",
     "start_session",
 ]
 
@@ -103,6 +104,14 @@ def encrypt(
     if state.pending.prekey_id is not None:
         outer.pre_key_id = state.pending.prekey_id
     return after, Ciphertext("pkmsg", ratchet.VERSION_BYTE + outer.SerializeToString())
+
+
+def peer_of(record: SessionRecord) -> tuple[int, bytes]:
+    """The registration id of the peer in the current session, and the key the session is known by.
+
+    A peer with another registration id was installed anew and has lost the session.
+    """
+    return record.current.remote_registration_id, record.current.base_key
 
 
 def peek_prekey_message(body: bytes) -> PreKeyHeader:
