@@ -2,6 +2,7 @@
 
 Theory of operation. The mailbox is drained into a batch: whatever arrived during the previous
 commit, bounded by count and bytes, goes into one transaction (group commit without waiting).
+A second mailbox, for what can wait (history), is served while the first is empty.
 Answers follow the COMMIT. Three things can go wrong with a batch:
 
 - the database is away: the same batch is retried with growing pauses for as long as it takes;
@@ -39,6 +40,7 @@ class WriterSettings:
 
     batch_messages: int = 512
     batch_bytes: int = 4 * 1024 * 1024
+    low_batch: int = 64  # messages of the low-priority lane in one transaction
     retry_max: float = 10.0  # seconds
 
 
@@ -65,6 +67,11 @@ class Writer:
     ) -> None:
         """``uniform`` gives numbers in [0, 1) for the jitter of retries."""
         self.inbox = inbox
+        self.low: Mailbox[WriterMail] = Mailbox(2 * settings.low_batch)
+        """Served only while ``inbox`` is empty, in small batches: for what can wait."""
+        self._rung = trio.Event()
+        inbox.ring(self._ring)
+        self.low.ring(self._ring)
         self.status = WriterStatus()
         self._storage = storage
         self._settings = settings
@@ -75,7 +82,10 @@ class Writer:
         """Serve mail until ``Drain``; any other exit is a crash, left to the supervisor."""
         task_status.started()
         while True:
-            mail: WriterMail | None = await self.inbox.receive()
+            source, mail = await self._first_mail()
+            limit = self._settings.batch_messages
+            if source is self.low:
+                limit = min(limit, self._settings.low_batch)
             batch: list[Writable] = []
             size = 0
             while mail is not None:
@@ -96,16 +106,23 @@ class Writer:
                         return
                     case other:
                         t.assert_never(other)
-                full = len(batch) >= self._settings.batch_messages
-                full = full or size >= self._settings.batch_bytes
-                mail = None if full else self._next_mail()
+                full = len(batch) >= limit or size >= self._settings.batch_bytes
+                mail = None if full else _next_mail(source)
             await self._settle(batch)
 
-    def _next_mail(self) -> WriterMail | None:
-        try:
-            return self.inbox.receive_nowait()
-        except MailboxEmptyError:
-            return None
+    async def _first_mail(self) -> tuple[Mailbox[WriterMail], WriterMail | None]:
+        """The next mail and where it came from; the low-priority lane comes second."""
+        while True:
+            await trio.lowlevel.checkpoint()
+            rung = self._rung
+            for source in (self.inbox, self.low):
+                if (mail := _next_mail(source)) is not None:
+                    return source, mail
+            await rung.wait()
+
+    def _ring(self) -> None:
+        rung, self._rung = self._rung, trio.Event()
+        rung.set()
 
     async def _settle(self, batch: cabc.Sequence[Writable]) -> None:
         """Commit what has to be committed, in order, and answer."""
@@ -196,6 +213,13 @@ class Writer:
             log.warning(
                 "Database is away, nothing is acknowledged", error=str(error), tries=failures
             )
+
+
+def _next_mail(source: Mailbox[WriterMail]) -> WriterMail | None:
+    try:
+        return source.receive_nowait()
+    except MailboxEmptyError:
+        return None
 
 
 def envelope_size(envelope: Envelope) -> int:

@@ -39,6 +39,7 @@ class Mailbox(t.Generic[Mail]):
         self._capacity = capacity
         self._send, self._receive = trio.open_memory_channel[Mail](capacity)
         self._peak = self._posted = self._received = self._refused = 0
+        self._rings: list[cabc.Callable[[], None]] = []
 
     def __len__(self) -> int:
         return self._send.statistics().current_buffer_used
@@ -78,6 +79,10 @@ class Mailbox(t.Generic[Mail]):
         except trio.ClosedResourceError:
             raise MailboxClosedError("the mailbox is closed") from None
         self._note_posted()
+
+    def ring(self, bell: cabc.Callable[[], None]) -> None:
+        """Call ``bell`` after every post, for actors that watch more than one mailbox."""
+        self._rings.append(bell)
 
     async def receive(self) -> Mail:
         """The oldest mail, waiting for one.
@@ -137,3 +142,5 @@ class Mailbox(t.Generic[Mail]):
     def _note_posted(self) -> None:
         self._posted += 1
         self._peak = max(self._peak, len(self))
+        for bell in self._rings:
+            bell()

@@ -214,3 +214,19 @@ async def test_a_stanza_that_cannot_be_read_is_quarantined(
         [answer] = await bench.take(1)
         assert answer.outcome is not None
         assert answer.outcome.verdict is Verdict.QUARANTINED
+
+
+async def test_the_low_lane_waits_for_the_live_one(
+    autojump_clock: trio.testing.MockClock, storage: FaultyStorage
+) -> None:
+    """What can wait is committed in small batches, and only while nothing live is there."""
+    async with running(storage, low_batch=2) as (bench, nursery):
+        for n in range(11, 15):
+            bench.writer.low.post_nowait(Commit(make_envelope(str(n)), n, bench.reply))
+        bench.post(make_envelope("1"), make_envelope("2"))
+        await nursery.start(bench.writer.run)
+        answers = await bench.take(6)
+        assert [answer.ticket for answer in answers] == [1, 2, 11, 12, 13, 14]
+        assert storage.batches == [2, 2, 2]
+        bench.writer.low.post_nowait(Commit(make_envelope("15"), 15, bench.reply))
+        assert [answer.ticket for answer in await bench.take(1)] == [15]
