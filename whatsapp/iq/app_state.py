@@ -12,7 +12,7 @@ from whatsapp.errors import RemoteProtocolError
 from whatsapp.iq import core
 from whatsapp.iq.bulletins import DirtyAnnounced
 from whatsapp.jid import SERVER_JID
-from whatsapp.node import Node
+from whatsapp.node import Node, Value
 
 XMLNS: t.Final = "w:sync:app:state"
 CONFLICT: t.Final = 409  # code: a pushed patch was made on top of an older version
@@ -84,7 +84,7 @@ def is_dirty(bulletin: DirtyAnnounced) -> bool:
 
 
 def _build_request(request: CollectionRequest) -> Node:
-    attributes = {
+    attributes: dict[str, Value | int | None] = {
         "name": request.name,
         "version": None if request.snapshot else request.version,
         "return_snapshot": "true" if request.snapshot else "false",
@@ -134,7 +134,7 @@ def server_sync(
     collections = tuple(
         Node("collection", {"name": name, "version": version}) for name, version in versions.items()
     )
-    attributes = {
+    attributes: dict[str, Value | int | None] = {
         "id": stanza_id,
         "from": SERVER_JID,
         "type": _NOTIFICATION,
@@ -164,7 +164,7 @@ def _build_answer(answer: CollectionAnswer) -> Node:
     if answer.patches:
         patches = tuple(Node("patch", {}, patch) for patch in answer.patches)
         children.append(Node("patches", {}, patches))
-    attributes = {
+    attributes: dict[str, Value | int | None] = {
         "name": answer.name,
         "type": None if answer.error is None else "error",
         "version": answer.version,
