@@ -68,7 +68,14 @@ class Connection:
             )
         self.jid = masked(device.jid)
         life = Life(
-            self.name, device, device.jid, self._settings, self._tools, self._report, self._counts
+            self.name,
+            device,
+            device.jid,
+            self._settings,
+            self._tools,
+            self._report,
+            self._counts,
+            self.line,
         )
         self.device_jid = device.jid
         try:

@@ -17,11 +17,14 @@ import structlog
 import trio
 
 from actors.decryption import Decryptor
+from actors.desk import Desk
 from actors.endings import collapse, ending_of
 from actors.errors import ConnectionEndedError, ConnectionHeldError
+from actors.group_upkeep import GroupUpkeep
 from actors.heartbeat import beat
 from actors.in_flight import InFlight
-from actors.inbound import envelope_for, is_ignored, receipt_types
+from actors.inbound import envelope_for, is_ignored, own_addresses, receipt_types
+from actors.line import ConnectionLine, NotOnlineError
 from actors.link import Greeting, Link, Received, open_link
 from actors.monitor import Progress, watch
 from actors.prekey_upkeep import PrekeyUpkeep
@@ -34,14 +37,21 @@ from whatsapp.device import Device
 from whatsapp.e2ee.curve import KeyPair
 from whatsapp.errors import DecryptionFailure, DuplicateMessageError, RemoteProtocolError
 from whatsapp.iq import bulletins, core
-from whatsapp.iq import prekeys as prekey_iq
 from whatsapp.iq.ping import is_ping
 from whatsapp.iq.session import active_request
 from whatsapp.jid import Jid
 from whatsapp.lifecycle import parse_end
 from whatsapp.node import Node
+from whatsapp.notifications import DevicesChanged, IdentityChanged
 from whatsapp.payload import login_payload
-from whatsapp.stanzas import MessageStanza, ack, delivery_receipt, parse_message, retry_receipt
+from whatsapp.stanzas import (
+    MessageStanza,
+    ReceiptStanza,
+    ack,
+    delivery_receipt,
+    parse_message,
+    retry_receipt,
+)
 from whatsapp.stream import FrameRejected
 
 MAX_RETRY_RECEIPTS: t.Final = 5  # per message; then the placeholder stays
@@ -79,22 +89,27 @@ class Life:
         tools: Tools,
         report: Report,
         counts: Counts,
+        line: ConnectionLine,
     ) -> None:
         self._name = name
         self._jid = jid
+        self._line = line
         self._settings = settings
         self._tools = tools
         self._report = report
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger("connection").bind(
             connection=name
         )
-        cache = RecordCache(tools.storage, name)
+        cache = self._cache = RecordCache(tools.storage, name)
         self._in_flight = InFlight[Purpose](tools.writer, cache, settings.in_flight)
+        self._desk = Desk(name, own_addresses(device), self._post, self, tools.wall_clock)
+        self._groups = GroupUpkeep(name, self._keep, line, tools.wall_clock)
         self._decryptor = Decryptor(cache, device, tools.random)
         self._prekeys = PrekeyUpkeep(name, device, self._in_flight, tools, settings, Purpose())
         self._received_in, self._received = trio.open_memory_channel[Received](BACKLOG)
         self._logged_in = trio.Event()
         self._synced = trio.Event()
+        self._online = trio.Event()
         self._busy_since: float | None = None
         self._statistics = SyncStatistics(name, counts, tools.writer, tools.wall_clock)
         counts.in_flight = self._in_flight.__len__
@@ -132,6 +147,18 @@ class Life:
             nursery.start_soon(self._monitor, link)
             nursery.start_soon(self._prekeys.keep, link)
             nursery.start_soon(self._dispatch, link)
+            nursery.start_soon(self._offer, link)
+
+    async def _offer(self, link: Link) -> None:
+        """What works once the queue of missed stanzas is empty, and others may ask for."""
+        await self._online.wait()
+        with self._line.attached(link, self._send_peer):
+            async with trio.open_nursery() as nursery:
+                if self._settings.groups:
+                    nursery.start_soon(self._groups.run)
+
+    async def _send_peer(self, message: bytes, priority: str | None, stanza_id: str | None) -> str:
+        raise NotOnlineError(f"{self._name} cannot write to its phone")
 
     def _too_slow(self) -> ConnectionEndedError:
         limit = self._settings.connect_timeout
@@ -174,6 +201,7 @@ class Life:
         with trio.move_on_after(SYNC_DEADLINE):
             await self._synced.wait()
         self._report("online", "online", "receiving messages as they come")
+        self._online.set()
         self._statistics.flush()
         await self._prekeys.verify(link)
 
@@ -250,10 +278,12 @@ class Life:
         match node.tag:
             case "message":
                 await self._on_message(link, node)
-            case "receipt" | "call":
-                await link.send(ack(node))
+            case "receipt":
+                await self._desk.receipt(node)
+            case "call":
+                await self._desk.call(node)
             case "notification":
-                await self._on_notification(link, node)
+                await self._desk.notification(node)
             case "iq" if is_ping(node):
                 await link.send(core.result(node))
             case "success":
@@ -273,6 +303,13 @@ class Life:
             return
         if not stanza.encs and stanza.unavailable is None and stanza.plaintext is None:
             raise RemoteProtocolError("message without a ciphertext")
+        if stanza.chat.is_group:
+            self._groups.met(stanza.chat)
+        async with self._cache.lock:
+            await self._take(node, device, stanza)
+
+    async def _take(self, node: Node, device: Device, stanza: MessageStanza) -> None:
+        """Decrypt and post, in one go: what this changes must not be changed meanwhile."""
         opened = await self._decryptor.open(stanza)
         envelope = envelope_for(self._name, device, stanza, opened)
         fresh: tuple[int, KeyPair] | None = None
@@ -298,10 +335,36 @@ class Life:
         envelope = Envelope(connection=self._name, stanza=data)
         await self._in_flight.post(envelope, purpose or Purpose(), quarantine=error)
 
-    async def _on_notification(self, link: Link, node: Node) -> None:
-        if prekey_iq.parse_low_notification(node) is not None:
-            self._prekeys.running_low()
-        await link.send(ack(node))
+    async def _post(self, envelope: Envelope, node: Node | None) -> None:
+        await self._in_flight.post(envelope, Purpose(node=node))
+
+    async def _keep(self, envelope: Envelope) -> None:
+        await self._in_flight.post(envelope, Purpose())
+
+    # ---- what the desk tells -------------------------------------------------------------
+
+    def prekeys_low(self) -> None:
+        """See :class:`actors.desk.Listener`."""
+        self._prekeys.running_low()
+
+    def asked_again(self, receipt: ReceiptStanza, node: Node) -> None:
+        """See :class:`actors.desk.Listener`."""
+
+    def devices_changed(self, change: DevicesChanged) -> None:
+        """See :class:`actors.desk.Listener`."""
+
+    async def identity_changed(self, change: IdentityChanged) -> None:
+        """See :class:`actors.desk.Listener`."""
+
+    def collections_changed(self, node: Node) -> None:
+        """See :class:`actors.desk.Listener`."""
+
+    def media_answered(self, node: Node) -> None:
+        """See :class:`actors.desk.Listener`."""
+
+    def group_unknown(self, group: Jid) -> None:
+        """See :class:`actors.desk.Listener`."""
+        self._groups.unknown(group)
 
     async def _on_bulletin(self, link: Link, node: Node) -> None:
         for bulletin in bulletins.parse_bulletin(node):
@@ -322,7 +385,8 @@ class Life:
     # ---- what is answered ----------------------------------------------------------------
 
     async def _acknowledge(self, link: Link, purpose: Purpose, outcome: Outcome) -> None:
-        if purpose.node is not None or outcome.verdict is Verdict.QUARANTINED:
+        message = purpose.node is not None and purpose.node.tag == "message"
+        if message or outcome.verdict is Verdict.QUARANTINED:
             self._statistics.count(outcome)
         if purpose.node is None:
             return

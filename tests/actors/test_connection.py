@@ -25,6 +25,7 @@ def texts(storage: FaultyStorage, name: str = "sales") -> list[str]:
         for message in sorted(
             storage._connections[name].messages_by_key.values(), key=lambda m: m.arrival
         )
+        if message.content.kind != "system"
     ]
 
 

@@ -1,0 +1,175 @@
+"""Receipts, notifications and calls: each becomes an envelope; the ack follows the commit."""
+
+import collections.abc as cabc
+import typing as t
+
+import attrs
+import structlog
+
+from actors.notices import Calls, group_facts, group_message, receipt_facts
+from storage.api import Envelope, ReceivedMessage
+from storage.facts import DeviceList, Fact
+from whatsapp.binary import codec
+from whatsapp.calls import parse_call
+from whatsapp.iq import prekeys as prekey_iq
+from whatsapp.jid import Jid
+from whatsapp.node import Node
+from whatsapp.notifications import (
+    DevicesChanged,
+    IdentityChanged,
+    parse_devices_changed,
+    parse_group_events,
+    parse_identity_changed,
+)
+from whatsapp.stanzas import ReceiptStanza, parse_receipt
+
+RETRY: t.Final = "retry"
+SERVER_SYNC: t.Final = "server_sync"
+MEDIA_RETRY: t.Final = "mediaretry"
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("connection")
+
+
+class Listener(t.Protocol):
+    """Who in the connection wants to know. Nothing here waits for the network."""
+
+    def prekeys_low(self) -> None:
+        """The server runs out of our one-time prekeys."""
+        ...
+
+    def asked_again(self, receipt: ReceiptStanza, node: Node) -> None:
+        """A recipient could not decrypt a message of ours; the listener acknowledges."""
+        ...
+
+    def devices_changed(self, change: DevicesChanged) -> None:
+        """The devices of an account are others now."""
+        ...
+
+    async def identity_changed(self, change: IdentityChanged) -> None:
+        """An account registered anew."""
+        ...
+
+    def collections_changed(self, node: Node) -> None:
+        """The app state of the account changed elsewhere."""
+        ...
+
+    def media_answered(self, node: Node) -> None:
+        """The phone answered a request to upload a file again."""
+        ...
+
+    def group_unknown(self, group: Jid) -> None:
+        """Something happened in a group that should be looked up."""
+        ...
+
+
+Post: t.TypeAlias = cabc.Callable[[Envelope, Node | None], cabc.Awaitable[None]]
+"""Commits an envelope, then acknowledges the node, if there is one."""
+
+
+class Desk:
+    """Reads what arrives besides messages; raises ``RemoteProtocolError`` for what is broken."""
+
+    def __init__(
+        self,
+        name: str,
+        own: tuple[Jid, ...],
+        post: Post,
+        listener: Listener,
+        wall_clock: cabc.Callable[[], float],
+    ) -> None:
+        """``own``: the account's bare addresses, the phone number first."""
+        self._name = name
+        self._own = own
+        self._post = post
+        self._listener = listener
+        self._wall_clock = wall_clock
+        self._calls = Calls()
+
+    async def receipt(self, node: Node) -> None:
+        """A receipt for messages of ours, or for what another own device did."""
+        receipt = parse_receipt(node)
+        if receipt.type == RETRY and receipt.retry is not None:
+            self._listener.asked_again(receipt, node)
+            return
+        await self._keep(node, facts=receipt_facts(receipt, self._own))
+
+    async def call(self, node: Node) -> None:
+        """An event of a call."""
+        event = parse_call(node)
+        message = None if event is None else self._calls.message(event, self._own)
+        await self._keep(node, message)
+
+    async def notification(self, node: Node) -> None:
+        """News from the server."""
+        match node.text("type"):
+            case "w:gp2":
+                await self._group(node)
+            case "encrypt":
+                if prekey_iq.parse_low_notification(node) is not None:
+                    self._listener.prekeys_low()
+                elif (identity := parse_identity_changed(node)) is not None:
+                    await self._listener.identity_changed(identity)
+                await self._keep(node)
+            case "devices" | "account_sync":
+                change = parse_devices_changed(node)
+                if change is not None:
+                    self._listener.devices_changed(change)
+                await self._keep(node, facts=self._device_facts(change))
+            case "server_sync":
+                self._listener.collections_changed(node)
+                await self._keep(node)
+            case "mediaretry":
+                self._listener.media_answered(node)
+                await self._keep(node)
+            case _:
+                await self._keep(node)
+
+    async def _group(self, node: Node) -> None:
+        """One envelope per change; the last one carries the acknowledgement."""
+        events = parse_group_events(node)
+        if not events:
+            await self._keep(node)
+            return
+        for event in events[:-1]:
+            envelope = self._envelope(node, group_message(event, self._own), group_facts(event))
+            await self._post(envelope, None)
+        await self._keep(node, group_message(events[-1], self._own), group_facts(events[-1]))
+        if any(event.action in ("add", "create") for event in events):
+            self._listener.group_unknown(events[0].group)
+
+    def _device_facts(self, change: DevicesChanged | None) -> tuple[Fact, ...]:
+        if change is None:
+            return ()
+        at = self._wall_clock()
+        accounts = {change.account, *(() if change.lid is None else (change.lid.bare,))}
+        return tuple(
+            DeviceList(account=str(account), devices=change.devices or (), at=at)
+            for account in sorted(accounts, key=str)
+        )
+
+    async def _keep(
+        self,
+        node: Node,
+        message: ReceivedMessage | None = None,
+        facts: tuple[Fact, ...] = (),
+    ) -> None:
+        await self._post(self._envelope(node, message, facts), node)
+
+    def _envelope(
+        self, node: Node, message: ReceivedMessage | None, facts: tuple[Fact, ...]
+    ) -> Envelope:
+        stanza = codec.encode(node) if message is not None or facts else b""
+        return Envelope(connection=self._name, message=message, facts=facts, stanza=stanza)
+
+
+@attrs.define
+class Quiet:
+    """A listener that nothing interests: for parts that are not there."""
+
+    def prekeys_low(self) -> None: ...
+    def asked_again(self, receipt: ReceiptStanza, node: Node) -> None: ...
+    def devices_changed(self, change: DevicesChanged) -> None: ...
+    async def identity_changed(self, change: IdentityChanged) -> None: ...
+    def collections_changed(self, node: Node) -> None: ...
+    def media_answered(self, node: Node) -> None: ...
+    def group_unknown(self, group: Jid) -> None: ...
