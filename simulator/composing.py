@@ -3,6 +3,7 @@
 from simulator import keys
 from simulator.keyring import Keyring
 from simulator.model import Account, Device, Group
+from simulator.replies import Attributes
 from simulator.world import World
 from whatsapp.e2ee import curve
 from whatsapp.e2ee.session import PreKeyBundle
@@ -19,7 +20,7 @@ class Composer:
         self._device = device
         self._keyring = keyring
 
-    def for_person(self, to: Account, lid: bool, message: bytes) -> Node:
+    def for_person(self, to: Account, lid: bool, message: bytes, more: Attributes) -> Node:
         """A message for one person's devices, with a copy for each own companion."""
         copy = device_sent(to.address(lid), message)
         targets = [(device, message) for device in to.devices.values()]
@@ -29,13 +30,13 @@ class Composer:
             "participants",
             {},
             tuple(
-                Node("to", {"jid": device.address(lid)}, (self.enc(device, body),))
+                Node("to", {"jid": device.address(lid)}, (self.enc(device, body, more),))
                 for device, body in targets
                 if device is not self._device
             ),
         )
 
-    def for_group(self, group: Group, message: bytes) -> tuple[Node, ...]:
+    def for_group(self, group: Group, message: bytes, more: Attributes) -> tuple[Node, ...]:
         """A message for a group, and the sender key for the devices that lack it."""
         body = self.sender_key_message(group)
         holders = self._keyring.holders(group.jid)
@@ -46,11 +47,12 @@ class Composer:
             if device is not self._device and device.lid not in holders
         ]
         distribution = tuple(
-            Node("to", {"jid": device.lid}, (self.enc(device, body),)) for device in lacking
+            Node("to", {"jid": device.address(group.lid_addressing)}, (self.enc(device, body),))
+            for device in lacking
         )
         holders.update(device.lid for device in lacking)
         secret = self._keyring.encrypt_to_group(group.jid, message)
-        skmsg = Node("enc", {"v": 2, "type": "skmsg"}, secret)
+        skmsg = Node("enc", {"v": 2, "type": "skmsg", **more}, secret)
         return (*((Node("participants", {}, distribution),) if distribution else ()), skmsg)
 
     def sender_key_message(self, group: Group) -> bytes:
@@ -62,12 +64,19 @@ class Composer:
             )
         ).SerializeToString()
 
-    def enc(self, device: Device, message: bytes, count: int | None = None) -> Node:
+    def enc(
+        self,
+        device: Device,
+        message: bytes,
+        more: Attributes | None = None,
+        count: int | None = None,
+    ) -> Node:
         """A message for one device; ``count`` says that it was asked for again."""
         if not self._keyring.has_session(device):
             self._keyring.start(device, self._fetch(device))
         ciphertext = self._keyring.encrypt(device, message)
-        return Node("enc", {"v": 2, "type": ciphertext.type, "count": count}, ciphertext.body)
+        told: Attributes = {"v": 2, "type": ciphertext.type, "count": count, **(more or {})}
+        return Node("enc", told, ciphertext.body)
 
     def _fetch(self, device: Device) -> PreKeyBundle:
         one_time = keys.take_one_time(self._world, device)

@@ -106,9 +106,13 @@ class Simulator:
         """A person with a phone; the number, in digits, follows from the name if missing."""
         return self.world.create_account(name, phone)
 
-    def create_group(self, subject: str, members: t.Sequence[Account]) -> Group:
+    def create_group(
+        self, subject: str, members: t.Sequence[Account], *, lid_addressing: bool = True
+    ) -> Group:
         """A group made by the first of its members; all are told."""
-        group = self.world.create_group(subject, members[0], members[1:])
+        group = self.world.create_group(
+            subject, members[0], members[1:], lid_addressing=lid_addressing
+        )
         groups.tell_of_creation(self.world, group)
         self.world.settle()
         return group

@@ -21,5 +21,13 @@ class MediaUnavailableError(SimulatorError):
         self.status = status
 
 
+class RefusedError(SimulatorError):
+    """The server does not do what a client asks; ``code`` goes into its answer."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class UnknownNameError(SimulatorError):
     """No such account, device, group or fault."""

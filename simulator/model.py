@@ -77,6 +77,7 @@ class Account:
     name: str
     devices: dict[int, Device] = attrs.field(factory=dict)
     watchers: dict[Jid, Device] = attrs.field(factory=dict)  # devices that asked for our list
+    may_be_added: bool = True  # to groups, by anybody; else they get an invitation to send
 
     def address(self, lid: bool) -> Jid:
         """The account in one address family."""
@@ -107,16 +108,44 @@ class Account:
         return tuple(device for device in self.devices.values() if not device.is_phone)
 
 
+@attrs.frozen
+class Description:
+    """What a group says about itself."""
+
+    id: str
+    text: str
+    by: Account
+    at: int  # Unix seconds
+
+
 @attrs.define(eq=False)
 class Group:
-    """A group chat; its stanzas name members by hidden address."""
+    """A group chat; its stanzas name members by hidden address, or in older ones by number."""
 
     jid: Jid
     subject: str
     creator: Account
     created_at: int
     members: dict[Jid, Account]  # by LID
+    invite_code: str
     admins: set[Jid] = attrs.field(factory=set)
+    lid_addressing: bool = True
+    subject_at: int = attrs.Factory(lambda group: group.created_at, takes_self=True)
+    subject_by: Account = attrs.Factory(lambda group: group.creator, takes_self=True)
+    description: Description | None = None
+    announce: bool = False  # only administrators write
+    locked: bool = False  # only administrators edit
+    expiration: int = 0  # seconds after which messages disappear; 0: never
+    member_add_mode: str = "all_member_add"
+    approval: bool = False  # who has the invitation must be let in
+    waiting: dict[Jid, Account] = attrs.field(factory=dict)  # by LID
+    version: int = 1
+
+    def role(self, account: Account) -> str | None:
+        """``superadmin``, ``admin``, or None for everybody else."""
+        if account.lid not in self.admins:
+            return None
+        return "superadmin" if account is self.creator else "admin"
 
 
 def addresses_of(phone: str) -> tuple[Jid, Jid]:

@@ -23,8 +23,10 @@ _MAX_DEPTH: t.Final = 8
 
 @attrs.frozen
 class Reading:
-    """The innermost message, its kind ("" when it only carries keys) and its text."""
+    """A decrypted message. ``content`` is what its author wrote, still in all wrappers but that
+    for own devices; ``message`` the innermost; ``kind`` is "" when it only carries keys."""
 
+    content: bytes
     message: wa_pb2.Message
     kind: str
     text: str | None
@@ -36,17 +38,18 @@ def read(plaintext: bytes) -> Reading:
     Raises:
         google.protobuf.message.DecodeError: not a message.
     """
-    message = wa_pb2.Message.FromString(plaintext)
+    content, message = plaintext, wa_pb2.Message.FromString(plaintext)
     for _ in range(_MAX_DEPTH):
         if message.HasField("device_sent_message"):
             message = message.device_sent_message.message
+            content = message.SerializeToString()
             continue
         wrapper = next((name for name in _WRAPPERS if message.HasField(name)), None)
         if wrapper is None:
             break
         message = getattr(message, wrapper).message
     names = [field.name for field, _ in message.ListFields() if field.name not in _SILENT]
-    return Reading(message, _kind(names[0]) if names else "", _text(message))
+    return Reading(content, message, _kind(names[0]) if names else "", _text(message))
 
 
 def _kind(field: str) -> str:

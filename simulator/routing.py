@@ -117,11 +117,12 @@ class _Route:
     def _to_group(self, group: Group) -> None:
         if self.sender.account.lid not in group.members:
             raise UnknownNameError(f"not a member of {group.jid}")
+        lid = group.lid_addressing
         attributes: Attributes = {
             "from": group.jid,
-            "participant": self.sender.lid,
-            "participant_pn": self.sender.account.pn,
-            "addressing_mode": "lid",
+            "participant": self.sender.address(lid),
+            "participant_pn" if lid else "participant_lid": self.sender.account.address(not lid),
+            "addressing_mode": "lid" if lid else "pn",
         }
         if (only := self.node.jid("participant")) is not None:
             self._owe(self.world.device(only), attributes, self.bare, group, group.jid)

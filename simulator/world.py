@@ -46,6 +46,7 @@ class World:
         self.faults = Faults()
         self.ledger = Ledger(settings.ledger_limit)
         self.media = MediaStore(entropy.fork("media"), self.faults, settings)
+        self._invitations = entropy.fork("invitations")
         self.groups: dict[Jid, Group] = {}
         self.default_group: str | None = None  # subject of the group that everyone is a member of
         self.overflowed = 0  # stanzas refused because a device's queue was full
@@ -118,7 +119,14 @@ class World:
         if entry.record.first_offered_at is None:
             entry.record.first_offered_at = self.now()
 
-    def create_group(self, subject: str, creator: Account, members: t.Iterable[Account]) -> Group:
+    def create_group(
+        self,
+        subject: str,
+        creator: Account,
+        members: t.Iterable[Account],
+        *,
+        lid_addressing: bool = True,
+    ) -> Group:
         """A group with its creator as administrator; nobody is told yet."""
         group = Group(
             group_jid(len(self.groups) + 1),
@@ -126,10 +134,16 @@ class World:
             creator,
             int(self.now()),
             {account.lid: account for account in (creator, *members)},
+            self.invite_code(),
             {creator.lid},
+            lid_addressing,
         )
         self.groups[group.jid] = group
         return group
+
+    def invite_code(self) -> str:
+        """A fresh invitation to a group."""
+        return base64.urlsafe_b64encode(self._invitations(16)).rstrip(b"=").decode()
 
     def _join_default(self, subject: str, account: Account) -> None:
         for group in self.groups.values():
