@@ -157,8 +157,11 @@ def _parse_request(node: Node) -> CollectionRequest:
 def _build_answer(answer: CollectionAnswer) -> Node:
     children: list[Node] = []
     if answer.error is not None:
-        error = {"code": answer.error.code, "text": answer.error.text}
-        children.append(Node("error", error))
+        refusal: dict[str, Value | int | None] = {
+            "code": answer.error.code,
+            "text": answer.error.text,
+        }
+        children.append(Node("error", refusal))
     if answer.snapshot is not None:
         children.append(Node("snapshot", {}, answer.snapshot))
     if answer.patches:
