@@ -9,9 +9,9 @@ import typing as t
 import attrs
 
 from storage.errors import StorageRejectedError
-from storage.queries import SQL, queries
+from storage.queries import SQL, functions, queries
 
-FUNCTIONS: t.Final = 0  # the number under which functions.sql is recorded
+FUNCTIONS: t.Final = 0  # the number under which functions and views are recorded
 
 _FILE_NAME: t.Final = re.compile(r"(\d{4})_(\w+)\.sql")
 
@@ -99,13 +99,11 @@ async def migrate(
         await connection.execute(sql["create_migrations"])
         rows = await connection.fetch(sql["applied_migrations"])
         applied = {row["number"]: row["checksum"] for row in rows}
-        functions = Migration(
-            FUNCTIONS, "functions", (SQL / "functions.sql").read_text(encoding="utf-8")
-        )
+        made_anew = Migration(FUNCTIONS, "functions", functions())
         known = applied.pop(FUNCTIONS, None)
         todo = pending(applied, migrations)
-        if todo or known != functions.checksum:
-            todo.append(functions)
+        if todo or known != made_anew.checksum:
+            todo.append(made_anew)
         for migration in todo:
             async with connection.transaction():
                 await connection.execute(migration.sql)

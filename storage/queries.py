@@ -13,11 +13,26 @@ SQL: t.Final[importlib.resources.abc.Traversable] = importlib.resources.files("s
 _NAME: t.Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
+FUNCTION_FILES: t.Final = ("functions.sql", "facts.sql", "merges.sql", "queues.sql", "views.sql")
+"""What is made anew at start whenever it has changed; run in this order, as one text."""
+
+
+def functions() -> str:
+    """All functions and views."""
+    files = (SQL / name for name in FUNCTION_FILES)
+    return "\n".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+
+
 @functools.cache
 def queries() -> cabc.Mapping[str, str]:
-    """Every statement of ``queries.sql`` under its name."""
-    _head, *parts = _NAME.split((SQL / "queries.sql").read_text(encoding="utf-8"))
-    names, statements = parts[::2], parts[1::2]
-    return types.MappingProxyType(
-        {name: body.strip() for name, body in zip(names, statements, strict=True)}
-    )
+    """Every statement of ``queries.sql`` and ``queries_*.sql`` under its name."""
+    found: dict[str, str] = {}
+    for file in sorted(SQL.iterdir(), key=lambda file: file.name):
+        if not re.fullmatch(r"queries(_\w+)?\.sql", file.name):
+            continue
+        _head, *parts = _NAME.split(file.read_text(encoding="utf-8"))
+        for name, body in zip(parts[::2], parts[1::2], strict=True):
+            if name in found:
+                raise ValueError(f"two statements are named {name}")
+            found[name] = body.strip()
+    return types.MappingProxyType(found)

@@ -187,7 +187,7 @@ SELECT pg_advisory_lock(7377481550917955437);
 SELECT pg_advisory_unlock(7377481550917955437);
 
 -- name: create_migrations
--- What has been applied; number 0 is functions.sql.
+-- What has been applied; number 0 is the functions and views.
 CREATE TABLE IF NOT EXISTS schema_migrations (
     number integer PRIMARY KEY,
     name text NOT NULL,
