@@ -18,6 +18,7 @@ from whatsapp.content_media import source_in
 from whatsapp.content_parts import (
     Unwrapped,
     decode,
+    encode,
     follow,
     lenient,
     parse_message,
@@ -128,7 +129,7 @@ def read_content(plaintext: bytes) -> Content:
 
 def build_text(text: str) -> bytes:
     """A plain text message, without padding."""
-    return wa_pb2.Message(conversation=text.encode(errors="replace")).SerializeToString()
+    return wa_pb2.Message(conversation=encode(text)).SerializeToString()
 
 
 def build_device_sent(chat: Jid, message: bytes) -> bytes:

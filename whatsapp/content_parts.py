@@ -40,6 +40,11 @@ def decode(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
+def encode(text: str) -> bytes:
+    """Our own text, always encodable: lone surrogates are replaced."""
+    return text.encode(errors="replace")
+
+
 def clean(data: bytes, limit: int = MAX_DETAIL_TEXT) -> str:
     """Text for a detail: as :func:`decode`, without NUL, at most ``limit`` characters."""
     return decode(data[: limit * 4]).replace("\x00", "")[:limit]
