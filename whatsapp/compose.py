@@ -10,8 +10,10 @@ from whatsapp.addons import MESSAGE_EDIT, Encrypted
 from whatsapp.compose_media import Traits as Traits
 from whatsapp.compose_media import media as media
 from whatsapp.compose_media import with_caption
-from whatsapp.compose_parts import PLAIN, Context, message_key, put_context
+from whatsapp.compose_parts import PLAIN as PLAIN
+from whatsapp.compose_parts import Context as Context
 from whatsapp.compose_parts import Quote as Quote
+from whatsapp.compose_parts import message_key, put_context
 from whatsapp.content import TargetKey
 from whatsapp.content_parts import SECRET_LENGTH, encode
 from whatsapp.errors import LocalProtocolError

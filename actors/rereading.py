@@ -1,0 +1,37 @@
+"""A stored message read once more: where it was written, from its row. Pure."""
+
+import collections.abc as cabc
+
+from actors.reading import Origin
+from storage.api import Lane
+from storage.inbox import StoredMessage
+from whatsapp.errors import RemoteProtocolError
+from whatsapp.jid import Jid
+
+
+def origin_of_row(stored: StoredMessage, own: cabc.Sequence[Jid]) -> Origin | None:
+    """Where a stored message was written; None when its row does not tell in full.
+
+    ``own`` are the account's bare addresses, the phone number's first; of our own messages the
+    row knows them too.
+    """
+    try:
+        chat = Jid.parse(stored.chat)
+        chat_alt = None if stored.chat_alt is None else Jid.parse(stored.chat_alt)
+        senders = [Jid.parse(address) for address in stored.senders]
+    except RemoteProtocolError:
+        return None
+    addresses = tuple(own) or tuple(senders if stored.from_me else ())
+    if not senders or not addresses:
+        return None
+    return Origin(
+        chat=chat,
+        chat_alt=chat_alt,
+        sender=senders[0],
+        sender_alt=next(iter(senders[1:]), None),
+        from_me=stored.from_me,
+        own=addresses,
+        id=stored.external_id,
+        timestamp=int(stored.sent_at.timestamp()),
+        lane=Lane(stored.lane),
+    )
