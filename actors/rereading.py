@@ -1,10 +1,11 @@
-"""A stored message read once more: where it was written, from its row. Pure."""
+"""A stored message read once more: where it was written, from its row."""
 
 import collections.abc as cabc
+import typing as t
 
 from actors.reading import Origin
-from storage.api import Lane
-from storage.inbox import StoredMessage
+from storage.api import ConnectionRow, Lane
+from storage.inbox import Inbox, StoredMessage
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
 
@@ -35,3 +36,29 @@ def origin_of_row(stored: StoredMessage, own: cabc.Sequence[Jid]) -> Origin | No
         timestamp=int(stored.sent_at.timestamp()),
         lane=Lane(stored.lane),
     )
+
+
+class Rows(Inbox, t.Protocol):
+    """The part of storage in which stored messages and their accounts are found."""
+
+    async def connections(self) -> list[ConnectionRow]:
+        """Every connection."""
+        ...
+
+
+async def own_addresses(storage: Rows) -> dict[str, tuple[Jid, ...]]:
+    """The bare addresses of each connection's account, the phone number's first; connections
+    that were never paired have none.
+
+    Raises:
+        StorageUnavailableError: see `Inbox`.
+    """
+    found: dict[str, tuple[Jid, ...]] = {}
+    for row in await storage.connections():
+        if row.jid is None:
+            continue
+        number = Jid.parse(row.jid).bare
+        person = await storage.contact(row.name, str(number))
+        others = () if person is None else (Jid.parse(address) for address in person.addresses)
+        found[row.name] = (number, *(jid for jid in others if jid != number))
+    return found

@@ -89,3 +89,18 @@ SHAPES: t.Final[cabc.Mapping[str, Shape]] = {
     "placeholder_message": Shape("placeholder"),
 }
 """Keys are the fields of ``Message``, in no order of meaning."""
+
+KINDS: t.Final = frozenset(
+    {
+        *(shape.kind for shape in SHAPES.values()),
+        "disappearing",
+        "edit",
+        "gif",
+        "none",
+        "revoke",
+        "unknown",
+        "view_once",
+        "voice",
+    }
+)
+"""All that reading a message can call it."""
