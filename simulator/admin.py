@@ -1,6 +1,7 @@
 """The admin endpoints: scan a code, read the ledger, break things.
 
 POST /admin/mock-phone/scan-qr[?phone=&name=]   body: the QR text
+POST /admin/mock-phone/enter-code?phone=[&name=]  body: the eight characters
 GET  /admin/root, /admin/certificate, /admin/stats, /admin/ledger[?device=]
 POST /admin/fault                               body: {"fault": …, "target": …, "count": …}
 """
@@ -11,6 +12,7 @@ import typing as t
 
 from simulator.errors import ScanRefusedError, SimulatorError, UnknownNameError
 from simulator.faults import MediaFault
+from simulator.model import Device
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
 
@@ -33,6 +35,8 @@ async def answer(simulator: "Simulator", request: "Request") -> tuple[int, t.Any
         match request.method, request.path:
             case "POST", "/admin/mock-phone/scan-qr":
                 return 200, await _scan(simulator, request.query, request.body)
+            case "POST", "/admin/mock-phone/enter-code":
+                return 200, await _enter_code(simulator, request.query, request.body)
             case "GET", "/admin/root":
                 return 200, simulator.root_key.hex()
             case "GET", "/admin/certificate":
@@ -54,12 +58,27 @@ async def answer(simulator: "Simulator", request: "Request") -> tuple[int, t.Any
 
 
 async def _scan(simulator: "Simulator", query: Query, body: bytes) -> dict[str, str]:
+    device = await simulator.scan_qr(
+        body.decode(errors="replace"), phone=_phone(query), name=query.get("name")
+    )
+    return _linked(device)
+
+
+async def _enter_code(simulator: "Simulator", query: Query, body: bytes) -> dict[str, str]:
+    if (phone := _phone(query)) is None:
+        raise _BadRequest("the phone's number is missing")
+    text = body.decode(errors="replace").strip()
+    return _linked(await simulator.enter_code(text, phone, query.get("name")))
+
+
+def _phone(query: Query) -> str | None:
     phone = query.get("phone")
     if phone is not None and not (phone.isascii() and phone.isdigit() and len(phone) <= 15):
         raise _BadRequest("phone must be digits only")
-    device = await simulator.scan_qr(
-        body.decode(errors="replace"), phone=phone, name=query.get("name")
-    )
+    return phone
+
+
+def _linked(device: Device) -> dict[str, str]:
     account = device.account
     return {
         "account": str(account.pn),

@@ -172,6 +172,15 @@ class Simulator:
         self.world.settle()
         return device
 
+    async def enter_code(self, text: str, phone: str, name: str | None = None) -> Device:
+        """Type a companion's pairing code on the phone of a number; the account is made if need be.
+
+        Raises:
+            ScanRefusedError: no companion shows a code for the number, expired, or another one.
+        """
+        account = self.create_account(name or phone, phone)
+        return await account.phone.enter_code(text)
+
     # -- trouble that takes effect at once
 
     async def end(self, name: str, target: Jid | None = None) -> int:

@@ -13,8 +13,9 @@ import trio
 from google.protobuf.message import DecodeError
 
 from simulator import adv, keys, reading, receipts, routing, services
+from simulator.code_pairing import TypedCode
 from simulator.composing import Composer, conversation, device_sent
-from simulator.errors import SimulatorError, UnknownNameError
+from simulator.errors import ScanRefusedError, SimulatorError, UnknownNameError
 from simulator.keyring import Keyring
 from simulator.model import PHONE, Account, Device, Group
 from simulator.replies import Attributes
@@ -123,6 +124,18 @@ class Handset:
             random=self._entropy,
             forge=self._world.faults.forged_pairing,
         )
+
+    async def enter_code(self, text: str) -> Device:
+        """Type the code that a companion shows for this number; the companion that is linked.
+
+        Raises:
+            ScanRefusedError: nobody shows one, expired, or another one.
+        """
+        await trio.lowlevel.checkpoint()
+        typed = TypedCode(text, self._keyring.identity, self._entropy)
+        if (attempt := self._world.attempts.get(self._account.pn)) is None:
+            raise ScanRefusedError("no companion shows a code for this number")
+        return await attempt.session.pair_by_code(self._account, attempt, typed)
 
     def key_index_list(self) -> bytes:
         """The signed list of the account's companions."""

@@ -12,14 +12,14 @@ import attrs
 import structlog
 import trio
 
-from simulator import adv, directory, receipts, routing, services
+from simulator import adv, code_pairing, directory, receipts, routing, services
 from simulator.admission import Login, Registration, read_payload
 from simulator.errors import ScanRefusedError, UnknownNameError
 from simulator.faults import ending
 from simulator.model import Account, Device
 from simulator.queue import Entry
 from simulator.refs import Ref, Refs
-from simulator.replies import Attributes, result
+from simulator.replies import Attributes, error, result
 from simulator.transport import Transport
 from simulator.world import World
 from whatsapp.errors import RemoteProtocolError
@@ -154,9 +154,10 @@ class Session:
         match node.tag, self.device:
             case "iq", _ if node.text("type") in ("result", "error"):
                 await self._on_answer(node)
-            case "iq", None:
-                if node.text("xmlns") == "w:p":
-                    await self._send(result(node))
+            case "iq", None if node.text("xmlns") == "w:p":
+                await self._send(result(node))
+            case "iq", None if node.child(code_pairing.TAG) is not None:
+                await self._on_code_stage(node)
             case "iq", Device() as device:
                 await self._on_request(device, node)
             case _, None:
@@ -267,6 +268,63 @@ class Session:
     async def _restart(self) -> None:
         await trio.sleep(self._world.settings.restart_pause)
         self._say_goodbye(ending("515"))
+
+    async def _on_code_stage(self, node: Node) -> None:
+        try:
+            answer = self._code_stage(node)
+        except RemoteProtocolError as problem:
+            log.info("simulator.code_refused", detail=str(problem))
+            answer = error(node, 400, "bad-request")
+        if answer is not None:
+            await self._send(answer)
+
+    def _code_stage(self, node: Node) -> Node | None:
+        """The answer to a stage; None: the phone has to look at it first."""
+        if self.state is not State.REGISTERING:
+            raise RemoteProtocolError("no code can be paired with now")
+        child = node.required_child(code_pairing.TAG)
+        match child.text("stage"):
+            case "companion_hello":
+                ref = self._world.entropy(16)
+                attempt = code_pairing.read_hello(self, node, ref, self._noise_public)
+                self._world.attempts[attempt.phone] = attempt
+                return result(node, code_pairing.hello_answer(attempt))
+            case "companion_finish":
+                known = self._world.attempts.get(child.required_jid("jid").bare)
+                ref = child.required_child("link_code_pairing_ref").data()
+                if known is not None and (known.session, known.ref) == (self, ref):
+                    known.finish = node
+                    known.answered.set()
+                    return None
+        raise RemoteProtocolError("this stage of pairing by code is not expected")
+
+    async def pair_by_code(
+        self, account: Account, attempt: code_pairing.Attempt, typed: code_pairing.TypedCode
+    ) -> Device:
+        """A code was typed on the account's phone: exchange keys, then link this companion.
+
+        Raises:
+            ScanRefusedError: expired, tried too often, another code, or the companion refused.
+        """
+        attempt.begin()
+        told: Attributes = {
+            "from": SERVER_JID,
+            "type": code_pairing.TAG,
+            "id": self._world.next_id("N"),
+            "t": int(self._world.now()),
+        }
+        with trio.move_on_after(self._world.settings.pairing_deadline):
+            await self._send(Node("notification", told, (typed.hello(attempt),)))
+            await attempt.answered.wait()
+        if attempt.finish is None:
+            raise ScanRefusedError("the companion did not go on with the pairing")
+        try:
+            code = typed.accept(attempt, attempt.finish)
+        except (ScanRefusedError, RemoteProtocolError) as problem:
+            await self._send(error(attempt.finish, 400, "bad-request"))
+            raise ScanRefusedError(str(problem)) from problem
+        await self._send(result(attempt.finish))
+        return await self.pair(account, code)
 
     # -- login and delivery
 
@@ -379,6 +437,10 @@ class Session:
         self.state = State.CLOSED
         if self._pairing is not None:
             self._pairing.done.set()
+        for phone, attempt in tuple(self._world.attempts.items()):
+            if attempt.session is self:
+                del self._world.attempts[phone]
+                attempt.answered.set()
         if self.device is not None and self.device.session is self:
             self.device.session = None
             self.device.queue.end()

@@ -7,6 +7,7 @@ import typing as t
 import attrs
 import structlog
 
+from simulator.code_pairing import Attempt
 from simulator.entropy import Entropy
 from simulator.errors import QueueFullError, UnknownNameError
 from simulator.faults import Faults
@@ -47,6 +48,7 @@ class World:
         self.ledger = Ledger(settings.ledger_limit)
         self.media = MediaStore(entropy.fork("media"), self.faults, settings)
         self._invitations = entropy.fork("invitations")
+        self.attempts: dict[Jid, Attempt] = {}  # companions that show a code, by number
         self.groups: dict[Jid, Group] = {}
         self.default_group: str | None = None  # subject of the group that everyone is a member of
         self.overflowed = 0  # stanzas refused because a device's queue was full

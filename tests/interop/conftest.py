@@ -71,6 +71,14 @@ class Peer:
         """Pair as a new companion of ``phone`` (derived from the name if missing) and log in."""
         self._is(await self.call_driver("connect", phone=phone))
 
+    async def show_code(self, phone: str) -> str:
+        """Ask to be linked to a phone number; the code to type there."""
+        return str(await self.call_driver("pairingCode", phone=phone))
+
+    async def wait_until_open(self) -> None:
+        """Return once the shown code was typed and the client has logged in."""
+        self._is(await self.call_driver("opened"))
+
     async def disconnect(self) -> None:
         """Close the connection; the credentials stay."""
         await self.call_driver("disconnect")
@@ -257,16 +265,22 @@ async def simulator() -> cabc.AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-async def baileys(simulator: Simulator) -> cabc.AsyncIterator[Driver]:
+async def baileys(simulator: Simulator, tmp_path: pathlib.Path) -> cabc.AsyncIterator[Driver]:
     """Real clients of this test's simulator."""
     assert (reason := missing()) is None, f"REQUIRE_INTEROP is set, but {reason}"
+    certificate = tmp_path / "simulator.pem"
+    certificate.write_text(simulator.certificate)
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(
             ["node", str(HERE / "peer.mjs")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=HERE,
-            env={**os.environ, "SIMULATOR": simulator.http_url},
+            env={
+                **os.environ,
+                "SIMULATOR": simulator.http_url,
+                "NODE_EXTRA_CA_CERTS": str(certificate),
+            },
         )
         driver = Driver(process)
         try:

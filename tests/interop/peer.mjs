@@ -94,7 +94,7 @@ class Client {
 
   #connection(socket, { connection, lastDisconnect, qr }) {
     if (socket !== this.socket) return
-    if (qr) this.#scan(qr)
+    if (qr) this.onQr ? this.onQr() : this.#scan(qr)
     if (!connection) return
     const code = lastDisconnect?.error?.output?.statusCode
     say({ event: 'connection', name: this.name, data: { state: connection, code, detail: lastDisconnect?.error?.message } })
@@ -115,6 +115,15 @@ class Client {
     this.creds.me = { ...this.creds.me, name: this.name }
     await this.socket.sendPresenceUpdate('available')
     return identity
+  }
+
+  // Show a pairing code instead of a QR code; `opened` is settled once it was typed.
+  async showCode() {
+    const asked = new Promise(resolve => { this.onQr = resolve })
+    this.opened = this.open()
+    this.opened.catch(() => {})
+    await asked
+    return this.socket.requestPairingCode(this.phone)
   }
 
   close() {
@@ -149,6 +158,11 @@ const operations = {
     clients.set(name, new Client(name, phone))
     return client(name).open()
   },
+  async pairingCode({ name, phone }) {
+    clients.set(name, new Client(name, phone))
+    return client(name).showCode()
+  },
+  opened: ({ name }) => client(name).opened,
   disconnect: ({ name }) => client(name).close(),
   reconnect: ({ name }) => client(name).open(),
   async send({ name, to, content, options }) {

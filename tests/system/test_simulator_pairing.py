@@ -9,10 +9,14 @@ from scripted_companion import Companion, wall_clock
 from trio.testing import MockClock
 
 from simulator import ScanRefusedError, Simulator, open_simulator
+from simulator.entropy import Entropy
 from simulator.faults import Forgery
-from whatsapp import pairing
+from simulator.model import Device
+from whatsapp import pairing, pairing_code
 from whatsapp.errors import RemoteProtocolError
+from whatsapp.node import Node
 from whatsapp.pairing import PairingError
+from whatsapp.pairing_code import CodePairing
 
 
 @pytest.fixture
@@ -124,6 +128,93 @@ async def test_forged_certificate_is_refused_by_a_strict_client(
     await companion.connect()
     await companion.ended.wait()
     assert isinstance(companion.failure, RemoteProtocolError)
+
+
+async def shown_code(companion: Companion, phone: str) -> CodePairing:
+    """A companion that shows a code for a number."""
+    await companion.wait_for("iq")
+    shown = CodePairing.begin(phone, Entropy("code"))
+    answer = await companion.ask(shown.hello, companion.device, Entropy("hello"))
+    assert pairing_code.parse_hello_answer(answer)
+    return shown
+
+
+async def finish_by_code(companion: Companion, shown: CodePairing) -> Node:
+    """Do the companion's last stage; the server's answer to it."""
+    told = await companion.wait_for("notification")
+    companion.nodes.remove(told)
+    hello = pairing_code.parse_primary_hello(told)
+    assert hello is not None
+    companion.device, finish = shown.finish("finish", companion.device, hello, Entropy("finish"))
+    await companion.send(finish)
+    return await companion.wait_for("iq", lambda node: node.text("id") == "finish")
+
+
+async def test_pairing_by_code(
+    autojump_clock: MockClock, simulator: Simulator, companion: Companion
+) -> None:
+    """The code typed on the phone links the companion, which may log in."""
+    account = simulator.create_account("Ana", "15550001111")
+    shown = await shown_code(companion, "+1 555 000 1111")
+    typed = pairing_code.shown(shown.code).lower()
+    linked: list[Device] = []
+
+    async def enter() -> None:
+        linked.append(await account.phone.enter_code(typed))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(enter)
+        assert (await finish_by_code(companion, shown)).text("type") == "result"
+        success = await companion.wait_for("iq", lambda n: n.child("pair-success") is not None)
+        companion.device, reply = pairing.accept_pair_success(
+            companion.device, success, Entropy("reply")
+        )
+        await companion.send(reply)
+    await companion.ended.wait()
+    await companion.log_in()
+    assert linked == [account.companions[0]]
+    assert companion.jid == linked[0].pn
+
+
+async def test_wrong_code_can_be_corrected(
+    autojump_clock: MockClock, simulator: Simulator, companion: Companion
+) -> None:
+    """Another code is refused to both sides; after three tries this one is, too."""
+    account = simulator.create_account("Ana", "15550001111")
+    shown = await shown_code(companion, "15550001111")
+
+    async def mistype() -> None:
+        with pytest.raises(ScanRefusedError, match="not the code"):
+            await account.phone.enter_code("ABCDEFGH")
+
+    for _ in range(3):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mistype)
+            answer = await finish_by_code(companion, shown)
+        assert answer.text("type") == "error"
+        companion.nodes.remove(answer)
+    with pytest.raises(ScanRefusedError, match="expired"):
+        await account.phone.enter_code(shown.code)
+
+
+async def test_codes_that_cannot_be(
+    autojump_clock: MockClock, simulator: Simulator, companion: Companion
+) -> None:
+    """Texts that are no codes, numbers nobody waits for, companions without a real name."""
+    with pytest.raises(ScanRefusedError, match="eight characters"):
+        await simulator.enter_code("OOOO-OOOO", "15550001111")
+    with pytest.raises(ScanRefusedError, match="no companion"):
+        await simulator.enter_code("ABCD-EFGH", "15550001111")
+    await companion.wait_for("iq")
+    shown = CodePairing.begin("15550001111", Entropy("code"))
+    refused = await companion.ask(
+        lambda iq_id: shown.hello(iq_id, companion.device, Entropy("hello"), display="zapvisor")
+    )
+    assert refused.required_child("error").text("code") == "400"
+    await shown_code(companion, "15550001111")
+    await trio.sleep(181)
+    with pytest.raises(ScanRefusedError):
+        await simulator.enter_code(shown.code, "15550001111")
 
 
 async def test_phone_number_follows_from_the_name(
