@@ -1,5 +1,6 @@
 """Real Baileys clients for tests: a node process behind JSON lines, and a simulator to talk to."""
 
+import base64
 import collections.abc as cabc
 import json
 import os
@@ -91,6 +92,10 @@ class Peer:
         """Send a text (or other content); the message id."""
         key = await self.call_driver("send", to=to, content=content or {"text": text})
         return str(key["id"])
+
+    async def download(self, message_id: str) -> bytes:
+        """The file of a received message, decrypted."""
+        return base64.b64decode(await self.call_driver("download", message=message_id))
 
     async def call(self, method: str, *arguments: t.Any) -> t.Any:
         """Call any method of the client's socket, such as ``groupCreate``."""

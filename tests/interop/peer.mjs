@@ -21,7 +21,7 @@ const complain = (...parts) => DEBUG && process.stderr.write(parts.map(String).j
 for (const level of ['log', 'info', 'warn', 'debug', 'error', 'trace']) console[level] = complain
 
 const baileys = await import('baileys')
-const { default: makeWASocket, initAuthCreds, DisconnectReason, WA_CERT_DETAILS } = baileys
+const { default: makeWASocket, initAuthCreds, DisconnectReason, WA_CERT_DETAILS, downloadMediaMessage } = baileys
 
 const EVENTS = [
   'messages.upsert', 'messages.update', 'message-receipt.update', 'messages.reaction',
@@ -73,6 +73,7 @@ class Client {
     this.creds = initAuthCreds()
     this.keys = new MemoryKeys()
     this.sent = new Map()
+    this.received = new Map()
     this.socket = undefined
     this.wanted = false
   }
@@ -88,6 +89,7 @@ class Client {
     this.socket = socket
     this.wanted = true
     for (const event of EVENTS) socket.ev.on(event, data => say({ event, name: this.name, data }))
+    socket.ev.on('messages.upsert', ({ messages }) => messages.forEach(m => this.received.set(m.key.id, m)))
     socket.ev.on('creds.update', update => Object.assign(this.creds, update))
     socket.ev.on('connection.update', update => this.#connection(socket, update))
   }
@@ -171,6 +173,7 @@ const operations = {
     self.sent.set(message.key.id, message.message)
     return { ...message.key }
   },
+  download: ({ name, message }) => downloadMediaMessage(client(name).received.get(message), 'buffer', {}),
   call: ({ name, method, args }) => client(name).socket[method](...args),
   stats: () => ({ clients: clients.size, ...process.memoryUsage() }),
   quit: () => process.exit(0),
