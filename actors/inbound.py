@@ -5,6 +5,7 @@ import typing as t
 import attrs
 
 from actors.decryption import Opened
+from actors.peers import PeerNews, read_peer
 from actors.reading import PROTOCOL, Origin, bare_message, message_of
 from actors.settings import ConnectionSettings
 from storage.api import (
@@ -12,8 +13,6 @@ from storage.api import (
     Envelope,
     Lane,
     ReceivedMessage,
-    RecordChange,
-    RecordKind,
     handled_key,
 )
 from whatsapp.content import NONE, Content
@@ -21,7 +20,6 @@ from whatsapp.device import Device
 from whatsapp.jid import STATUS_BROADCAST, Jid
 from whatsapp.stanzas import MessageStanza
 
-MAX_PEER_KEY: t.Final = 256  # characters
 HISTORY_NOTIFICATION: t.Final = "history_sync_notification"
 
 
@@ -52,13 +50,21 @@ def envelope_for(name: str, device: Device, stanza: MessageStanza, opened: Opene
     handled = None
     if message is None and stanza.id is not None:
         handled = handled_key(str(stanza.chat), str(stanza.sender.bare), stanza.id)
-    records = opened.changes
-    if stanza.is_peer and stanza.id is not None:
-        records += tuple(
-            RecordChange(RecordKind.PEER, stanza.id[:MAX_PEER_KEY], item.raw)
-            for item in opened.contents
-        )
-    return Envelope(connection=name, message=message, handled=handled, records=records)
+    news = peer_news(stanza, opened)
+    return Envelope(
+        connection=name,
+        message=message,
+        handled=handled,
+        records=opened.changes + tuple(change for item in news for change in item.records),
+        facts=tuple(fact for item in news for fact in item.facts),
+    )
+
+
+def peer_news(stanza: MessageStanza, opened: Opened) -> tuple[PeerNews, ...]:
+    """What a message between own devices tells; nothing for any other message."""
+    if not stanza.is_peer:
+        return ()
+    return tuple(read_peer(stanza, content) for content in opened.contents)
 
 
 def receipt_types(stanza: MessageStanza, opened: Opened) -> tuple[str | None, ...]:
