@@ -24,7 +24,7 @@ from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
 
 SOURCE: t.Final = "app_state"  # of address pairs
-MAX_NAME: t.Final = 1024  # characters
+MAX_TEXT: t.Final = 1024  # characters
 MAX_ID: t.Final = 256  # characters, of labels and messages
 
 _CENTURY: t.Final = 100 * 365 * 86_400.0  # seconds
@@ -65,7 +65,7 @@ def _facts(mutation: Mutation, now: float, own: str | None) -> tuple[Fact, ...]:
 def _own_name(mutation: Mutation, at: float, own: str | None) -> tuple[Fact, ...]:
     if own is None or _removed(mutation):
         return ()
-    name = _name(mutation.value.push_name_setting.name)
+    name = _text(mutation.value.push_name_setting.name)
     return (ContactName(address=own, source=NameSource.PUSH, name=name, at=at),)
 
 
@@ -76,8 +76,8 @@ def _contact(mutation: Mutation, at: float) -> tuple[Fact, ...]:
     body = mutation.value.contact_action
     facts: list[Fact] = []
     if not _removed(mutation):
-        number = _person(body.pn_jid.decode(errors="replace")) if jid.is_lid else jid
-        lid = jid if jid.is_lid else _person(body.lid_jid.decode(errors="replace"))
+        number = _person(_text(body.pn_jid)) if jid.is_lid else jid
+        lid = jid if jid.is_lid else _person(_text(body.lid_jid))
         facts += _pair(number, lid)
     facts += _names(jid, body.full_name or body.first_name, body.username, mutation, at)
     return tuple(facts)
@@ -94,7 +94,7 @@ def _lid_contact(mutation: Mutation, at: float) -> tuple[Fact, ...]:
 def _number_of_lid(mutation: Mutation, _at: float) -> tuple[Fact, ...]:
     if _removed(mutation):
         return ()
-    number = mutation.value.pn_for_lid_chat_action.pn_jid.decode(errors="replace")
+    number = _text(mutation.value.pn_for_lid_chat_action.pn_jid)
     return _pair(_person(number), _person(mutation.index[1]))
 
 
@@ -131,7 +131,7 @@ def _label(mutation: Mutation, at: float) -> tuple[Fact, ...]:
     return (
         Label(
             id=mutation.index[1][:MAX_ID],
-            name=_name(body.name),
+            name=_text(body.name),
             color=body.color,
             deleted=body.deleted or _removed(mutation),
             at=at,
@@ -203,10 +203,10 @@ def _names(
     jid: Jid, saved: bytes, username: bytes, mutation: Mutation, at: float
 ) -> tuple[Fact, ...]:
     """The saved name, empty when the contact is gone; the username only where one is told."""
-    address, name = str(jid), "" if _removed(mutation) else _name(saved)
+    address, name = str(jid), "" if _removed(mutation) else _text(saved)
     facts = [ContactName(address=address, source=NameSource.SAVED, name=name, at=at)]
     if username and not _removed(mutation):
-        user = _name(username)
+        user = _text(username)
         facts.append(ContactName(address=address, source=NameSource.USERNAME, name=user, at=at))
     return tuple(facts)
 
@@ -235,5 +235,5 @@ def _removed(mutation: Mutation) -> bool:
     return mutation.operation is Operation.REMOVE
 
 
-def _name(data: bytes) -> str:
-    return readable(data.decode(errors="replace"))[:MAX_NAME]
+def _text(data: bytes) -> str:
+    return readable(data.decode(errors="replace"))[:MAX_TEXT]

@@ -15,6 +15,7 @@ from whatsapp.proto import sync_pb2
 
 MAX_MUTATIONS: t.Final = 100_000  # of one patch or snapshot
 MAX_BLOB: t.Final = 32 << 20  # bytes of one patch, snapshot or file of mutations
+MAX_KEYS: t.Final = 256  # that one patch or snapshot is made with
 MAX_VERSION: t.Final = (1 << 63) - 1
 
 M = t.TypeVar("M", bound=Message)
@@ -89,9 +90,9 @@ def key_ids(part: sync_pb2.SyncPatch | sync_pb2.SyncSnapshot) -> frozenset[bytes
     """The keys that verifying it takes.
 
     Raises:
-        BrokenPatchError: a key is not named.
+        BrokenPatchError: a key is not named, or too many are.
     """
-    return frozenset({key_id_of(part.key_id), *(key_id_of(r.key_id) for r in _records(part))})
+    return _few({key_id_of(part.key_id), *(key_id_of(r.key_id) for r in _records(part))})
 
 
 def index_macs(patch: sync_pb2.SyncPatch) -> tuple[bytes, ...]:
@@ -104,14 +105,14 @@ def index_macs(patch: sync_pb2.SyncPatch) -> tuple[bytes, ...]:
 
 
 def recovery_key_ids(recovery: sync_pb2.SyncRecovery) -> frozenset[bytes]:
-    """The keys that :func:`read_recovery` takes.
+    """The keys that ``read_recovery`` takes.
 
     Raises:
-        BrokenPatchError: a key is not named.
+        BrokenPatchError: a key is not named, or too many are.
     """
     if not all(0 < len(record.key_id) <= MAX_KEY_ID for record in recovery.records):
         raise BrokenPatchError("a record without a key id")
-    return frozenset(record.key_id for record in recovery.records)
+    return _few({record.key_id for record in recovery.records})
 
 
 def build_reference(source: MediaSource) -> sync_pb2.SyncBlobReference:
@@ -131,6 +132,12 @@ def _records(
     if isinstance(part, sync_pb2.SyncSnapshot):
         return iter(part.records)
     return (mutation.record for mutation in part.mutations)
+
+
+def _few(key_ids: set[bytes]) -> frozenset[bytes]:
+    if len(key_ids) > MAX_KEYS:
+        raise BrokenPatchError(f"{len(key_ids)} keys for one step")
+    return frozenset(key_ids)
 
 
 def _source(reference: sync_pb2.SyncBlobReference) -> MediaSource:
