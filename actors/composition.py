@@ -61,6 +61,7 @@ class Destination:
     own: Jid  # the own account in the same family, bare
     person: Person | None = None  # direct chats
     group: Group | None = None  # groups
+    admin: bool = False  # in groups: whether this account is an administrator
 
     @property
     def lid(self) -> bool:
@@ -163,7 +164,7 @@ class Composer:
         target = await self._target(body.target, to)
         if not target.from_me and to.group is None:
             raise UnsendableError("only messages of this account can be deleted for everyone")
-        if not target.from_me and not self._is_admin(to):
+        if not target.from_me and not to.admin:
             raise UnsendableError("only administrators delete messages of others in a group")
         return compose.revoke(_key(target, to))
 
@@ -244,15 +245,6 @@ class Composer:
         if not (asked.is_person and asked.user):
             raise UnsendableError("only people can be mentioned")
         return asked, (await self._person(asked)).form(to.lid)
-
-    @staticmethod
-    def _is_admin(to: Destination) -> bool:
-        members = () if to.group is None else to.group.participants
-        own = {to.own}
-        return any(
-            item.role is not None and ({item.jid.bare, item.alt and item.alt.bare} & own)
-            for item in members
-        )
 
     def _now_ms(self) -> int:
         return int(self._wall_clock() * 1000)

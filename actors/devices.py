@@ -186,6 +186,17 @@ class Devices:
 
     # ---- people
 
+    def remembered(self, jid: Jid) -> Person:
+        """Who is behind an address, as far as memory tells."""
+        jid = jid.bare
+        alone = Person(None, jid) if jid.is_lid else Person(jid, None)
+        return self._people.get(jid, alone)
+
+    async def stored(self, jid: Jid) -> Person:
+        """Who is behind an address, as far as memory and the database tell."""
+        known = self._people.get(jid.bare) or await self._stored_person(jid.bare)
+        return known or self.remembered(jid)
+
     async def check_number(self, number: str) -> Person | None:
         """Who has a phone number, in digits with country code; None: nobody on WhatsApp.
 
@@ -257,6 +268,21 @@ class Devices:
             for person in people
             for account in (person.form(lid),)
         }
+
+    async def known_targets(self, person: Person) -> tuple[Target, ...]:
+        """The devices of a person that are known without asking; the phone always is."""
+        numbers = {0, *(self._remembered(person) or ())}
+        if person.form(True) not in self._lists:
+            numbers |= set((await self._stored_lists([person]))[person] or ())
+        account = person.form(True)
+        return tuple(
+            target_of(account.with_device(number), person.other(account))
+            for number in sorted(numbers)
+        )
+
+    def this_device(self, lid: bool) -> Jid:
+        """The own device in one address family."""
+        return self.own.form(lid).with_device(self._own_number)
 
     def phone(self) -> Target:
         """The phone of the own account."""
@@ -336,7 +362,7 @@ class Devices:
     # ---- groups
 
     async def group(self, jid: Jid) -> Group:
-        """A group that this account may write to.
+        """A group that this account is a member of.
 
         Raises:
             UnreachableError: there is no such group, or it is closed to us.
@@ -345,13 +371,16 @@ class Devices:
         heard = self._groups.get(jid)
         if heard is None or trio.current_time() - heard.at > GROUP_LIFETIME:
             heard = _Heard(await self._ask_group(jid), trio.current_time())
-        group = heard.value
-        own = next((item for item in group.participants if item.jid.bare in self.own.forms), None)
-        if own is None:
+        if self.role_in(heard.value) is None:
             raise UnreachableError("this account is not a member of the group")
-        if group.announce and own.role is None:
-            raise UnreachableError("only administrators may write to this group")
-        return group
+        return heard.value
+
+    def role_in(self, group: Group) -> str | None:
+        """Our role in a group: ``member``, ``admin`` or ``superadmin``; None: not in it."""
+        for item in group.participants:
+            if {item.jid.bare, item.alt and item.alt.bare} & set(self.own.forms):
+                return item.role or "member"
+        return None
 
     async def _ask_group(self, jid: Jid) -> Group:
         watch = _Watch(self._asking, {jid})
@@ -378,9 +407,7 @@ class Devices:
             if alt is not None and alt.user and alt.is_lid != jid.is_lid:
                 person = self.learned(*((alt, jid) if jid.is_lid else (jid, alt)))
             else:
-                person = self._people.get(jid) or (
-                    Person(None, jid) if jid.is_lid else Person(jid, None)
-                )
+                person = self.remembered(jid)
             people[self.own if set(person.forms) & set(self.own.forms) else person] = None
         return tuple(people)
 

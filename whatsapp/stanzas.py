@@ -385,6 +385,7 @@ class AckStanza:
     kind: str  # the tag of the stanza
     error: int | None
     timestamp: int | None  # unix seconds: the message's time from now on
+    phash: str | None = None  # the server knows other devices than the message was for
 
 
 def parse_ack(node: Node) -> AckStanza:
@@ -398,4 +399,5 @@ def parse_ack(node: Node) -> AckStanza:
         kind=node.text("class") or "",
         error=node.integer("error"),
         timestamp=node.integer("t"),
+        phash=node.text("phash") or None,
     )
