@@ -31,7 +31,7 @@ class UnsendableError(ActorError):
 class Upload(t.Protocol):
     """Puts a file on WhatsApp's servers.
 
-    Raises ``UnsendableError`` when it never will; anything else may pass.
+    Raises ``UnsendableError`` when it never will, ``NotOnlineError`` when it may later.
     """
 
     async def __call__(self, file: str, kind: str) -> MediaSource:

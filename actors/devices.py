@@ -32,6 +32,7 @@ MAX_ASKED: t.Final = 200  # accounts in one question
 MAX_FACTS: t.Final = 1024  # that wait for an envelope
 LIST_LIFETIME: t.Final = 86_400.0  # seconds; notifications keep a list fresh, this is for safety
 GROUP_LIFETIME: t.Final = 3_600.0  # seconds
+DISAGREEMENT_INTERVAL: t.Final = 3_600.0  # seconds
 
 FORBIDDEN: t.Final = 403
 NOT_FOUND: t.Final = 404
@@ -136,6 +137,7 @@ class Devices:
         )
         self._people: _Recent[Person] = _Recent(MAX_PEOPLE)
         self._lists: _Recent[_Heard[tuple[int, ...] | None]] = _Recent(MAX_PEOPLE)
+        self._disagreed: _Recent[float] = _Recent(MAX_GROUPS)
         self._groups: _Recent[_Heard[Group]] = _Recent(MAX_GROUPS)
         self._asking: list[set[Jid]] = []  # what is being asked for, unless it changes meanwhile
         self._facts: collections.deque[Fact] = collections.deque(maxlen=MAX_FACTS)
@@ -176,6 +178,20 @@ class Devices:
         self._groups.pop(group, None)
         for asked in self._asking:
             asked.discard(group)
+
+    def disagreed(self, chat: Jid, people: cabc.Iterable[Person]) -> None:
+        """The server knows other devices of a chat than we do: ask again for all of them.
+
+        Once in a while only: it may count them otherwise than we do.
+        """
+        now = trio.current_time()
+        if now - self._disagreed.get(chat, -DISAGREEMENT_INTERVAL) < DISAGREEMENT_INTERVAL:
+            return
+        self._disagreed.remember(chat, now)
+        log.info("devices.disagreed", connection=self._name)
+        self.group_changed(chat)
+        for person in people:
+            self.changed(person.form(True), None)
 
     def learned(self, number: Jid, lid: Jid) -> Person:
         """Two addresses are one person's."""
