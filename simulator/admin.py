@@ -120,6 +120,8 @@ async def inject(
     match kind:
         case "drop":
             return simulator.drop(target)
+        case "half_open":
+            return simulator.half_open(target)
         case "end":
             return await simulator.end(str(more.get("ending")), target)
         case "expire_qr":

@@ -15,7 +15,7 @@ from simulator.media import MediaStore
 from simulator.model import Account, Device, Group, phone_of
 from simulator.phone import Phone
 from simulator.refs import Refs
-from simulator.session import Session
+from simulator.session import Session, State
 from simulator.settings import Settings
 from simulator.transport import MemoryTransport, Transport, memory_pair
 from simulator.world import World
@@ -190,7 +190,7 @@ class Simulator:
             UnknownNameError: no such ending.
         """
         last = ending(name)
-        sessions = self._live(target)
+        sessions = [s for s in self._live(target) if s.state is not State.HALF_OPEN]
         for session in sessions:
             await session.end(last)
         return len(sessions)
@@ -200,6 +200,14 @@ class Simulator:
         sessions = self._live(target)
         for session in sessions:
             session.drop()
+        return len(sessions)
+
+    def half_open(self, target: Jid | None = None) -> int:
+        """Lose the target's live connections without telling the clients: what they write is
+        taken, nothing ever comes back; how many."""
+        sessions = [s for s in self._live(target) if s.state is not State.HALF_OPEN]
+        for session in sessions:
+            session.half_open()
         return len(sessions)
 
     def expire_qr(self) -> None:

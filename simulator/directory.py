@@ -35,8 +35,14 @@ def answer_usync(world: World, device: Device, node: Node) -> Node:
     )
 
 
-def announce(world: World, device: Device) -> None:
-    """Tell everybody who asked for the account's list, and its other devices, of a new device."""
+def unlink(world: World, device: Device) -> None:
+    """A companion is one no more."""
+    world.remove_device(device)
+    announce(world, device, "remove")
+
+
+def announce(world: World, device: Device, what: t.Literal["add", "remove"] = "add") -> None:
+    """Tell the account's contacts and its other devices that a device came or went."""
     account = device.account
     keys = Node("key-index-list", {"ts": int(world.now())}, account.phone.key_index_list())
     for watcher in account.watchers.values():
@@ -45,10 +51,15 @@ def announce(world: World, device: Device) -> None:
         for lid in (False, True):
             new = Node(
                 "device",
-                {"jid": device.address(lid), "key-index": device.key_index},
+                {
+                    "jid": device.address(lid),
+                    "lid": None if lid else device.lid,
+                    "key-index": device.key_index,
+                },
             )
-            change = Node("add", {"device_hash": device_hash(account)}, (new, keys))
-            world.notify(watcher, "devices", account.address(lid), change)
+            change = Node(what, {"device_hash": device_hash(account)}, (new, keys))
+            other = None if lid else account.lid
+            world.notify(watcher, "devices", account.address(lid), change, lid=other)
     for sibling in account.companions:
         if sibling is not device:
             listed = tuple(
@@ -74,7 +85,8 @@ def _user(world: World, asking: Device, user: Node, asked: set[str]) -> Node:
         children.append(_devices(world, account))
     if "lid" in asked:
         children.append(Node("lid", {"val": account.lid}))
-    return Node("user", {"jid": jid.bare}, tuple(children))
+    pn = account.pn if jid.is_lid else None
+    return Node("user", {"jid": jid.bare, "pn_jid": pn}, tuple(children))
 
 
 def _who(user: Node) -> tuple[Jid, bool]:

@@ -106,6 +106,7 @@ class Handset:
         self.answers = True
         self.inbox: collections.deque[Received] = collections.deque(maxlen=INBOX)
         self.kept: collections.OrderedDict[tuple[Jid, Jid, str], Kept] = collections.OrderedDict()
+        self.activity: collections.deque[Node] = collections.deque(maxlen=INBOX)
         self.notifications: collections.deque[Node] = collections.deque(maxlen=INBOX)
         self.receipts: collections.deque[Node] = collections.deque(maxlen=INBOX)
         self.duplicates = 0  # messages read twice
@@ -268,8 +269,10 @@ class Handset:
                     self.notifications.append(node)
                 case "call", _:
                     self._on_call(node)
+                case "presence" | "chatstate", _:
+                    self.activity.append(node)
                 case _:
-                    pass  # presence and the like change nothing
+                    pass  # nothing a person would notice
         except (RemoteProtocolError, UnknownNameError) as error:
             self.failures += 1
             log.info("simulator.phone_refused", phone=self._account.name, detail=str(error))

@@ -104,6 +104,13 @@ class Keyring:
             self._prekeys.pop(decrypted.used_prekey_id, None)
         return plaintext
 
+    def forget(self, devices: set[Jid]) -> None:
+        """Drop the sessions with these devices (by LID); they need our sender keys anew, too."""
+        for device in devices:
+            self._sessions.pop(device, None)
+        for own in self._own_sender_keys.values():
+            own.holders -= devices
+
     # -- sender keys
 
     def distribution(self, group: Jid) -> bytes:

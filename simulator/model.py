@@ -45,6 +45,7 @@ class Device:
     noise_public: bytes = b""
     key_index: int = 0
     identity_blob: bytes = b""  # ADVSignedDeviceIdentity, complete; companions only
+    available: bool = False  # in use, as it says itself
     greeted: bool = False  # the phone has sent its keys and history
     session: "Session | None" = None
 
@@ -77,6 +78,9 @@ class Account:
     name: str
     devices: dict[int, Device] = attrs.field(factory=dict)
     watchers: dict[Jid, Device] = attrs.field(factory=dict)  # devices that asked for our list
+    subscribers: dict[Jid, tuple[Device, bool]] = attrs.field(factory=dict)
+    """Devices that want to hear whether this account is online, and whether they know its LID."""
+    last_seen: int | None = None  # Unix seconds
     may_be_added: bool = True  # to groups, by anybody; else they get an invitation to send
 
     def address(self, lid: bool) -> Jid:
@@ -101,6 +105,15 @@ class Account:
         """The number of the next companion; none is used twice."""
         self._last_device += 1
         return self._last_device
+
+    @property
+    def available(self) -> bool:
+        """Whether any device is in use."""
+        return any(device.available for device in self.devices.values())
+
+    async def reinstall(self) -> None:
+        """Register anew, see the phone's method of that name."""
+        await self.phone.reinstall()
 
     @property
     def companions(self) -> tuple[Device, ...]:

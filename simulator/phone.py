@@ -1,11 +1,13 @@
 """The whole phone: a handset, and all that people do with it."""
 
+from simulator.device_scripts import DeviceScripts
 from simulator.group_scripts import GroupScripts
 from simulator.handset import Kept, Received, Wrapping
 from simulator.sync_duties import SyncDuties
+from simulator.talk_scripts import TalkScripts
 
 __all__ = ["Kept", "Phone", "Received", "Wrapping"]
 
 
-class Phone(GroupScripts, SyncDuties):
+class Phone(SyncDuties, GroupScripts, TalkScripts, DeviceScripts):
     """The account's phone."""

@@ -25,6 +25,7 @@ class Entry:
     broken: bool = False  # its ciphertext, on purpose
     offered: int = 0  # times written to a socket
     acknowledged: bool = False
+    transient: bool = False  # only worth something now: gone once written
 
     @property
     def kind(self) -> str:
@@ -85,7 +86,7 @@ class DeviceQueue:
     def begin(self, now: float) -> tuple[Entry, ...]:
         """Start consuming: what is owed from before (too old entries are dropped) is due first."""
         for entry in self:
-            if now - entry.queued_at > RETENTION:
+            if entry.transient or now - entry.queued_at > RETENTION:
                 self.remove(entry)
         self._consumed = True
         self._due = collections.deque(self._owed.values())

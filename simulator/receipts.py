@@ -6,6 +6,8 @@ Source: docs/protocol.md#server-receipts
 import contextlib
 import typing as t
 
+import attrs
+
 from simulator.errors import UnknownNameError
 from simulator.ledger import Letter
 from simulator.model import PHONE, Device
@@ -97,7 +99,7 @@ def ledger_name(world: World, device: Device, message: Node) -> Letter | None:
 def _pass_on(world: World, device: Device, node: Node, kind: str | None) -> None:
     to = node.jid("to")
     if kind in _TO_PHONE:
-        world.owe(device.account.devices[PHONE], _copy(world, device, node, device.pn))
+        world.owe(device.account.devices[PHONE], _copy(world, device, node, device.pn, device.pn))
         return
     if to is None:
         return
@@ -105,33 +107,77 @@ def _pass_on(world: World, device: Device, node: Node, kind: str | None) -> None
     if author is None:
         return
     if kind == "retry":
-        target = world.device(author)
-        world.owe(target, _copy(world, device, node, _seen_from(device, to)))
+        _owe(world, world.device(author), device, node, to)
         return
     writer = world.account(author)
+    if kind == "sender" and writer is device.account and author.device != device.number:
+        recipient = {"recipient": node.attrs.get("recipient")}
+        _owe(world, world.device(author), device, node, to, recipient)
     if kind in _TO_AUTHOR and writer is not device.account:
         for target in writer.devices.values():
-            world.owe(target, _copy(world, device, node, _seen_from(device, to)))
+            _owe(world, target, device, node, to)
     if kind in _TO_SIBLINGS:
-        for target in device.account.companions:
+        chat = {"recipient": author.bare if to.is_group else to.bare}
+        for target in device.account.devices.values():
             if target is not device:
-                recipient: dict[str, Value] = {"recipient": author.bare if to.is_group else to.bare}
-                world.owe(target, _copy(world, device, node, _seen_from(device, to), recipient))
+                _owe(world, target, device, node, to, chat)
 
 
-def _seen_from(device: Device, to: Jid) -> Jid:
-    return to if to.is_group else device.address(to.is_lid)
+def _owe(
+    world: World,
+    target: Device,
+    device: Device,
+    node: Node,
+    to: Jid,
+    more: t.Mapping[str, Value | None] | None = None,
+) -> None:
+    aggregated = world.settings.aggregate_group_receipts and node.text("type") != "retry"
+    if to.is_group and aggregated and target.account is not device.account:
+        _aggregate(world, target, device, node, to)
+        return
+    lid = world.group(to).lid_addressing if to.is_group else to.is_lid
+    sender = to if to.is_group else device.address(lid)
+    world.owe(target, _copy(world, device, node, sender, device.address(lid), more))
+
+
+def _aggregate(world: World, target: Device, device: Device, node: Node, group: Jid) -> None:
+    """One receipt for all members; it grows until it is written."""
+    lid = world.group(group).lid_addressing
+    kind = node.text("type")
+    for stanza_id in receipt_ids(node):
+        user = Node("user", {"jid": device.address(lid), "t": int(world.now())})
+        for entry in target.queue.find("receipt", stanza_id):
+            growing = entry.node.child("participants")
+            if entry.offered or growing is None or entry.node.text("type") != kind:
+                continue
+            grown = attrs.evolve(growing, content=(*growing.children, user))
+            entry.node = attrs.evolve(entry.node, content=(grown,))
+            break
+        else:
+            told: Attributes = {
+                "from": group,
+                "id": stanza_id,
+                "t": int(world.now()),
+                "type": kind,
+            }
+            users = Node("participants", {"key": stanza_id}, (user,))
+            world.owe(target, Node("receipt", told, (users,)))
 
 
 def _copy(
-    world: World, device: Device, node: Node, sender: Jid, more: dict[str, Value] | None = None
+    world: World,
+    device: Device,
+    node: Node,
+    sender: Jid,
+    participant: Jid,
+    more: t.Mapping[str, Value | None] | None = None,
 ) -> Node:
     attributes: Attributes = {
         "from": sender,
         "id": node.required_text("id"),
         "t": int(world.now()),
         "type": node.text("type"),
-        "participant": device.lid if sender.is_group else None,
+        "participant": participant if sender.is_group else None,
         "recipient": node.attrs.get("recipient") if node.text("type") == "retry" else None,
         "category": node.text("category"),
         **(more or {}),

@@ -103,6 +103,8 @@ class _Route:
             "addressing_mode": "lid" if lid else "pn",
         }
         from_me = device.account is self.sender.account
+        if not from_me and not device.is_phone:
+            self.sender.account.watchers[device.lid] = device
         if from_me:
             attributes["recipient"] = chat.address(lid)
             attributes["peer_recipient_pn" if lid else "peer_recipient_lid"] = chat.address(not lid)

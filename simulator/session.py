@@ -12,7 +12,7 @@ import attrs
 import structlog
 import trio
 
-from simulator import adv, code_pairing, directory, receipts, routing, services
+from simulator import adv, calls, code_pairing, directory, presence, receipts, routing, services
 from simulator.admission import Login, Registration, read_payload
 from simulator.errors import ScanRefusedError, UnknownNameError
 from simulator.faults import ending
@@ -31,7 +31,7 @@ from whatsapp.stream import State as StreamState
 log = structlog.get_logger(__name__)
 
 _REORDER_WAIT: t.Final = 1.0  # seconds a held-back stanza waits for one that may overtake it
-_COUNTED: t.Final = ("message", "notification", "receipt")
+_COUNTED: t.Final = ("message", "notification", "receipt", "call")
 
 
 class State(enum.Enum):
@@ -42,6 +42,7 @@ class State(enum.Enum):
     PAIRED = "paired"
     PASSIVE = "passive"
     ACTIVE = "active"
+    HALF_OPEN = "half-open"
     ENDING = "ending"
     CLOSED = "closed"
 
@@ -79,6 +80,7 @@ class Session:
         self._pairing: _Pairing | None = None
         self._nursery: trio.Nursery | None = None
         self._gone = trio.Event()
+        self._delivery = trio.CancelScope()
         self.state = State.HANDSHAKE
         self.device: Device | None = None
 
@@ -98,7 +100,7 @@ class Session:
 
     async def end(self, last: Node) -> None:
         """Send a last stanza, let the client close, and return when the connection is gone."""
-        if self.state is State.CLOSED:
+        if self.state in (State.CLOSED, State.HALF_OPEN):
             return
         self._say_goodbye(last)
         await self._gone.wait()
@@ -107,6 +109,12 @@ class Session:
         """Cut the connection without a word."""
         self._transport.abort()
         self._scope.cancel()
+
+    def half_open(self) -> None:
+        """Forget the client, who learns nothing of it: its stanzas are read and ignored."""
+        self.state = State.HALF_OPEN
+        self._delivery.cancel()
+        self._release()
 
     # -- reading
 
@@ -138,7 +146,8 @@ class Session:
                     self._world.settle()
 
     def _ignores(self) -> bool:
-        return self.state is State.ENDING or self._world.faults.is_stalled(self.device)
+        gone = self.state in (State.ENDING, State.HALF_OPEN)
+        return gone or self._world.faults.is_stalled(self.device)
 
     async def _admit(self, client: ClientConnected) -> None:
         self._noise_public = client.noise_public
@@ -172,8 +181,16 @@ class Session:
                 await self._send(receipts.on_receipt(self._world, device, node))
             case "ack", Device() as device:
                 receipts.on_ack(self._world, device, node)
+            case "call", Device() as device:
+                await self._send(calls.on_call(self._world, device, node))
+            case "presence", Device() as device:
+                with contextlib.suppress(UnknownNameError):
+                    presence.on_presence(self._world, device, node)
+            case "chatstate", Device() as device:
+                with contextlib.suppress(UnknownNameError):
+                    presence.on_chatstate(self._world, device, node)
             case _:
-                pass  # presence, chatstate, ib: nobody is told
+                pass  # ib: nobody is told
 
     def _route(self, device: Device, node: Node) -> Node:
         try:
@@ -188,9 +205,12 @@ class Session:
                 await self._send(result(node))
                 if node.child("active") is not None:
                     self._activate(device)
-            case "md" if node.child("remove-companion-device") is not None:
+            case "md" if (order := node.child("remove-companion-device")) is not None:
+                if order.jid("jid") not in (None, device.pn, device.lid):
+                    await self._send(error(node, 403, "forbidden"))
+                    return
                 await self._send(result(node))
-                self._world.remove_device(device)
+                directory.unlink(self._world, device)
                 self._say_goodbye(ending("removed"))
             case _:
                 await self._send(services.answer(self._world, device, node))
@@ -362,7 +382,8 @@ class Session:
         self._start(self._deliver, device)
 
     async def _deliver(self, device: Device) -> None:
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        broken = (trio.BrokenResourceError, trio.ClosedResourceError)
+        with self._delivery, contextlib.suppress(*broken):
             backlog = device.queue.begin(self._world.now())
             counts = {tag: sum(entry.kind == tag for entry in backlog) for tag in _COUNTED}
             preview = Node("offline_preview", {"count": len(backlog), **counts, "appdata": 0})
@@ -390,6 +411,8 @@ class Session:
         for _ in range(copies):
             entry.offered += 1
             self._world.offered(device, entry)
+            if entry.transient:
+                device.queue.remove(entry)
             await self._send(node)
 
     # -- writing
@@ -441,10 +464,16 @@ class Session:
             if attempt.session is self:
                 del self._world.attempts[phone]
                 attempt.answered.set()
-        if self.device is not None and self.device.session is self:
-            self.device.session = None
-            self.device.queue.end()
+        self._release()
         self._refs.expire(self)
+
+    def _release(self) -> None:
+        """The device is not connected any more, as far as this connection is concerned."""
+        if self.device is None or self.device.session is not self:
+            return
+        self.device.session = None
+        self.device.queue.end()
+        presence.set_available(self._world, self.device, False)
 
 
 def _pair_success(account: Account, number: int, link: adv.Link) -> Node:

@@ -29,6 +29,8 @@ class Settings:
     """Below this stock the server tells the device to upload more."""
     phone_prekeys: int = 50
     """One-time prekeys a phone keeps on the server."""
+    aggregate_group_receipts: bool = False
+    """Whether one receipt tells a group message's author of several members at once."""
     history: bool = True
     """Whether phones push key share and (empty) history to a new companion."""
     media_file_limit: int = 128 * 1024 * 1024

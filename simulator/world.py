@@ -2,6 +2,7 @@
 
 import base64
 import collections
+import contextlib
 import typing as t
 
 import attrs
@@ -111,6 +112,9 @@ class World:
     def remove_device(self, device: Device) -> None:
         """Unlink a companion; what was owed to it is gone."""
         device.account.devices.pop(device.number, None)
+        for account in self.accounts:
+            account.watchers.pop(device.lid, None)
+            account.subscribers.pop(device.lid, None)
 
     def offered(self, device: Device, entry: Entry) -> None:
         """A stanza is about to be written to a device."""
@@ -192,6 +196,14 @@ class World:
             self.overflowed += 1
             log.warning("simulator.queue_full", device=str(device.pn), detail=str(error))
 
+    def push(self, device: Device, node: Node) -> None:
+        """Deliver a stanza that is worth something only now: to who is connected."""
+        if device.is_phone:
+            self._phone_mail.append((device, node))
+        elif device.session is not None:
+            with contextlib.suppress(QueueFullError):
+                device.queue.append(Entry(node, self.now(), transient=True))
+
     def settle(self) -> None:
         """Let the phones read their mail, and what that causes, until nothing is left."""
         while self._phone_mail:
@@ -199,7 +211,7 @@ class World:
             device.account.phone.receive(node)
 
     def notify(
-        self, device: Device, kind: str, sender: Jid, *children: Node, **more: Value
+        self, device: Device, kind: str, sender: Jid, *children: Node, **more: Value | None
     ) -> None:
         """Owe a notification."""
         attributes: Attributes = {

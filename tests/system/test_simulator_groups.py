@@ -2,29 +2,17 @@
 
 import collections.abc as cabc
 
-import attrs
 import pytest
 import trio
-import trio.testing
-from scripted_companion import Companion, wall_clock
+from scripted_companion import wall_clock
+from simulator_cast import Cast, arrived, gather, of_type
 from trio.testing import MockClock
 
-from simulator import Account, Group, Settings, Simulator, SimulatorError, open_simulator
+from simulator import Group, Settings, Simulator, SimulatorError, open_simulator
 from whatsapp import notifications
 from whatsapp.iq import groups as group_iqs
 from whatsapp.jid import Jid
 from whatsapp.node import Node
-
-
-@attrs.frozen
-class Cast:
-    """A desk with a companion, and three people with phones only."""
-
-    desk: Companion
-    desk_account: Account
-    ana: Account
-    rui: Account
-    eva: Account
 
 
 @pytest.fixture
@@ -38,11 +26,7 @@ async def simulator(autojump_clock: MockClock) -> cabc.AsyncIterator[Simulator]:
 @pytest.fixture
 async def cast(simulator: Simulator, nursery: trio.Nursery) -> Cast:
     """Everybody, paired and online."""
-    desk = Companion(simulator, nursery, "desk")
-    await desk.pair("desk")
-    await desk.log_in()
-    people = [simulator.create_account(name) for name in ("Ana", "Rui", "Eva")]
-    return Cast(desk, simulator.world.account(desk.jid), *people)
+    return await gather(simulator, nursery)
 
 
 @pytest.fixture
@@ -53,10 +37,7 @@ async def group(cast: Cast) -> Group:
 
 async def events(cast: Cast) -> list[notifications.GroupEvent]:
     """What the desk was told of groups since the last time."""
-    await trio.testing.wait_all_tasks_blocked()
-    told = [node for node in cast.desk.nodes if node.text("type") == "w:gp2"]
-    for node in told:
-        cast.desk.nodes.remove(node)
+    told = await arrived(cast.desk, "notification", of_type("w:gp2"))
     return [event for node in told for event in notifications.parse_group_events(node)]
 
 
