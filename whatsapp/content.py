@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from whatsapp.content_detail import association_detail, context_detail, read_detail
-from whatsapp.content_kinds import SHAPES, Shape
+from whatsapp.content_kinds import SHAPES, SILENT, Shape
 from whatsapp.content_media import media_source as media_source
 from whatsapp.content_media import message_secret as message_secret
 from whatsapp.content_media import source_in
@@ -163,10 +163,8 @@ def _read_message(message: wa_pb2.Message, raw: bytes) -> Content:
             return _read_shape(field.name, shape, value, raw)
     if message.HasField("protocol_message"):
         return _read_protocol(message.protocol_message, raw)
-    carries_keys = message.HasField("sender_key_distribution_message") or message.HasField(
-        "fast_ratchet_key_sender_key_distribution_message"
-    )
-    if carries_keys and not len(UnknownFieldSet(message)):
+    silent = any(message.HasField(name) for name in SILENT)
+    if silent and not len(UnknownFieldSet(message)):
         return Content(kind=NONE, raw=raw)
     return Content(kind=UNKNOWN, raw=raw)
 

@@ -90,6 +90,15 @@ SHAPES: t.Final[cabc.Mapping[str, Shape]] = {
 }
 """Keys are the fields of ``Message``, in no order of meaning."""
 
+SILENT: t.Final = (
+    "sender_key_distribution_message",
+    "fast_ratchet_key_sender_key_distribution_message",
+    "sticker_sync_rmr_message",
+    "group_root_key_share",
+    "root_secret_distribute_message",
+)
+"""Fields of ``Message`` that hand something to the client and show nothing."""
+
 KINDS: t.Final = frozenset(
     {
         *(shape.kind for shape in SHAPES.values()),
