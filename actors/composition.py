@@ -28,15 +28,10 @@ class UnsendableError(ActorError):
     """The request can never be sent; the text says why, for the person who wanted it."""
 
 
-class Upload(t.Protocol):
-    """Puts a file on WhatsApp's servers.
-
-    Raises ``UnsendableError`` when it never will, ``NotOnlineError`` when it may later.
-    """
-
-    async def __call__(self, file: str, kind: str) -> MediaSource:
-        """``file`` as in the request; where it lies now, and what opens it."""
-        ...
+Upload: t.TypeAlias = cabc.Callable[[str, str], cabc.Awaitable[MediaSource]]
+"""Puts a file (as the request names it, and its kind) on WhatsApp's servers; tells where it lies
+now and what opens it. Raises ``UnsendableError`` when it never will, ``NotOnlineError`` when it
+may later."""
 
 
 class ContentStorage(t.Protocol):

@@ -20,8 +20,8 @@ from actors.courier import Courier
 from actors.devices import Person, UnreachableError
 from actors.encryption import Bundles, Sealing, Target, target_of
 from actors.line import NotOnlineError
+from actors.outgoing import SentStorage
 from storage.errors import StorageUnavailableError
-from storage.queues import SentMessage
 from whatsapp import sending
 from whatsapp.content import build_device_sent, read_content
 from whatsapp.e2ee import session
@@ -39,14 +39,6 @@ REBUILD_INTERVAL: t.Final = 3600.0  # seconds between two new sessions without t
 
 P = t.TypeVar("P")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("retries")
-
-
-class SentStorage(t.Protocol):
-    """Where the messages of the past are."""
-
-    async def sent_message(self, connection: str, external_id: str) -> SentMessage | None:
-        """A message of the outbox by its stanza id; None: none of ours."""
-        ...
 
 
 @attrs.frozen(kw_only=True)

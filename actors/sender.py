@@ -16,16 +16,18 @@ import structlog
 import trio
 
 from actors import drafts
-from actors.composition import Composer, ContentStorage, Destination, UnsendableError, Upload
+from actors.composition import Composer, Destination, UnsendableError, Upload
 from actors.courier import Courier, Parcel
-from actors.devices import AddressStorage, Devices, Person, UnreachableError
+from actors.devices import Devices, UnreachableError
 from actors.errors import ActorError
 from actors.in_flight import InFlight
 from actors.line import Line, NotOnlineError
-from actors.pacing import Pace, Pacer
+from actors.outgoing import OutboxStorage
+from actors.outgoing import SenderSettings as SenderSettings
+from actors.pacing import Pacer
 from actors.reading import Origin, message_of
 from actors.records import RecordCache
-from actors.retries import Retries, SentStorage
+from actors.retries import Retries
 from actors.settings import Tools
 from storage.api import ReceivedMessage
 from storage.errors import StorageError, StorageRejectedError, StorageUnavailableError
@@ -63,36 +65,12 @@ _REFUSALS: t.Final = {
 _log: structlog.stdlib.BoundLogger = structlog.get_logger("sender")
 
 
-class OutboxStorage(AddressStorage, ContentStorage, SentStorage, t.Protocol):
-    """What sending needs of storage."""
-
-    async def outbox_pending(self, connection: str, limit: int) -> list[OutboxRow]:
-        """What is queued, in its order."""
-        ...
-
-    async def outbox_set_payload(self, connection: str, outbox_id: int, payload: bytes) -> bytes:
-        """Keep the plaintext; returns the one that is kept."""
-        ...
-
-    async def settle_interrupted(self, connection: str) -> list[OutboxRow]:
-        """sending → unknown."""
-        ...
-
-
 @attrs.define(eq=False)
 class _Written:
     """A message that the server has not taken yet."""
 
     answered: trio.Event = attrs.field(factory=trio.Event)
     ack: AckStanza | None = None
-
-
-@attrs.frozen(kw_only=True)
-class SenderSettings:
-    """Times in seconds."""
-
-    pace: Pace = attrs.field(factory=Pace)
-    ack_timeout: float = 75.0
 
 
 class Sender(t.Generic[P]):
@@ -116,7 +94,7 @@ class Sender(t.Generic[P]):
         self._name = name
         self._own = tuple(jid.bare for jid in (device.jid, device.lid) if jid is not None)
         self._tools = tools
-        self._settings = settings
+        self._ack_timeout = settings.ack_timeout
         self._storage = storage
         self._courier = Courier(name, device, cache, in_flight, tools, line, storage, purpose)
         self._retries = Retries(self._courier, storage)
@@ -283,7 +261,7 @@ class Sender(t.Generic[P]):
             self._log.warning("sender.refused", message=ack.id, error=ack.error)
 
     async def _await_ack(self, row: OutboxRow, to: Destination, written: _Written) -> None:
-        timeout = self._settings.ack_timeout
+        timeout = self._ack_timeout
         try:
             with trio.move_on_after(timeout):
                 await written.answered.wait()
@@ -369,14 +347,16 @@ class Sender(t.Generic[P]):
             chat = self.devices.remembered(chat).form(True)
         await self._courier.write(sending.chat_state(chat, state))
 
-    async def check_number(self, number: str) -> Person | None:
-        """Who has a phone number, in digits with country code; None: nobody on WhatsApp.
+    async def check_number(self, number: str) -> Jid | None:
+        """The account behind a phone number (digits with country code), by its number; None:
+        nobody on WhatsApp has it.
 
         Raises:
             NotOnlineError: there is no answer.
             RemoteProtocolError: WhatsApp refuses to tell.
         """
-        return await self.devices.check_number(number)
+        found = await self.devices.check_number(number)
+        return None if found is None else found.form(False)
 
 
 def _chat(address: str) -> Jid:
