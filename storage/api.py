@@ -193,6 +193,7 @@ class ConversationRow:
     last_message_at: dt.datetime
     closed_at: dt.datetime | None
     reopened: int
+    merged_into: int | None = None  # the conversation that has its messages now
 
 
 @attrs.frozen(kw_only=True)

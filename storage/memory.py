@@ -419,7 +419,18 @@ class MemoryStorage:
             contact = self._contact(connection, message.chat, message.chat_alt)
         key = message.chat if contact is None else contact
         if key not in connection.chats:
-            connection.chats[key] = _Chat(next(self._ids), message.chat_address, contact)
+            connection.chats[key] = _Chat(
+                next(self._ids),
+                next(
+                    (
+                        item
+                        for item in (message.chat_alt, message.chat)
+                        if item and item.endswith("@s.whatsapp.net")
+                    ),
+                    message.chat,
+                ),
+                contact,
+            )
         return connection.chats[key]
 
     def _sender(self, connection: _Connection, message: PreparedMessage) -> int:

@@ -40,7 +40,7 @@ from storage.errors import (
 )
 from storage.identity import clean_text
 from storage.migrate import Migration, migrate
-from storage.prepare import prepare, prepare_quarantine
+from storage.prepare import PreparedBatch, PreparedQuarantine, prepare, prepare_quarantine
 from storage.queries import queries
 from storage.seal import Sealer
 
@@ -169,10 +169,24 @@ class PostgresStorage:
         """See :meth:`storage.api.Storage.quarantine`."""
         now = self._clock()
         row, rest = prepare_quarantine(envelope, error, now)
+        try:
+            await self._write_quarantine(envelope.connection, row, rest, now)
+        except StorageRejectedError as refused:
+            if not rest.facts and not rest.pairs:
+                raise
+            # The database refuses what the facts say: the rest of the envelope is to be kept.
+            row = attrs.evolve(row, error=f"{row.error}; its facts are not stored: {refused}")
+            rest = attrs.evolve(rest, facts=(), pairs=())
+            await self._write_quarantine(envelope.connection, row, rest, now)
+        return Outcome(verdict=Verdict.QUARANTINED, error=row.error)
+
+    async def _write_quarantine(
+        self, connection: str, row: PreparedQuarantine, rest: PreparedBatch, now: float
+    ) -> None:
         await self._write(
             "quarantine",
             *attrs.astuple(encode_batch(rest, self._sealer, now), recurse=False),
-            envelope.connection,
+            connection,
             row.fingerprint,
             row.chat,
             row.sender,
@@ -182,7 +196,6 @@ class PostgresStorage:
             row.raw,
             dt.datetime.fromtimestamp(now, dt.UTC),
         )
-        return Outcome(verdict=Verdict.QUARANTINED, error=row.error)
 
     async def record_event(self, event: ConnectionEvent) -> None:
         """See :meth:`storage.api.Storage.record_event`."""

@@ -6,9 +6,12 @@ identities, times and texts.
 
 import collections.abc as cabc
 import hashlib
+import json
+import math
 import typing as t
 
 import attrs
+import structlog
 from google.protobuf.message import DecodeError
 
 from storage.api import (
@@ -16,12 +19,14 @@ from storage.api import (
     ChatKind,
     Envelope,
     Lane,
+    MediaFile,
     ReceivedMessage,
     RecordChange,
     RecordKind,
     handled_key,
 )
 from storage.errors import StorageRejectedError
+from storage.facts import AddressPair, Fact
 from storage.identity import (
     MAX_ID_LENGTH,
     MAX_KEY_BYTES,
@@ -30,14 +35,27 @@ from storage.identity import (
     clean_text,
     external_id,
 )
-from whatsapp.jid import SERVER
+from storage.prepare_facts import (
+    MAX_NAME_LENGTH,
+    MAX_TOKEN_LENGTH,
+    PreparedPair,
+    plausible_time,
+    prepare_fact,
+)
+from whatsapp.errors import RemoteProtocolError
+from whatsapp.jid import Jid
 from whatsapp.proto.records_pb2 import DeviceRecord
 
-MAX_NAME_LENGTH: t.Final = 256  # characters of a push name
+_log = structlog.get_logger()
+
 MAX_KIND_LENGTH: t.Final = 64
 MAX_REASON_LENGTH: t.Final = 1_000
-EARLIEST: t.Final = 1_230_768_000  # 2009-01-01: there was no WhatsApp before
-FUTURE_TOLERANCE: t.Final = 86_400  # seconds a sender's clock may run ahead of ours
+MAX_FILE_NAME_LENGTH: t.Final = 1_024
+MAX_DETAIL_LENGTH: t.Final = 262_144  # characters of JSON
+MAX_DETAIL_DEPTH: t.Final = 32
+MAX_MENTIONS: t.Final = 1_024  # a group's members at most
+MAX_FLAGS: t.Final = 32
+SHA256_LENGTH: t.Final = 32
 
 _INT64_MAX: t.Final = 2**63 - 1
 
@@ -49,7 +67,6 @@ class PreparedMessage:
     connection: str
     chat: str
     chat_alt: str | None
-    chat_address: str  # the one to show: the phone number's where both are known
     chat_kind: ChatKind
     sender: str
     sender_alt: str | None
@@ -65,6 +82,14 @@ class PreparedMessage:
     lane: Lane
     undecryptable: bool
     reason: str | None
+    target_id: str | None
+    target_author: str | None
+    quoted_id: str | None
+    quoted_author: str | None
+    mentions: tuple[str, ...]
+    flags: tuple[str, ...]
+    detail: dict[str, t.Any] | None = attrs.field(repr=False)  # None: none
+    media: MediaFile | None
 
     @property
     def live(self) -> bool:
@@ -85,23 +110,35 @@ class PreparedRecord:
 
 @attrs.frozen
 class PreparedBatch:
-    """What a storage writes: messages and handled keys by position, then records."""
+    """What a storage writes: first pairs, then messages and handled keys by position, then
+    records, then facts."""
 
     messages: tuple[PreparedMessage | None, ...]
     handled: tuple[str | None, ...]
     connections: tuple[str, ...]  # by position
     resets: tuple[str, ...]  # connections whose records go before ``records`` are written
     records: tuple[PreparedRecord, ...]
+    pairs: tuple[PreparedPair, ...] = ()
+    """Addresses known to be one person's besides those of the messages, which come first."""
+    facts: tuple[tuple[str, Fact], ...] = ()  # with their connections, in order
 
 
 def prepare(batch: cabc.Sequence[Envelope], now: float) -> PreparedBatch:
     """Make a batch storable; ``now`` is its arrival in unix seconds.
 
     Raises:
-        StorageRejectedError: a field that identifies a message, or a record's key, is empty
-            or too long.
+        StorageRejectedError: a field that identifies a message, a record's key, or what a fact
+            is about is empty or too long.
     """
     resets, records = _fold_records(batch)
+    pairs = [pair for record in records if (pair := _own_addresses(record)) is not None]
+    facts = []
+    for item in batch:
+        for fact in item.facts:
+            clean, shown = prepare_fact(item.connection, fact, now)
+            pairs.extend(shown)
+            if not isinstance(clean, AddressPair):
+                facts.append((item.connection, clean))
     return PreparedBatch(
         messages=tuple(
             None if item.message is None else prepare_message(item.connection, item.message, now)
@@ -111,6 +148,8 @@ def prepare(batch: cabc.Sequence[Envelope], now: float) -> PreparedBatch:
         connections=tuple(item.connection for item in batch),
         resets=resets,
         records=records,
+        pairs=tuple(dict.fromkeys(pairs)),
+        facts=tuple(facts),
     )
 
 
@@ -130,7 +169,6 @@ def prepare_message(connection: str, message: ReceivedMessage, now: float) -> Pr
         connection=connection,
         chat=chat,
         chat_alt=chat_alt,
-        chat_address=chat_alt if chat_alt is not None and _is_number(chat_alt) else chat,
         chat_kind=message.chat_kind,
         sender=sender,
         sender_alt=sender_alt,
@@ -148,6 +186,18 @@ def prepare_message(connection: str, message: ReceivedMessage, now: float) -> Pr
         lane=message.lane,
         undecryptable=undecryptable,
         reason=None if message.reason is None else clean_text(message.reason)[:MAX_REASON_LENGTH],
+        target_id=_reference(message.target_id),
+        target_author=_alternative(message.target_author, ""),
+        quoted_id=_reference(message.quoted_id),
+        quoted_author=_alternative(message.quoted_author, ""),
+        mentions=tuple(
+            clean
+            for item in message.mentions[:MAX_MENTIONS]
+            if (clean := _alternative(item, "")) is not None
+        ),
+        flags=tuple(clean_text(item)[:MAX_TOKEN_LENGTH] for item in message.flags[:MAX_FLAGS]),
+        detail=_detail(message.detail) if message.detail else None,
+        media=None if message.media is None else _media(message.media),
     )
 
 
@@ -169,14 +219,23 @@ def prepare_quarantine(
 ) -> tuple[PreparedQuarantine, PreparedBatch]:
     """The row that keeps a rejected envelope, and what else of it is to be committed.
 
-    Records that are themselves what was rejected are left out: the error then says so.
+    Facts or records that are themselves what was rejected are left out: the error then says so.
     """
     message = envelope.message
-    try:
-        rest = prepare([attrs.evolve(envelope, message=None)], now)
-    except StorageRejectedError as rejected:
-        error = f"{error}; its records are not stored: {rejected}"
-        rest = prepare([Envelope(connection=envelope.connection)], now)
+    attempts = (
+        ("", attrs.evolve(envelope, message=None)),
+        ("its facts are not stored", attrs.evolve(envelope, message=None, facts=())),
+        ("its facts and records are not stored", Envelope(connection=envelope.connection)),
+    )
+    for left_out, attempt in attempts:
+        try:
+            rest = prepare([attempt], now)
+        except StorageRejectedError as rejected:
+            cause = str(rejected)
+            continue
+        if left_out:
+            error = f"{error}; {left_out}: {cause}"
+        break
     row = PreparedQuarantine(
         fingerprint=_fingerprint(envelope),
         chat=None if message is None else clean_text(message.chat)[:MAX_ID_LENGTH],
@@ -204,11 +263,6 @@ def _fingerprint(envelope: Envelope) -> str:
     return hashlib.sha256(framed).hexdigest()
 
 
-def plausible_time(sent_at: int, now: float) -> float:
-    """WhatsApp's time, or the arrival ``now`` when no message can have been sent then."""
-    return float(sent_at) if EARLIEST <= sent_at <= now + FUTURE_TOLERANCE else now
-
-
 def _address(name: str, value: str) -> str:
     value = clean_text(value)
     if not 0 < len(value) <= MAX_ID_LENGTH:
@@ -221,8 +275,50 @@ def _alternative(value: str | None, address: str) -> str | None:
     return value if value and value != address and len(value) <= MAX_ID_LENGTH else None
 
 
-def _is_number(address: str) -> bool:
-    return address.endswith("@" + SERVER)
+def _reference(value: str | None) -> str | None:
+    """The id of another message, in the form in which that message is stored."""
+    return bounded(value, MAX_ID_LENGTH, "hashed-") if value else None
+
+
+def _media(media: MediaFile) -> MediaFile:
+    return MediaFile(
+        kind=_kind(media.kind),
+        mimetype=clean_text(media.mimetype)[:MAX_NAME_LENGTH] if media.mimetype else None,
+        size=media.size if media.size is not None and 0 <= media.size <= _INT64_MAX else None,
+        name=clean_text(media.name)[:MAX_FILE_NAME_LENGTH] if media.name else None,
+        sha256=media.sha256 if len(media.sha256) == SHA256_LENGTH else b"",
+    )
+
+
+def _detail(detail: cabc.Mapping[str, t.Any]) -> dict[str, t.Any] | None:
+    """What of a detail JSON and PostgreSQL can hold; the raw bytes have it whole."""
+    clean: dict[str, t.Any] = clean_json(dict(detail))
+    length = len(json.dumps(clean, ensure_ascii=False))
+    if length > MAX_DETAIL_LENGTH:
+        _log.warning("storage.detail_dropped", length=length, limit=MAX_DETAIL_LENGTH)
+        return None
+    return clean or None
+
+
+def clean_json(value: t.Any, depth: int = MAX_DETAIL_DEPTH) -> t.Any:
+    """``value`` as jsonb can store it: cleaned texts; null for what JSON does not know, for
+    numbers that are none or too large, and below ``depth``."""
+    match value:
+        case str():
+            return clean_text(value)
+        case bool() | None:
+            return value
+        case int():
+            return value if abs(value) <= _INT64_MAX else None
+        case float():
+            return value if math.isfinite(value) else None
+        case dict() if depth:
+            return {
+                clean_text(str(key)): clean_json(item, depth - 1) for key, item in value.items()
+            }
+        case list() | tuple() if depth:
+            return [clean_json(item, depth - 1) for item in value]
+    return None
 
 
 def _kind(value: str) -> str:
@@ -271,6 +367,23 @@ def _fold_records(
         for (kind, key), value in changes.items()
     )
     return tuple(resets), records
+
+
+def _own_addresses(record: PreparedRecord) -> PreparedPair | None:
+    """The account's own addresses, as its device record tells them."""
+    if record.kind is not RecordKind.DEVICE or record.jid is None or record.value is None:
+        return None
+    own = []
+    for text in (record.jid, DeviceRecord.FromString(record.value).lid):
+        try:
+            own.append(str(Jid.parse(text).bare) if text else None)
+        except RemoteProtocolError:
+            own.append(None)
+    if own[0] is None:
+        return None
+    return PreparedPair(
+        record.connection, clean_text(own[0]), _alternative(own[1], own[0]), True, "login"
+    )
 
 
 def _jid(device: bytes | None) -> str | None:

@@ -1,4 +1,5 @@
--- The functions of the writer. Replaced at start whenever this file has changed.
+-- The functions of the writer. Replaced at start whenever they have changed: this file, then
+-- facts.sql, merges.sql, queues.sql, views.sql.
 --
 -- apply_batch is the one place where messages find their conversation. Its rules:
 --   * A message is the same when connection, chat, sender and id are the same.
@@ -12,12 +13,16 @@
 --     to the oldest, else to a closed one made for it; it never changes a status. So does one
 --     that only changes or answers another (a reaction), and it does not count as activity.
 --   * last_message_at never moves backwards.
+--   * Addresses that a batch shows to be one person's are joined before its messages are looked
+--     at: see merges.sql. Its facts come last: see facts.sql.
 --   * A message that cannot be decrypted is a placeholder: it takes its place like any other,
 --     counts its failures, and is filled in place when its content comes.
 
 DROP FUNCTION IF EXISTS apply_batch(jsonb, text[], bytea[], bytea[]);
+DROP FUNCTION IF EXISTS apply_batch(jsonb, text[], bytea[], bytea[], bytea[]);
 DROP FUNCTION IF EXISTS find_conversation(batch_row, timestamptz);
 DROP FUNCTION IF EXISTS resolve_contact(integer, text, text, boolean, timestamptz);
+DROP FUNCTION IF EXISTS resolve_contact(integer, text, text, boolean, text, timestamptz);
 DROP FUNCTION IF EXISTS apply_records(jsonb, bytea[], timestamptz);
 DROP TYPE IF EXISTS sealed_record;
 DROP TYPE IF EXISTS batch_row;
@@ -29,7 +34,6 @@ CREATE TYPE incoming_message AS (
     connection text,
     chat text,
     chat_alt text,
-    chat_address text,
     direct boolean,
     sender text,
     sender_alt text,
@@ -42,7 +46,15 @@ CREATE TYPE incoming_message AS (
     remote_timestamp bigint,
     sent_at double precision,
     lane text,
-    reason text
+    reason text,
+    target_id text,
+    target_author text,
+    quoted_id text,
+    quoted_author text,
+    mentions text[],
+    flags text[],
+    detail jsonb,
+    media jsonb
 );
 
 -- What apply_batch knows of a message once it is resolved and judged.
@@ -77,31 +89,49 @@ CREATE TYPE sealed_record AS (
     sealed bytea
 );
 
--- The contact behind one or two addresses, made if need be. Two contacts are never joined
--- here: the older one stands for both until they are merged.
+-- The contact behind one or two addresses, made if need be. Several contacts become one: the
+-- account itself survives, else the oldest; but not two that an operator has told apart.
 CREATE FUNCTION resolve_contact(
-    p_connection integer, p_address text, p_alternative text, p_self boolean, p_now timestamptz
+    p_connection integer, p_address text, p_alternative text, p_self boolean, p_source text,
+    p_now timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
+    v_self bigint;
+    v_found bigint[];
     v_contact bigint;
+    v_other bigint;
 BEGIN
-    IF p_self THEN
-        SELECT id INTO STRICT v_contact FROM contacts
-        WHERE connection_id = p_connection AND is_self;
+    SELECT id INTO STRICT v_self FROM contacts WHERE connection_id = p_connection AND is_self;
+    v_found := ARRAY(
+        SELECT DISTINCT contact_id FROM contact_addresses
+        WHERE connection_id = p_connection AND address IN (p_address, p_alternative)
+        ORDER BY contact_id);
+    IF p_self OR v_self = ANY (v_found) THEN
+        v_contact := v_self;
+    ELSIF cardinality(v_found) > 0 THEN
+        v_contact := v_found[1];
     ELSE
-        SELECT min(contact_id) INTO v_contact FROM contact_addresses
-        WHERE connection_id = p_connection AND address IN (p_address, p_alternative);
-    END IF;
-    IF v_contact IS NULL THEN
         INSERT INTO contacts (connection_id, created_at) VALUES (p_connection, p_now)
         RETURNING id INTO v_contact;
     END IF;
+    FOREACH v_other IN ARRAY v_found LOOP
+        IF v_other <> v_contact AND NOT EXISTS (
+            SELECT FROM contact_merges
+            WHERE connection_id = p_connection AND undone_at IS NOT NULL
+              AND (survivor_id, merged_id) IN ((v_contact, v_other), (v_other, v_contact)))
+        THEN
+            PERFORM merge_contacts(p_connection, v_contact, v_other, p_source, p_now);
+        END IF;
+    END LOOP;
     INSERT INTO contact_addresses (connection_id, address, contact_id, created_at)
     SELECT p_connection, address, v_contact, p_now
     FROM unnest(ARRAY[p_address, p_alternative]) AS address
     WHERE address IS NOT NULL
     ON CONFLICT (connection_id, address) DO NOTHING;
+    UPDATE chats SET address = contact_address(p_connection, v_contact)
+    WHERE connection_id = p_connection AND kind = 'direct' AND contact_id = v_contact
+      AND address <> contact_address(p_connection, v_contact);
 END
 $$;
 
@@ -130,6 +160,7 @@ BEGIN
         END IF;
         SELECT * INTO v_latest FROM conversations
         WHERE connection_id = p_row.connection_id AND chat_id = p_row.chat_id
+          AND merged_into IS NULL
         ORDER BY id DESC LIMIT 1;
         SELECT * INTO STRICT v_rules FROM connections WHERE id = p_row.connection_id;
         IF p_row.sent_at <= v_rules.reopen_window
@@ -151,11 +182,12 @@ BEGIN
     ELSE
         SELECT id INTO target FROM conversations
         WHERE connection_id = p_row.connection_id AND chat_id = p_row.chat_id
-          AND opened_at <= p_row.sent_at
+          AND opened_at <= p_row.sent_at AND merged_into IS NULL
         ORDER BY opened_at DESC, id DESC LIMIT 1;
         IF target IS NULL THEN
             SELECT id INTO target FROM conversations
             WHERE connection_id = p_row.connection_id AND chat_id = p_row.chat_id
+              AND merged_into IS NULL
             ORDER BY opened_at, id LIMIT 1;
         END IF;
         IF target IS NOT NULL THEN
@@ -202,6 +234,7 @@ BEGIN
         DELETE FROM signal_prekeys WHERE connection_id = ANY (v_resets);
         DELETE FROM signal_sender_keys WHERE connection_id = ANY (v_resets);
         DELETE FROM peer_messages WHERE connection_id = ANY (v_resets);
+        DELETE FROM app_state_keys WHERE connection_id = ANY (v_resets);
     END IF;
     IF 'device' = ANY (v_written) THEN
         INSERT INTO device_identity (connection_id, jid, sealed, updated_at)
@@ -274,12 +307,26 @@ BEGIN
         WHERE r.kind = 'peer' AND r.sealed IS NULL
           AND s.connection_id = r.connection_id AND s.key = r.key;
     END IF;
+    IF 'app_state_key' = ANY (v_written) THEN
+        INSERT INTO app_state_keys (connection_id, key, sealed, updated_at)
+        SELECT connection_id, key, sealed, p_now FROM unnest(v_records)
+        WHERE kind = 'app_state_key' AND sealed IS NOT NULL
+        ON CONFLICT (connection_id, key) DO UPDATE
+            SET sealed = excluded.sealed, updated_at = excluded.updated_at;
+    END IF;
+    IF 'app_state_key' = ANY (v_deleted) THEN
+        DELETE FROM app_state_keys s USING unnest(v_records) r
+        WHERE r.kind = 'app_state_key' AND r.sealed IS NULL
+          AND s.connection_id = r.connection_id AND s.key = r.key;
+    END IF;
 END
 $$;
 
 -- Commits one batch: p_batch holds now, connections, messages, handled keys, resets and
--- records; texts and raws go with the messages, sealed values with the records, by position.
-CREATE FUNCTION apply_batch(p_batch jsonb, p_texts text[], p_raws bytea[], p_sealed bytea[])
+-- records, and pairs and facts where there are any; texts and raws go with the messages, sealed
+-- values with the records, by position; facts name their blobs by number.
+CREATE FUNCTION apply_batch(
+    p_batch jsonb, p_texts text[], p_raws bytea[], p_sealed bytea[], p_blobs bytea[])
 RETURNS TABLE (
     ord integer, verdict text, message_id bigint, conversation_id bigint,
     opened boolean, reopened boolean, filled boolean, retries integer
@@ -319,7 +366,7 @@ BEGIN
         v_messages := ARRAY(
             SELECT m FROM jsonb_populate_recordset(NULL::incoming_message, p_batch -> 'messages') m);
 
-        -- People and chats seen for the first time, in the order of the messages.
+        -- People seen for the first time, or found to be one, in the order of the messages.
         FOR v_pair IN
             SELECT c.id, p.address, p.alternative, p.self
             FROM unnest(v_messages) m
@@ -327,28 +374,48 @@ BEGIN
             CROSS JOIN LATERAL (
                 VALUES (0, m.chat, m.chat_alt, false), (1, m.sender, m.sender_alt, m.from_me)
             ) AS p (part, address, alternative, self)
-            WHERE (p.part = 1 OR m.direct)
-              AND (SELECT count(*) FROM contact_addresses a
-                   WHERE a.connection_id = c.id AND a.address IN (p.address, p.alternative))
-                < 1 + (p.alternative IS NOT NULL)::integer
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS known, min(a.contact_id) AS low, max(a.contact_id) AS high
+                FROM contact_addresses a
+                WHERE a.connection_id = c.id AND a.address IN (p.address, p.alternative)
+            ) k
+            WHERE CASE p.part
+                    WHEN 0 THEN m.direct
+                    ELSE NOT m.direct OR p.self OR m.sender <> m.chat
+                        OR m.sender_alt IS DISTINCT FROM m.chat_alt
+                END
+              AND (k.known < 1 + (p.alternative IS NOT NULL)::integer OR k.low <> k.high
+                OR CASE WHEN p.self THEN k.low <> (
+                        SELECT s.id FROM contacts s WHERE s.connection_id = c.id AND s.is_self)
+                    ELSE false END)
             GROUP BY c.id, p.address, p.alternative, p.self
             ORDER BY min(2 * m.ord + p.part)
         LOOP
             PERFORM resolve_contact(
-                v_pair.id, v_pair.address, v_pair.alternative, v_pair.self, v_now);
+                v_pair.id, v_pair.address, v_pair.alternative, v_pair.self, 'stanza', v_now);
         END LOOP;
+    END IF;
+    IF p_batch ? 'pairs' THEN
+        PERFORM apply_pairs(p_batch -> 'pairs', v_now);
+    END IF;
+
+    IF cardinality(v_messages) > 0 THEN
         INSERT INTO chats (connection_id, kind, address, contact_id, created_at)
-        SELECT n.connection_id, n.kind, n.address, n.contact_id, v_now
+        SELECT n.connection_id, n.kind,
+            CASE WHEN n.contact_id IS NULL THEN n.chat
+                 ELSE contact_address(n.connection_id, n.contact_id) END,
+            n.contact_id, v_now
         FROM (
             SELECT DISTINCT ON (c.id, m.direct, coalesce(p.contact_id::text, m.chat))
                 c.id AS connection_id,
                 CASE WHEN m.direct THEN 'direct' ELSE 'group' END AS kind,
-                m.chat_address AS address, p.contact_id, m.ord
+                m.chat, p.contact_id, m.ord
             FROM unnest(v_messages) m
             JOIN connections c ON c.name = m.connection
             CROSS JOIN LATERAL (
-                SELECT min(a.contact_id) AS contact_id FROM contact_addresses a
-                WHERE m.direct AND a.connection_id = c.id AND a.address IN (m.chat, m.chat_alt)
+                SELECT CASE WHEN m.direct THEN (
+                    SELECT a.contact_id FROM contact_addresses a
+                    WHERE a.connection_id = c.id AND a.address = m.chat) END AS contact_id
             ) p
             WHERE CASE WHEN m.direct THEN (
                     SELECT k.id FROM chats k
@@ -371,21 +438,27 @@ BEGIN
                     m.undecryptable,
                     CASE WHEN m.direct THEN (
                         SELECT k.id FROM chats k
-                        WHERE k.connection_id = c.id AND k.kind = 'direct' AND k.contact_id = (
-                            SELECT min(a.contact_id) FROM contact_addresses a
-                            WHERE a.connection_id = c.id AND a.address IN (m.chat, m.chat_alt)))
+                        WHERE k.connection_id = c.id AND k.kind = 'direct'
+                          AND k.contact_id = p.contact_id)
                     ELSE (
                         SELECT k.id FROM chats k
                         WHERE k.connection_id = c.id AND k.kind = 'group' AND k.address = m.chat)
                     END AS chat_id,
                     CASE WHEN m.from_me THEN (
                         SELECT s.id FROM contacts s WHERE s.connection_id = c.id AND s.is_self)
+                    WHEN m.direct AND m.sender = m.chat THEN p.contact_id
                     ELSE (
-                        SELECT min(a.contact_id) FROM contact_addresses a
-                        WHERE a.connection_id = c.id AND a.address IN (m.sender, m.sender_alt))
+                        SELECT a.contact_id FROM contact_addresses a
+                        WHERE a.connection_id = c.id AND a.address = m.sender)
                     END AS sender_id
                 FROM unnest(v_messages) m
                 JOIN connections c ON c.name = m.connection
+                CROSS JOIN LATERAL (
+                    SELECT CASE WHEN m.direct THEN (
+                        SELECT a.contact_id FROM contact_addresses a
+                        WHERE a.connection_id = c.id AND a.address = m.chat) END AS contact_id
+                    OFFSET 0
+                ) p
             ), known AS (
                 SELECT r.*, k.id AS known_id, k.conversation_id AS known_conversation,
                     k.retries AS known_retries, k.state = 'stored' AS complete,
@@ -464,32 +537,57 @@ BEGIN
         INSERT INTO messages (
             connection_id, id, chat_id, sender_id, external_id, conversation_id, arrival,
             kind, state, from_me, lane, remote_timestamp, sent_at, received_at, retries,
-            reason, text, raw)
-        SELECT w.connection_id, w.new_id, w.chat_id, w.sender_id,
-            (v_messages[w.ord]).external_id, w.conversation_id,
+            reason, text, raw, target_id, target_author, quoted_id, quoted_author, mentions,
+            flags, detail)
+        SELECT w.connection_id, w.new_id, w.chat_id, w.sender_id, (w.m).external_id,
+            w.conversation_id,
             (SELECT n.arrivals FROM counters n WHERE n.connection_id = w.connection_id)
                 + row_number() OVER (PARTITION BY w.connection_id ORDER BY w.ord),
-            (v_messages[content]).kind,
-            CASE WHEN w.full_ord IS NULL THEN 'undecryptable' ELSE 'stored' END,
-            w.from_me, w.lane, (v_messages[w.ord]).remote_timestamp, w.sent_at, v_now,
-            w.all_failures, (v_messages[content]).reason, p_texts[content], p_raws[content]
-        FROM unnest(v_rows) w
-        CROSS JOIN LATERAL coalesce(w.full_ord, w.ord) AS content
-        WHERE w.new_id IS NOT NULL
+            (w.m).kind, CASE WHEN w.full_ord IS NULL THEN 'undecryptable' ELSE 'stored' END,
+            w.from_me, CASE (w.m).lane WHEN 'side' THEN 'side' ELSE w.lane END,
+            (v_messages[w.ord]).remote_timestamp, w.sent_at, v_now,
+            w.all_failures, (w.m).reason, p_texts[(w.m).ord], p_raws[(w.m).ord],
+            (w.m).target_id, (w.m).target_author, (w.m).quoted_id, (w.m).quoted_author,
+            (w.m).mentions, (w.m).flags, (w.m).detail
+        FROM (
+            SELECT r.*, v_messages[coalesce(r.full_ord, r.ord)] AS m  -- the one with content
+            FROM unnest(v_rows) r
+            WHERE r.new_id IS NOT NULL
+            OFFSET 0
+        ) w
         ORDER BY w.ord;
 
         -- Placeholders that got their message, or failed once more.
         UPDATE messages s SET
-            kind = (v_messages[w.ord]).kind, state = 'stored', text = p_texts[w.ord],
-            raw = p_raws[w.ord], reason = NULL, retries = w.failures, filled_at = v_now
-        FROM unnest(v_rows) w
-        WHERE w.known_id IS NOT NULL AND NOT w.duplicate AND NOT w.undecryptable
-          AND s.connection_id = w.connection_id AND s.id = w.known_id;
+            kind = (w.m).kind, state = 'stored', text = p_texts[w.ord], raw = p_raws[w.ord],
+            lane = CASE (w.m).lane WHEN 'side' THEN 'side' ELSE s.lane END, reason = NULL,
+            verdict = NULL, retries = w.failures, filled_at = v_now,
+            target_id = (w.m).target_id, target_author = (w.m).target_author,
+            quoted_id = (w.m).quoted_id, quoted_author = (w.m).quoted_author,
+            mentions = (w.m).mentions, flags = (w.m).flags, detail = (w.m).detail
+        FROM (
+            SELECT r.*, v_messages[r.ord] AS m
+            FROM unnest(v_rows) r
+            WHERE r.known_id IS NOT NULL AND NOT r.duplicate AND NOT r.undecryptable
+            OFFSET 0
+        ) w
+        WHERE s.connection_id = w.connection_id AND s.id = w.known_id;
         UPDATE messages s SET retries = w.failures, reason = (v_messages[w.ord]).reason
         FROM unnest(v_rows) w
         WHERE w.known_id IS NOT NULL AND NOT w.duplicate AND w.undecryptable
           AND w.full_ord IS NULL AND w.failures = w.all_failures
           AND s.connection_id = w.connection_id AND s.id = w.known_id;
+
+        -- The files of the messages that are complete now.
+        IF EXISTS (SELECT FROM unnest(v_messages) WHERE media IS NOT NULL) THEN
+            PERFORM add_media(
+                w.connection_id, coalesce(w.known_id, (v_rows[w.first_ord]).new_id),
+                (v_messages[w.ord]).media)
+            FROM unnest(v_rows) w
+            WHERE NOT w.duplicate AND NOT w.undecryptable
+              AND (v_messages[w.ord]).media IS NOT NULL
+            ORDER BY w.ord;
+        END IF;
 
         UPDATE conversations v SET
             messages = v.messages + n.messages,
@@ -502,19 +600,26 @@ BEGIN
         ) n
         WHERE v.connection_id = n.connection_id AND v.id = n.conversation_id;
 
-        -- A live message's push name is the latest; one from the history only fills a gap.
-        UPDATE contacts c SET name = coalesce(n.latest, c.name, n.remembered)
+        -- Push names, each as of its message. A name that stays the same is dated anew when it
+        -- has become an hour older, so that not every message writes it.
+        INSERT INTO contact_names AS n (connection_id, address, source, name, at)
+        SELECT DISTINCT ON (w.connection_id, w.address)
+            w.connection_id, w.address, 'push', w.sender_name, w.sent_at
         FROM (
-            SELECT w.connection_id, w.sender_id,
-                (array_agg(w.sender_name ORDER BY w.ord DESC) FILTER (WHERE w.live))[1] AS latest,
-                (array_agg(w.sender_name ORDER BY w.ord) FILTER (WHERE NOT w.live))[1]
-                    AS remembered
-            FROM unnest(v_rows) w
-            WHERE NOT w.duplicate AND NOT w.from_me AND w.sender_name IS NOT NULL
-            GROUP BY w.connection_id, w.sender_id
-        ) n
-        WHERE c.connection_id = n.connection_id AND c.id = n.sender_id
-          AND c.name IS DISTINCT FROM coalesce(n.latest, c.name, n.remembered);
+            SELECT r.*, (v_messages[r.ord]).sender AS address
+            FROM unnest(v_rows) r
+            WHERE NOT r.duplicate AND NOT r.from_me AND r.sender_name IS NOT NULL
+            OFFSET 0
+        ) w
+        LEFT JOIN contact_names k ON k.connection_id = w.connection_id
+            AND k.address = w.address AND k.source = 'push'
+        WHERE (k.address IS NULL
+            OR k.name <> w.sender_name
+                AND (k.at, k.name COLLATE "C") < (w.sent_at, w.sender_name COLLATE "C")
+            OR k.at < w.sent_at - interval '1 hour')
+        ORDER BY w.connection_id, w.address, w.sent_at DESC, w.sender_name COLLATE "C" DESC
+        ON CONFLICT (connection_id, address, source) DO UPDATE
+            SET name = excluded.name, at = excluded.at;
 
         UPDATE counters c SET
             arrivals = c.arrivals + n.arrivals,
@@ -550,6 +655,9 @@ BEGIN
 
     IF jsonb_array_length(p_batch -> 'records') + jsonb_array_length(p_batch -> 'resets') > 0 THEN
         PERFORM apply_records(p_batch, p_sealed, v_now);
+    END IF;
+    IF p_batch ? 'facts' THEN
+        PERFORM apply_facts(p_batch -> 'facts', p_blobs, v_now);
     END IF;
 
     RETURN QUERY

@@ -3,7 +3,7 @@
 -- name: apply_batch
 -- Commit one batch of envelopes: see functions.sql.
 SELECT ord, verdict, message_id, conversation_id, opened, reopened, filled, retries
-FROM apply_batch($1::text::jsonb, $2::text[], $3::bytea[], $4::bytea[]);
+FROM apply_batch($1::text::jsonb, $2::text[], $3::bytea[], $4::bytea[], $5::bytea[]);
 
 -- name: ensure_connection
 -- Create a connection with its counters and its own contact, or update its rules.
@@ -25,8 +25,9 @@ UPDATE connections SET wanted = $2 WHERE name = $1 RETURNING id;
 
 -- name: quarantine
 -- Keep a message that could not be stored, and commit what else its envelope holds.
-SELECT quarantine_stanza($5, $6, $7, $8, $9, $10, $11, $12, $13),
-    (SELECT count(*) FROM apply_batch($1::text::jsonb, $2::text[], $3::bytea[], $4::bytea[]));
+SELECT quarantine_stanza($6, $7, $8, $9, $10, $11, $12, $13, $14),
+    (SELECT count(*)
+     FROM apply_batch($1::text::jsonb, $2::text[], $3::bytea[], $4::bytea[], $5::bytea[]));
 
 -- name: record_event
 -- Append a transition of a connection.
@@ -76,6 +77,12 @@ SELECT s.key, s.sealed FROM peer_messages s
 JOIN connections c ON c.id = s.connection_id
 WHERE c.name = $1 AND s.key = ANY ($2::text[]);
 
+-- name: load_app_state_key
+-- Sealed keys of the app state by id.
+SELECT s.key, s.sealed FROM app_state_keys s
+JOIN connections c ON c.id = s.connection_id
+WHERE c.name = $1 AND s.key = ANY ($2::text[]);
+
 -- name: connections
 -- Every connection with its counts.
 SELECT c.name, c.wanted, d.jid IS NOT NULL AS paired, d.jid, n.last_message_at, n.messages,
@@ -94,24 +101,29 @@ WHERE c.name = $1
 ORDER BY e.id DESC LIMIT $2;
 
 -- name: conversations
--- Conversations, the most recently active first.
-SELECT v.id, c.name AS connection, k.address AS chat, coalesce(k.title, p.name) AS title,
-    v.status, v.messages, v.opened_at, v.last_message_at, v.closed_at, v.reopened
+-- Conversations, the most recently active first; what went into another one is part of that.
+SELECT v.id, c.name AS connection, k.address AS chat,
+    coalesce(g.subject, contact_name(k.connection_id, k.contact_id)) AS title,
+    v.status, v.messages, v.opened_at, v.last_message_at, v.closed_at, v.reopened, v.merged_into
 FROM conversations v
 JOIN connections c ON c.id = v.connection_id
 JOIN chats k ON k.connection_id = v.connection_id AND k.id = v.chat_id
-LEFT JOIN contacts p ON p.connection_id = k.connection_id AND p.id = k.contact_id
+LEFT JOIN groups g ON k.kind = 'group' AND g.connection_id = k.connection_id
+    AND g.address = k.address
 WHERE ($1::text IS NULL OR v.status = $1) AND ($2::text IS NULL OR c.name = $2)
+    AND v.merged_into IS NULL
 ORDER BY v.last_message_at DESC, v.id DESC LIMIT $3;
 
 -- name: conversation
 -- One conversation.
-SELECT v.id, c.name AS connection, k.address AS chat, coalesce(k.title, p.name) AS title,
-    v.status, v.messages, v.opened_at, v.last_message_at, v.closed_at, v.reopened
+SELECT v.id, c.name AS connection, k.address AS chat,
+    coalesce(g.subject, contact_name(k.connection_id, k.contact_id)) AS title,
+    v.status, v.messages, v.opened_at, v.last_message_at, v.closed_at, v.reopened, v.merged_into
 FROM connections c
 JOIN conversations v ON v.connection_id = c.id AND v.id = $1
 JOIN chats k ON k.connection_id = v.connection_id AND k.id = v.chat_id
-LEFT JOIN contacts p ON p.connection_id = k.connection_id AND p.id = k.contact_id;
+LEFT JOIN groups g ON k.kind = 'group' AND g.connection_id = k.connection_id
+    AND g.address = k.address;
 
 -- name: open_conversation
 -- Somebody takes a conversation on; between batches, never in the middle of one.
@@ -161,7 +173,7 @@ SELECT count(*) FILTER (WHERE status = 'waiting') AS waiting,
     count(*) FILTER (WHERE status = 'open') AS open,
     count(*) FILTER (WHERE status = 'closed') AS closed,
     coalesce(sum(reopened), 0)::bigint AS reopened
-FROM conversations;
+FROM conversations WHERE merged_into IS NULL;
 
 -- name: newest_sync
 -- The newest sync statistics.

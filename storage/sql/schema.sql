@@ -1,6 +1,10 @@
 -- The schema as all migrations leave it, for reading; a test keeps it equal. Functions: functions.sql.
 -- Connections and their sealed state, contacts, chats, conversations, messages.
 -- Every key begins with the connection, so that the tables can be sharded on it unchanged.
+--
+-- What others say of something (a name, a receipt, a membership, a target) is kept under the
+-- address they used and finds its contact on reading. So it may come before the contact does, and
+-- stays right when two contacts turn out to be one person, or two again.
 
 CREATE TABLE connections (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -19,10 +23,11 @@ CREATE TABLE counters (
     arrivals bigint NOT NULL DEFAULT 0,        -- the last arrival number given
     messages bigint NOT NULL DEFAULT 0,        -- complete messages in the table
     undecryptable bigint NOT NULL DEFAULT 0,   -- placeholders still waiting for their message
+    merged bigint NOT NULL DEFAULT 0,          -- stored twice, now once: see contact_merges
     duplicates bigint NOT NULL DEFAULT 0,
     quarantined bigint NOT NULL DEFAULT 0,
     last_message_at timestamptz,
-    CHECK (arrivals = messages + undecryptable)
+    CHECK (arrivals = messages + undecryptable + merged)
 ) WITH (fillfactor = 50);
 
 CREATE TABLE connection_events (
@@ -97,14 +102,24 @@ CREATE TABLE peer_messages (
     PRIMARY KEY (connection_id, key)
 );
 
--- A person; the addresses (phone number, LID) are theirs for good.
+CREATE TABLE app_state_keys (
+    connection_id integer REFERENCES connections,
+    key text,
+    sealed bytea NOT NULL,
+    updated_at timestamptz NOT NULL,
+    PRIMARY KEY (connection_id, key)
+);
+
+-- A person; the addresses (phone number, LID) are theirs.
 CREATE TABLE contacts (
     connection_id integer REFERENCES connections,
     id bigint GENERATED ALWAYS AS IDENTITY,
-    name text,                                 -- the latest push name
     is_self boolean NOT NULL DEFAULT false,    -- the account itself: author of team messages
     created_at timestamptz NOT NULL,
-    PRIMARY KEY (connection_id, id)
+    merged_into bigint,                        -- the contact that it turned out to be
+    PRIMARY KEY (connection_id, id),
+    FOREIGN KEY (connection_id, merged_into) REFERENCES contacts,
+    CHECK (merged_into IS NULL OR NOT is_self)
 );
 
 CREATE UNIQUE INDEX contacts_self ON contacts (connection_id) WHERE is_self;
@@ -120,6 +135,47 @@ CREATE TABLE contact_addresses (
 
 CREATE INDEX contact_addresses_contact ON contact_addresses (connection_id, contact_id);
 
+-- Names of people of people, by who gave them; an empty one: taken back.
+CREATE TABLE contact_names (
+    connection_id integer,
+    address text,
+    source text CHECK (source IN ('saved', 'business', 'push', 'username')),
+    name text NOT NULL,
+    at timestamptz NOT NULL,                   -- the epoch: unknown
+    PRIMARY KEY (connection_id, address, source),
+    FOREIGN KEY (connection_id, address) REFERENCES contact_addresses
+) WITH (fillfactor = 70);
+
+-- Two contacts that were found to be one person.
+CREATE TABLE contact_merges (
+    connection_id integer REFERENCES connections,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    survivor_id bigint NOT NULL,
+    merged_id bigint NOT NULL,
+    source text NOT NULL,                      -- where it was learned
+    messages bigint NOT NULL DEFAULT 0,        -- that moved
+    duplicates bigint NOT NULL DEFAULT 0,      -- stored under both identities, now once
+    merged_at timestamptz NOT NULL,
+    undone_at timestamptz,
+    PRIMARY KEY (connection_id, id),
+    FOREIGN KEY (connection_id, survivor_id) REFERENCES contacts,
+    FOREIGN KEY (connection_id, merged_id) REFERENCES contacts
+);
+
+CREATE INDEX contact_merges_merged ON contact_merges (connection_id, merged_id);
+
+-- What a merge changed, as it was before.
+CREATE TABLE contact_merge_rows (
+    connection_id integer,
+    merge_id bigint,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    kind text NOT NULL CHECK (
+        kind IN ('address', 'chat', 'conversation', 'message', 'duplicate', 'media')),
+    before jsonb NOT NULL,
+    PRIMARY KEY (connection_id, merge_id, id),
+    FOREIGN KEY (connection_id, merge_id) REFERENCES contact_merges
+);
+
 -- A direct chat is known by its contact, whatever address was used; a group by its own.
 CREATE TABLE chats (
     connection_id integer REFERENCES connections,
@@ -127,7 +183,6 @@ CREATE TABLE chats (
     kind text NOT NULL CHECK (kind IN ('direct', 'group')),
     address text NOT NULL CHECK (length(address) BETWEEN 1 AND 512),
     contact_id bigint,
-    title text,
     created_at timestamptz NOT NULL,
     PRIMARY KEY (connection_id, id),
     FOREIGN KEY (connection_id, contact_id) REFERENCES contacts,
@@ -148,9 +203,12 @@ CREATE TABLE conversations (
     closed_at timestamptz,
     reopened integer NOT NULL DEFAULT 0,       -- how often a message reopened it
     reopened_at timestamptz,
+    merged_into bigint,                        -- when their contacts were found to be one person
     PRIMARY KEY (connection_id, id),
     FOREIGN KEY (connection_id, chat_id) REFERENCES chats,
-    CHECK ((status = 'closed') = (closed_at IS NOT NULL))
+    FOREIGN KEY (connection_id, merged_into) REFERENCES conversations,
+    CHECK ((status = 'closed') = (closed_at IS NOT NULL)),
+    CHECK (merged_into IS NULL OR status = 'closed')
 ) WITH (fillfactor = 70);
 
 -- At most one live conversation per chat.
@@ -179,16 +237,112 @@ CREATE TABLE messages (
     reason text,                               -- why it does not decrypt
     text text,
     raw bytea NOT NULL,                        -- the plaintext as received
+    target_id text CHECK (length(target_id) BETWEEN 1 AND 512),  -- what it changes or answers,
+    target_author text CHECK (length(target_author) BETWEEN 1 AND 512),  -- and whose that is
+    quoted_id text CHECK (length(quoted_id) BETWEEN 1 AND 512),
+    quoted_author text CHECK (length(quoted_author) BETWEEN 1 AND 512),
+    mentions text[],
+    flags text[],
+    detail jsonb,                              -- what the kind has besides text
+    verdict text,                              -- it will never decrypt: what was tried
     PRIMARY KEY (connection_id, id),
     FOREIGN KEY (connection_id, conversation_id) REFERENCES conversations,
     FOREIGN KEY (connection_id, sender_id) REFERENCES contacts,
-    CHECK ((state = 'undecryptable') = (kind = 'undecryptable'))
+    CHECK ((state = 'undecryptable') = (kind = 'undecryptable')),
+    CHECK (verdict IS NULL OR state = 'undecryptable')
 );
 
 CREATE INDEX messages_conversation ON messages (connection_id, conversation_id, sent_at, arrival);
 -- A message is stored once. The last index to be made: while the table is new and empty, all of
 -- them look equally good to the planner, and it then takes the newest for the writer's look-up.
 CREATE UNIQUE INDEX messages_once ON messages (connection_id, chat_id, sender_id, external_id);
+
+-- Partial indexes: the writer's look-up cannot take them for the one above.
+CREATE INDEX messages_target ON messages (connection_id, chat_id, target_id)
+    WHERE target_id IS NOT NULL;
+CREATE INDEX messages_waiting ON messages (connection_id, id)
+    WHERE state = 'undecryptable' AND verdict IS NULL;
+CREATE INDEX messages_unknown ON messages (id) WHERE kind = 'unknown';
+CREATE INDEX messages_addons ON messages (id)
+    WHERE kind IN ('encrypted_reaction', 'encrypted_comment', 'secret_encrypted')
+        OR kind = 'poll_vote' AND (detail -> 'options') IS NULL
+        OR kind = 'event_response' AND (detail -> 'response') IS NULL;
+
+-- A group as last heard, each part by itself.
+CREATE TABLE groups (
+    connection_id integer REFERENCES connections,
+    address text CHECK (length(address) BETWEEN 1 AND 512),
+    subject text,
+    subject_at timestamptz,
+    description text,
+    description_at timestamptz,
+    announce boolean,
+    announce_at timestamptz,
+    locked boolean,
+    locked_at timestamptz,
+    expiration integer,                        -- seconds of disappearing messages; 0: off
+    expiration_at timestamptz,
+    owner text,
+    created_at timestamptz,
+    members_at timestamptz,                    -- of the newest list of all members
+    PRIMARY KEY (connection_id, address)
+);
+
+-- Who is in a group; who left since the newest list of all members is kept as not present.
+CREATE TABLE group_members (
+    connection_id integer,
+    group_address text,
+    address text CHECK (length(address) BETWEEN 1 AND 512),
+    present boolean NOT NULL,
+    role text NOT NULL CHECK (length(role) BETWEEN 1 AND 64),
+    at timestamptz NOT NULL,
+    PRIMARY KEY (connection_id, group_address, address),
+    FOREIGN KEY (connection_id, group_address) REFERENCES groups
+);
+
+-- Settings of a chat on the phone, each the newest known.
+CREATE TABLE chat_settings (
+    connection_id integer REFERENCES connections,
+    address text CHECK (length(address) BETWEEN 1 AND 512),
+    setting text CHECK (setting IN (
+        'archived', 'muted_until', 'pinned', 'unread', 'read_until', 'expiration')),
+    value jsonb NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (connection_id, address, setting)
+);
+
+CREATE TABLE labels (
+    connection_id integer REFERENCES connections,
+    id text CHECK (length(id) BETWEEN 1 AND 512),
+    name text NOT NULL,
+    color integer NOT NULL,
+    deleted boolean NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (connection_id, id)
+);
+
+-- Which chats and messages have a label, or had one.
+CREATE TABLE label_links (
+    connection_id integer REFERENCES connections,
+    chat text CHECK (length(chat) BETWEEN 1 AND 512),
+    label text CHECK (length(label) BETWEEN 1 AND 512),
+    message_id text,                           -- WhatsApp's; empty: the chat as a whole
+    labelled boolean NOT NULL,
+    at timestamptz NOT NULL,
+    PRIMARY KEY (connection_id, chat, label, message_id)
+);
+
+-- How far messages of ours got with each recipient; may come before the message.
+CREATE TABLE receipts (
+    connection_id integer REFERENCES connections,
+    external_id text CHECK (length(external_id) BETWEEN 1 AND 512),
+    chat text CHECK (length(chat) BETWEEN 1 AND 512),
+    recipient text CHECK (length(recipient) BETWEEN 1 AND 512),
+    delivered_at timestamptz,
+    read_at timestamptz,
+    played_at timestamptz,
+    PRIMARY KEY (connection_id, external_id, chat, recipient)
+) WITH (fillfactor = 70);
 
 -- Stanzas that carried no message, so that their redelivery is known.
 CREATE TABLE handled_stanzas (

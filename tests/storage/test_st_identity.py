@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from st_helpers import CUSTOMER, NOW, envelope, message
 
 from storage.identity import MAX_ID_LENGTH, MAX_KEY_BYTES, bounded, clean_text, external_id
-from storage.prepare import EARLIEST, FUTURE_TOLERANCE, plausible_time, prepare, prepare_quarantine
+from storage.prepare import prepare, prepare_quarantine
+from storage.prepare_facts import EARLIEST, FUTURE_TOLERANCE, plausible_time
 
 
 @settings(deadline=None)
@@ -88,4 +89,4 @@ def test_the_phone_number_is_shown() -> None:
     lid = envelope(chat="9@lid", chat_alt=CUSTOMER)
     [prepared] = prepare([lid], NOW).messages
     assert prepared is not None
-    assert (prepared.chat, prepared.chat_address) == ("9@lid", CUSTOMER)
+    assert (prepared.chat, prepared.chat_alt) == ("9@lid", CUSTOMER)
