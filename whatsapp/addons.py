@@ -18,9 +18,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from google.protobuf.message import DecodeError
 
 from whatsapp.content import Content, message_secret, read_content, with_edit
-from whatsapp.content_detail import RESPONSES, response_detail
+from whatsapp.content_detail import RESPONSES, option_name, response_detail
 from whatsapp.content_parts import (
-    clean,
     decode,
     encode,
     lenient,
@@ -224,7 +223,7 @@ def _option_names(poll: bytes) -> dict[bytes, str]:
     for field, value in message.ListFields():
         if field.name.startswith("poll_creation_message") and isinstance(value, bytes):
             options = lenient(wa_pb2.PollCreationMessage, value).options
-            return {option_hash(item.option_name): clean(item.option_name) for item in options}
+            return {option_hash(item.option_name): option_name(item) for item in options}
     return {}
 
 

@@ -9,12 +9,24 @@ import collections.abc as cabc
 import typing as t
 
 from whatsapp.content_business import BUSINESS_READERS
-from whatsapp.content_parts import Detail, Reader, clean, fields, lenient, named, pick, reader
+from whatsapp.content_parts import (
+    Detail,
+    Reader,
+    clean,
+    fields,
+    fitting,
+    lenient,
+    named,
+    pick,
+    reader,
+)
 from whatsapp.proto import wa_pb2
 
 MAX_CARDS: t.Final = 257  # contacts in one message
 MAX_VCARD: t.Final = 16_384  # characters: a card may hold a picture
+MAX_VCARDS: t.Final = 131_072  # characters in one message; further contacts are names only
 MAX_OPTIONS: t.Final = 64  # of a poll
+MAX_OPTION: t.Final = 1_024  # characters
 
 RESPONSES: t.Final = ("unknown", "going", "not_going", "maybe")
 SECRET_TYPES: t.Final = (
@@ -56,7 +68,7 @@ _ALBUM: t.Final = 1
 def read_detail(field: str, payload: bytes) -> Detail:
     """The detail of one field of a message; empty where the kind has none."""
     read = READERS.get(field)
-    return {} if read is None else read(payload)
+    return {} if read is None else fitting(read(payload))
 
 
 def context_detail(context: wa_pb2.ContextInfo) -> Detail:
@@ -106,7 +118,11 @@ def _card(message: wa_pb2.ContactMessage) -> Detail:
 
 
 def _cards(message: wa_pb2.ContactsArrayMessage) -> Detail:
-    contacts = [_card(card) for card in message.contacts[:MAX_CARDS]]
+    contacts, left = [], MAX_VCARDS
+    for contact in message.contacts[:MAX_CARDS]:
+        card = _card(contact)
+        left -= len(card["vcard"])
+        contacts.append(card if left >= 0 else {"name": card["name"]})
     return {"name": clean(message.display_name), "contacts": contacts}
 
 
@@ -127,13 +143,18 @@ def _place(message: wa_pb2.LocationMessage) -> Detail:
 def _poll(message: wa_pb2.PollCreationMessage) -> Detail:
     detail: Detail = {
         "name": clean(message.name),
-        "options": [clean(option.option_name) for option in message.options[:MAX_OPTIONS]],
+        "options": [option_name(option) for option in message.options[:MAX_OPTIONS]],
         "selectable": message.selectable_options_count,
         **pick(message, ends_at="end_time"),
     }
     if message.HasField("correct_answer"):
-        detail["correct"] = clean(message.correct_answer.option_name)
+        detail["correct"] = option_name(message.correct_answer)
     return detail
+
+
+def option_name(option: wa_pb2.PollCreationMessage.Option) -> str:
+    """An option of a poll as it is shown, in the poll and in votes alike."""
+    return clean(option.option_name, MAX_OPTION)
 
 
 def _poll_result(message: wa_pb2.PollResultSnapshotMessage) -> Detail:

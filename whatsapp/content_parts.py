@@ -4,6 +4,7 @@ Source: docs/protocol.md#message-content
 """
 
 import collections.abc as cabc
+import json
 import math
 import typing as t
 
@@ -16,6 +17,7 @@ from whatsapp.proto import wa_pb2
 
 MAX_WRAPPERS: t.Final = 8
 MAX_DETAIL_TEXT: t.Final = 4_096  # characters
+MAX_DETAIL: t.Final = 200_000  # characters of JSON
 SECRET_LENGTH: t.Final = 32  # bytes
 
 FLAGS: t.Final = {
@@ -85,6 +87,16 @@ def reader(kind: type[M], build: cabc.Callable[[M], Detail]) -> Reader:
         for name, value in build(lenient(kind, payload)).items()
         if value is not None and value not in ("", [], {})
     }
+
+
+def fitting(detail: Detail) -> Detail:
+    """``detail``; if it is too long, without its longest parts, whose names are in ``cut``."""
+    fits, cut = detail, list[str]()
+    while len(json.dumps(fits, ensure_ascii=False)) > MAX_DETAIL:
+        sizes = {name: len(json.dumps(value)) for name, value in fits.items() if name != "cut"}
+        cut.append(max(sizes, key=sizes.__getitem__))
+        fits = {name: value for name, value in fits.items() if name not in cut} | {"cut": cut}
+    return fits
 
 
 def named(number: int, names: cabc.Sequence[str]) -> str:

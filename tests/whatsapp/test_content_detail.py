@@ -356,6 +356,24 @@ def test_details_are_bounded_and_clean() -> None:
     assert sum(len(section["rows"]) for section in sections) == 128
 
 
+def test_a_detail_that_is_too_long_says_what_it_leaves_out() -> None:
+    """So that a flood of text hides nothing else; cards without room are names."""
+    buttons = wa_pb2.ButtonsMessage(footer_text=b"foot")
+    for _ in range(128):
+        buttons.buttons.add(button_id=b"x" * 4_000)
+    message = wa_pb2.Message(buttons_message=buttons.SerializeToString())
+    assert read_content(message.SerializeToString()).detail == {
+        "footer": "foot",
+        "cut": ["buttons"],
+    }
+    cards = wa_pb2.ContactsArrayMessage()
+    for _ in range(100):
+        cards.contacts.add(display_name=b"Ana", vcard=b"v" * 10_000)
+    message = wa_pb2.Message(contacts_array_message=cards.SerializeToString())
+    contacts = read_content(message.SerializeToString()).detail["contacts"]
+    assert [len(card) for card in contacts] == [2] * 13 + [1] * 87
+
+
 @pytest.mark.parametrize("params", [b"", b"{", b"[]", b'{"id":7}', b"[" * 100_000, b"\xff"])
 def test_odd_parameters_of_a_choice_name_none(params: bytes) -> None:
     """A reply whose parameters cannot be read is still a reply."""
