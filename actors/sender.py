@@ -19,7 +19,7 @@ from actors import drafts
 from actors.composition import Composer, Destination, UnsendableError, Upload
 from actors.courier import Courier, Parcel
 from actors.devices import Devices, UnreachableError
-from actors.errors import ActorError
+from actors.errors import ActorError, TransportError
 from actors.in_flight import InFlight
 from actors.line import Line, NotOnlineError
 from actors.outgoing import OutboxStorage
@@ -211,8 +211,12 @@ class Sender(t.Generic[P]):
         """A request that brings a bug to light fails alone, and not the connection with it."""
         try:
             return await self._composer.compose(body, to)
-        except (ActorError, NotOnlineError, RemoteProtocolError, StorageError):
+        except (UnsendableError, UnreachableError, NotOnlineError, TransportError):
             raise
+        except (RemoteProtocolError, StorageError):
+            raise
+        except ActorError as error:
+            raise UnsendableError(str(error)) from error
         except Exception as error:
             self._log.exception("sender.not_composed")
             raise UnsendableError(f"it cannot be composed: {type(error).__name__}") from error
