@@ -1,7 +1,6 @@
 """Reads stored messages anew, from the bytes that came: what this version understands better."""
 
 import collections.abc as cabc
-import json
 import typing as t
 
 import attrs
@@ -11,8 +10,8 @@ from actors.reading import PROTOCOL, message_of
 from actors.rereading import Rows, origin_of_row, own_addresses
 from storage.api import Lane, ReceivedMessage
 from storage.errors import StorageRejectedError
-from storage.identity import clean_text
 from storage.inbox import ADDON_KINDS, StoredMessage
+from storage.prepare import prepare_message
 from whatsapp.content import NONE, UNKNOWN, read_content
 from whatsapp.content_kinds import KINDS
 from whatsapp.errors import RemoteProtocolError
@@ -60,9 +59,11 @@ async def _reread(
     message = _reading(stored, own)
     if (stored.kind if message is None else message.kind) == UNKNOWN:
         report = attrs.evolve(report, still_unknown=report.still_unknown + 1)
-    if message is None or not _differs(stored, message):
+    if message is None:
         return report
     try:
+        if not _differs(stored, message):
+            return report
         changed = await storage.rewrite(stored.connection, stored.id, message, expected=stored.kind)
     except StorageRejectedError as error:
         log.error(
@@ -101,12 +102,16 @@ def _is_closed(stored: StoredMessage) -> bool:
 
 
 def _differs(stored: StoredMessage, message: ReceivedMessage) -> bool:
-    """Whether the row says something else than the message, once that is made storable."""
-    text = None if message.text is None else clean_text(message.text)
+    """Whether the row says something else than the message, once that is made storable.
+
+    Raises:
+        StorageRejectedError: the message cannot be stored.
+    """
+    new = prepare_message(stored.connection, message, stored.sent_at.timestamp())
     return (
         (stored.kind, stored.text, stored.target_id, stored.target_author)
-        != (message.kind, text, message.target_id, message.target_author)
-        or (stored.quoted_id, stored.quoted_author) != (message.quoted_id, message.quoted_author)
-        or (stored.mentions, set(stored.flags)) != (message.mentions, set(message.flags))
-        or stored.detail != json.loads(json.dumps(dict(message.detail)))
+        != (new.kind, new.text, new.target_id, new.target_author)
+        or (stored.quoted_id, stored.quoted_author) != (new.quoted_id, new.quoted_author)
+        or (stored.mentions, set(stored.flags)) != (new.mentions, set(new.flags))
+        or stored.detail != (new.detail or {})
     )
