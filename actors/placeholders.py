@@ -316,6 +316,8 @@ class Placeholders:
 
         Addresses in the answer may be of the other family, so its id says which one it is.
         """
+        if not message.key.id:
+            return False
         item = self._asked_for(message)
         content = _content(message)
         if content is None:
@@ -342,7 +344,9 @@ class Placeholders:
 
     async def _stored(self, message: HistoryMessage) -> Origin | None:
         """Where it belongs, for a late answer: from the row of its placeholder."""
-        row = await self._storage.find_message(self._name, None, message.key.id)
+        key = message.key
+        author = message.participant or (None if key.from_me else key.remote_jid)
+        row = await self._storage.find_message(self._name, None, key.id, author=author)
         if row is None or row.state != UNDECRYPTABLE:
             return None
         return origin_of_row(row, self._own)
