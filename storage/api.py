@@ -8,6 +8,7 @@ import typing as t
 import attrs
 
 from storage.facts import Fact
+from storage.queues import Queues
 
 
 class RecordKind(enum.Enum):
@@ -228,7 +229,7 @@ class ConversationRules:
     team_reopens: bool = False
 
 
-class Storage(t.Protocol):
+class Storage(Queues, t.Protocol):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``
     (retry later) or ``StorageRejectedError`` (this will never work)."""
 

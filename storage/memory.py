@@ -30,6 +30,8 @@ from storage.api import (
 )
 from storage.errors import StorageRejectedError
 from storage.identity import clean_text
+from storage.memory_media import MediaOrigin
+from storage.memory_queues import MemoryQueues
 from storage.prepare import (
     PreparedBatch,
     PreparedMessage,
@@ -99,10 +101,11 @@ class _Message:
     retries: int = 0
 
 
-class MemoryStorage:
+class MemoryStorage(MemoryQueues):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251
+        super().__init__()
         self._clock = clock
         self._ids = itertools.count(1)
         self._connections: dict[str, _Connection] = {}
@@ -297,6 +300,7 @@ class MemoryStorage:
         for name in prepared.resets:
             self._connection(name).records = {kind: {} for kind in RecordKind}
             self._connection(name).jid = None
+            self._reset_queues(name)
         for record in prepared.records:
             connection = self._connection(record.connection)
             if record.value is None:
@@ -305,7 +309,28 @@ class MemoryStorage:
                 connection.records[record.kind][record.key] = record.value
             if record.kind is RecordKind.DEVICE:
                 connection.jid = record.jid
+        self._apply_queue_facts(prepared.facts, now)
         return outcomes
+
+    def _check_connection(self, name: str) -> None:
+        self._connection(name)
+
+    def _media_origin(self, connection: str, message_id: int) -> MediaOrigin:
+        owner = self._connection(connection)
+        for (_chat, sender, _id), message in owner.messages_by_key.items():
+            if message.id == message_id:
+                row = _message_row(owner, message, sender)
+                contact = message.conversation.chat.contact
+                chats = {name for name, known in owner.addresses.items() if known == contact}
+                return MediaOrigin(
+                    external_id=row.external_id,
+                    chat=row.chat,
+                    chat_addresses=tuple(sorted(chats)) or (row.chat,),
+                    from_me=row.from_me,
+                    senders=row.senders,
+                    raw=message.content.raw,
+                )
+        raise KeyError(message_id)
 
     def _connection(self, name: str) -> _Connection:
         try:
@@ -353,6 +378,8 @@ class MemoryStorage:
             placeholder=placeholder,
             retries=int(placeholder),
         )
+        if message.media is not None and not placeholder:
+            self._add_media(connection.name, known.id, message.media, live=_is_live(message))
         if placeholder:
             connection.undecryptable += 1
         else:
@@ -367,6 +394,9 @@ class MemoryStorage:
             known.retries += 1
             return _outcome(Verdict.PLACEHOLDER, known)
         known.placeholder = False
+        if message.media is not None:
+            live = _is_live(known.content)
+            self._add_media(connection.name, known.id, message.media, live=live)
         known.content = attrs.evolve(
             known.content, kind=message.kind, text=message.text, raw=message.raw
         )
@@ -448,6 +478,11 @@ class MemoryStorage:
         for item in pair:
             connection.addresses.setdefault(item, contact)
         return contact
+
+
+def _is_live(message: PreparedMessage) -> bool:
+    """Whether its file is fetched before those of the history."""
+    return message.lane is not Lane.HISTORY
 
 
 def _forget_old(connection: _Connection, now: float) -> None:

@@ -40,6 +40,7 @@ from storage.errors import (
 )
 from storage.identity import clean_text
 from storage.migrate import Migration, migrate
+from storage.postgres_queues import PostgresQueues
 from storage.prepare import PreparedBatch, PreparedQuarantine, prepare, prepare_quarantine
 from storage.queries import queries
 from storage.seal import Sealer
@@ -54,6 +55,7 @@ _log = structlog.get_logger()
 _T = t.TypeVar("_T")
 
 MAX_WINDOW: t.Final = 3_153_600_000.0  # seconds, a century: longer windows are as good as none
+_DURABLE: t.Final = {"synchronous_commit": "on"}  # whatever the server's default
 _GRACE: t.Final = 5.0  # seconds beyond the command timeout before a connection is given up
 
 # Classes of SQLSTATE that say "not now": connection, transaction rollback, resources, object
@@ -88,7 +90,7 @@ def _translated() -> cabc.Iterator[None]:
         raise translate(error) from error
 
 
-class PostgresStorage:
+class PostgresStorage(PostgresQueues):
     """Use :meth:`open`; the storage serves until its context ends."""
 
     def __init__(
@@ -305,17 +307,18 @@ class PostgresStorage:
             max_size=self._pool_size,
             timeout=self._command_timeout,
             command_timeout=self._command_timeout,
+            server_settings=_DURABLE,
             reset=_no_reset,
         )
         self._writer = await self._connection(timeout=self._command_timeout)
 
     async def _connection(self, timeout: float | None) -> t.Any:
-        """A connection that writes: durable, whatever the server's default."""
+        """A connection of the writer's own."""
         return await asyncpg.connect(
             self._dsn,
             timeout=self._command_timeout,
             command_timeout=timeout,
-            server_settings={"synchronous_commit": "on"},
+            server_settings=_DURABLE,
         )
 
     async def _stop(self) -> None:

@@ -42,6 +42,7 @@ from storage.prepare_facts import (
     plausible_time,
     prepare_fact,
 )
+from storage.prepare_queues import OF_DEVICE
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
 from whatsapp.proto.records_pb2 import DeviceRecord
@@ -132,8 +133,14 @@ def prepare(batch: cabc.Sequence[Envelope], now: float) -> PreparedBatch:
     """
     resets, records = _fold_records(batch)
     pairs = [pair for record in records if (pair := _own_addresses(record)) is not None]
-    facts = []
+    facts: list[tuple[str, Fact]] = []
     for item in batch:
+        if item.reset_records:  # what the old device knew goes with it
+            facts = [
+                (connection, fact)
+                for connection, fact in facts
+                if connection != item.connection or not isinstance(fact, OF_DEVICE)
+            ]
         for fact in item.facts:
             clean, shown = prepare_fact(item.connection, fact, now)
             pairs.extend(shown)

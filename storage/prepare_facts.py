@@ -35,6 +35,7 @@ from storage.facts import (
     PlaceholderVerdict,
 )
 from storage.identity import MAX_ID_LENGTH, bounded, clean_text
+from storage.prepare_queues import check_step
 
 MAX_NAME_LENGTH: t.Final = 256  # characters of a person's name
 MAX_ADDRESS_BYTES: t.Final = 256  # of an address in a fact; two and an id fit an index entry
@@ -132,6 +133,7 @@ def prepare_fact(connection: str, fact: Fact, now: float) -> tuple[Fact, list[Pr
                 request_id=_id("request", fact.request_id) if fact.request_id else None,
             )
         case HistoryStep():
+            check_step(fact)
             fact = _step(fact)
         case AppStateStep():
             fact = attrs.evolve(
@@ -141,6 +143,7 @@ def prepare_fact(connection: str, fact: Fact, now: float) -> tuple[Fact, list[Pr
                 values=tuple(dict(fact.values).items()),
             )
         case OutboxStep():
+            check_step(fact)
             fact = attrs.evolve(
                 fact,
                 state=_token(fact.state),

@@ -73,19 +73,15 @@ BEGIN
 END
 $$;
 
--- The file of a message that is complete now.
+-- The file of a message that is complete now; those of live messages are fetched first.
 CREATE FUNCTION add_media(p_connection integer, p_message bigint, p_media jsonb)
-RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    IF to_regclass('media') IS NULL THEN
-        RETURN;
-    END IF;
-    INSERT INTO media (connection_id, message_id, kind, mimetype, size, name, sha256)
-    VALUES (p_connection, p_message, p_media ->> 'kind', p_media ->> 'mimetype',
-        (p_media ->> 'size')::bigint, p_media ->> 'name',
-        decode(p_media ->> 'sha256', 'hex'))
-    ON CONFLICT DO NOTHING;
-END
+RETURNS void LANGUAGE sql AS $$
+    INSERT INTO media (connection_id, message_id, kind, mimetype, size, name, sha256, live)
+    SELECT m.connection_id, m.id, p_media ->> 'kind', p_media ->> 'mimetype',
+        (p_media ->> 'size')::bigint, p_media ->> 'name', decode(p_media ->> 'sha256', 'hex'),
+        m.lane <> 'history'
+    FROM messages m WHERE m.connection_id = p_connection AND m.id = p_message
+    ON CONFLICT DO NOTHING
 $$;
 
 -- Counts the messages of conversations from which some went away.
