@@ -293,7 +293,7 @@ def test_the_author_may_stand_beside_the_key() -> None:
 
 def test_the_secret_is_put_where_live_messages_have_it() -> None:
     """The secret beside a message takes the place of the one inside it; the text stays."""
-    poll = compose.poll("lunch?", ["yes", "no"], secret=b"\x09" * 32)
+    poll = compose.poll("lunch?", ["yes", "no"], selectable=1, secret=b"\x09" * 32)
     read = read_web_message(build_web_message(message(1, message=poll), secret=SECRET))
     assert message_secret(read.message) == SECRET
     assert read_content(read.message).kind == "poll"
