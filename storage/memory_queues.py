@@ -72,7 +72,12 @@ class _Connection:
 
 
 class MemoryQueues(MemoryMedia):
-    """The part of MemoryStorage that serves the workers."""
+    """The part of MemoryStorage that serves the workers.
+
+    Its heir calls ``_add_media`` when a message with a file is complete, ``_reset_queues`` before
+    the records of a new device, and ``_apply_queue_facts`` with the facts of a batch; and it has
+    ``_check_connection`` and ``_media_origin``.
+    """
 
     def __init__(self) -> None:
         super().__init__()
