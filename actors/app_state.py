@@ -36,7 +36,7 @@ FIRST_KEYS: t.Final = 30.0  # seconds that a new device waits for the phone to s
 ASK_AGAIN: t.Final = 86_400.0  # seconds before the phone is asked for the same thing again
 BROKEN_RETRY: t.Final = 3600.0  # seconds between attempts at a broken collection
 MAX_SNAPSHOTS: t.Final = 2  # fetched to cure one collection
-MAX_REFUSALS: t.Final = 3  # of one collection, before it is asked for from the start
+MAX_REFUSALS: t.Final = 3  # in a row, before a collection is asked for from the start
 MAX_RECOVERIES: t.Final = 8  # answers of the phone that wait to be read
 MAX_ASKED: t.Final = 4096
 BACKOFF: t.Final = Backoff(initial=5.0, maximum=900.0)
@@ -253,8 +253,7 @@ class AppState:
                 self._later(one, RemoteProtocolError("the server left it out of its answer"))
             elif answer.error is not None:
                 self._later(one, answer.error)
-                if one.failures >= MAX_REFUSALS:
-                    one.fresh = True  # perhaps it is the version that we ask from
+                self._doubt(one)
             else:
                 await self._take(one, answer, fresh[one.name])
 
@@ -264,7 +263,8 @@ class AppState:
             if fresh and one.position.state is not None and not moved:
                 raise RemoteProtocolError("a snapshot was asked for, and none came")
             if answer.more and not moved:
-                raise ActorError("the server has more, and sends none of it")
+                self._later(one, RemoteProtocolError("the server has more, and sends none of it"))
+                return
             one.succeeded()
             if answer.more:
                 one.due_at = NOW
@@ -280,7 +280,10 @@ class AppState:
             await work()
         except MissingKeyError as error:
             await self._ask_for_keys(one, error, since=shares)
-        except (IqError, ActorError, NotOnlineError, StorageError) as error:
+        except (IqError, ActorError) as error:
+            self._later(one, error)
+            self._doubt(one)
+        except (NotOnlineError, StorageError) as error:
             self._later(one, error)
         except RemoteProtocolError as error:
             await self._on_break(one, error)
@@ -294,6 +297,10 @@ class AppState:
             delay = max(delay, min(error.backoff, BACKOFF.maximum))
         one.wait(SyncState.RETRYING, trio.current_time() + delay, error)
         self._log("app_state.delayed", one, error)
+
+    def _doubt(self, one: _Collection) -> None:
+        """What fails again and again may do so for the version that is asked for."""
+        one.fresh = one.fresh or one.failures >= MAX_REFUSALS
 
     async def _ask_for_keys(self, one: _Collection, error: MissingKeyError, *, since: int) -> None:
         """Ask the phone for keys, each at most once a day, and park the collection."""

@@ -13,7 +13,7 @@ from whatsapp.appstate import actions, lthash, patches, requests, wire
 from whatsapp.appstate.actions import Action
 from whatsapp.appstate.errors import BrokenPatchError, MacError, MissingKeyError
 from whatsapp.appstate.keys import KeyRing, build_key_data, secret_of
-from whatsapp.appstate.mutations import Operation, index_bytes, seal_record
+from whatsapp.appstate.mutations import Operation, index_bytes, read_action, seal_record
 from whatsapp.appstate.patches import CollectionState, Step
 from whatsapp.errors import LocalProtocolError, RemoteProtocolError
 from whatsapp.jid import Jid
@@ -202,7 +202,7 @@ def test_an_unreadable_index_breaks_nothing(index: bytes) -> None:
     """It is verified all the same: the action is kept from us, the collection goes on."""
     action = Action(NAME, (), sync_pb2.SyncActionValue(), 1)
     data = sync_pb2.SyncActionData(index=index, value=b"\xff\xff", version=1)
-    mutation = patches.read_action(Operation.SET, data)
+    mutation = read_action(Operation.SET, data)
     assert mutation.index == ()
     assert mutation.value == action.value
 
@@ -210,7 +210,7 @@ def test_an_unreadable_index_breaks_nothing(index: bytes) -> None:
 def test_texts_of_an_index_are_storable() -> None:
     """NUL and lone surrogates, which JSON can carry, do not reach anyone."""
     data = sync_pb2.SyncActionData(index=rb'["mute","a\u0000b\ud800c",7]')
-    assert patches.read_action(Operation.SET, data).index == ("mute", "a\ufffdb?c", "7")
+    assert read_action(Operation.SET, data).index == ("mute", "a\ufffdb?c", "7")
 
 
 @hypothesis.given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=8))
