@@ -146,6 +146,10 @@ async def inject(
             faults.forged_certificate = more.get("part", "root")
         case "forge_pairing":
             faults.forged_pairing = more.get("part", "hmac")
+        case "corrupt_patches":
+            faults.corrupt_patches(target, count)
+        case "corrupt_snapshots":
+            faults.corrupt_snapshots(target, count)
         case "fail_media":
             part, status = more.get("part", "download"), int(more.get("status", 404))
             if part not in t.get_args(MediaFault):

@@ -40,8 +40,6 @@ class DeviceScripts(Handset):
         self._composer = Composer(self._world, self.device, self._keyring)
         self._raw_id = self._entropy.below(2**31)
         self.device.keys = self._keyring.public
-        self._sent.clear()
-        self.kept.clear()
         self._reset()
         for other in self._world.accounts:
             if other is not self._account:
@@ -54,9 +52,6 @@ class DeviceScripts(Handset):
     def forget(self, account: Account) -> None:
         """Somebody else registered anew: nothing is encrypted for their old keys."""
         self._keyring.forget({device.lid for device in account.devices.values()})
-
-    def _reset(self) -> None:
-        """A new phone: nothing of the old one is known."""
 
     def _contacts(self) -> tuple[Device, ...]:
         """The companions of people that have to do with this account."""

@@ -14,7 +14,15 @@ from simulator.model import Device
 from whatsapp.jid import Jid
 from whatsapp.node import Node
 
-Counted: t.TypeAlias = t.Literal["corrupt", "duplicate", "reorder", "lose_ack", "fail_login"]
+Counted: t.TypeAlias = t.Literal[
+    "corrupt",
+    "duplicate",
+    "reorder",
+    "lose_ack",
+    "fail_login",
+    "corrupt_patch",
+    "corrupt_snapshot",
+]
 MediaFault: t.TypeAlias = t.Literal["download", "upload", "corrupt"]
 Forgery: t.TypeAlias = t.Literal["root", "leaf"]
 
@@ -94,6 +102,14 @@ class Faults:
         """
         ending(name)
         self._add("fail_login", target, count, name)
+
+    def corrupt_patches(self, target: Jid | None = None, count: int = 1) -> None:
+        """Change a MAC of the next app-state patches that the target fetches."""
+        self._add("corrupt_patch", target, count)
+
+    def corrupt_snapshots(self, target: Jid | None = None, count: int = 1) -> None:
+        """Change the MAC of the next app-state snapshots that the target fetches."""
+        self._add("corrupt_snapshot", target, count)
 
     def fail_media(self, kind: MediaFault = "download", status: int = 404, count: int = 1) -> None:
         """Refuse the next downloads or uploads with an HTTP status, or change a bit of the file."""

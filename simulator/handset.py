@@ -22,6 +22,7 @@ from simulator.replies import Attributes
 from simulator.world import World, letter
 from whatsapp.errors import DuplicateMessageError, RemoteProtocolError
 from whatsapp.jid import Jid
+from whatsapp.media_source import MediaSource
 from whatsapp.node import Node
 
 log = structlog.get_logger(__name__)
@@ -239,6 +240,12 @@ class Handset:
         self._route(stanza, timestamp)
         return chosen
 
+    def upload(
+        self, kind: str, data: bytes, *, mimetype: str | None = None, name: str | None = None
+    ) -> MediaSource:
+        """Encrypt a file and put it on the media host; what a message says of it."""
+        return self._world.media.put_sealed(kind, data, mimetype=mimetype, name=name)
+
     async def repeat(self, message_id: str) -> None:
         """Send the very same stanza, same ciphertext, once more.
 
@@ -266,7 +273,7 @@ class Handset:
                     self.receipts.append(node)
                     self._on_receipt(node)
                 case "notification", _:
-                    self.notifications.append(node)
+                    self._on_notification(node)
                 case "call", _:
                     self._on_call(node)
                 case "presence" | "chatstate", _:
@@ -334,11 +341,20 @@ class Handset:
     def _on_peer(self, companion: Device, stanza_id: str, read: reading.Reading) -> None:
         """A companion of the own account told or asked something."""
 
+    def _on_notification(self, node: Node) -> None:
+        """The server tells of a change."""
+        self.notifications.append(node)
+
     def _on_receipt(self, node: Node) -> None:
         """Somebody answered something."""
 
     def _on_call(self, node: Node) -> None:
         """Somebody calls, or something happens to a call."""
+
+    def _reset(self) -> None:
+        """A new phone: nothing of the old one is known."""
+        self._sent.clear()
+        self.kept.clear()
 
     def _ask_again(self, node: Node) -> None:
         """A retry receipt with fresh keys. Source: docs/protocol.md#retry-receipts"""
@@ -431,6 +447,11 @@ class Handset:
         if (refused := answer.child("error")) is not None:
             raise SimulatorError(f"the server refuses: {refused.text('code')}")
         return answer
+
+    def _canonical(self, chat: Jid) -> Jid:
+        """How this phone calls a chat: a person by number, where the number is known."""
+        account = self._world.find(chat)
+        return chat.bare if account is None else account.pn
 
     def _new_id(self) -> str:
         return "3A" + self._entropy(9).hex().upper()

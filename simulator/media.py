@@ -10,15 +10,18 @@ import typing as t
 
 import attrs
 
+from simulator import files
 from simulator.entropy import Entropy
 from simulator.errors import MediaUnavailableError
 from simulator.faults import Faults
 from simulator.settings import Settings
+from whatsapp.media_source import MediaSource
 
 NOWHERE: t.Final = "media.invalid"  # the host while the simulator does not listen
 TTL: t.Final = 300  # seconds a client may keep what it was told of the hosts
 
 _NOT_FOUND: t.Final = 404
+_PLACES: t.Final = {"history": "md-msg-hist", "app_state": "md-app-state"}
 
 
 @attrs.frozen
@@ -42,6 +45,7 @@ class MediaStore:
         self._gone: dict[str, int] = {}
         self._uploads = 0
         self._size = 0
+        self._keys = entropy.fork("keys")
         self.auth = entropy(24).hex()
         self.host = NOWHERE
 
@@ -59,6 +63,24 @@ class MediaStore:
             self._size -= len(dropped)
         direct_path = f"{path}?x=1"  # some clients append further parameters with "&"
         return Upload(direct_path, f"https://{self.host}{direct_path}")
+
+    def put_sealed(
+        self, kind: str, plaintext: bytes, *, mimetype: str | None = None, name: str | None = None
+    ) -> MediaSource:
+        """Encrypt a file under a fresh key and store it, as phones do; ``kind`` as in `files`."""
+        sealed = files.seal(kind, plaintext, self._keys(32))
+        stored = self.put(sealed.data, _PLACES.get(kind, kind))
+        return MediaSource(
+            kind=kind,
+            media_key=sealed.media_key,
+            direct_path=stored.direct_path,
+            url=stored.url,
+            sha256=sealed.sha256,
+            enc_sha256=sealed.enc_sha256,
+            length=sealed.length,
+            mimetype=mimetype,
+            file_name=name,
+        )
 
     def get(self, direct_path: str) -> bytes:
         """The file of a direct path, whatever parameters follow.

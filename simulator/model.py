@@ -9,6 +9,7 @@ from simulator.queue import DeviceQueue
 from whatsapp.jid import GROUP_SERVER, LID_SERVER, SERVER, Jid
 
 if t.TYPE_CHECKING:
+    from simulator.app_state import Collection
     from simulator.phone import Phone
     from simulator.session import Session
 
@@ -81,6 +82,7 @@ class Account:
     subscribers: dict[Jid, tuple[Device, bool]] = attrs.field(factory=dict)
     """Devices that want to hear whether this account is online, and whether they know its LID."""
     last_seen: int | None = None  # Unix seconds
+    collections: "dict[str, Collection]" = attrs.field(factory=dict)  # app state
     may_be_added: bool = True  # to groups, by anybody; else they get an invitation to send
 
     def address(self, lid: bool) -> Jid:

@@ -3,10 +3,10 @@
 from simulator.device_scripts import DeviceScripts
 from simulator.group_scripts import GroupScripts
 from simulator.handset import Kept, Received, Wrapping
-from simulator.sync_duties import SyncDuties
+from simulator.sync_duties import Chunk, SyncDuties
 from simulator.talk_scripts import TalkScripts
 
-__all__ = ["Kept", "Phone", "Received", "Wrapping"]
+__all__ = ["Chunk", "Kept", "Phone", "Received", "Wrapping"]
 
 
 class Phone(SyncDuties, GroupScripts, TalkScripts, DeviceScripts):

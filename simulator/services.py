@@ -3,7 +3,7 @@
 import collections.abc as cabc
 import typing as t
 
-from simulator import directory, groups, keys
+from simulator import app_state, directory, groups, keys
 from simulator.media import TTL
 from simulator.model import Device
 from simulator.replies import Attributes, error, result
@@ -62,23 +62,6 @@ def _privacy(_world: World, _device: Device, node: Node) -> Node:
     return result(node, Node("privacy", {}, categories))
 
 
-def _app_state(_world: World, _device: Device, node: Node) -> Node:
-    """No settings are kept: every collection is empty and takes whatever is uploaded."""
-    collections = tuple(
-        Node(
-            "collection",
-            {
-                "name": collection.required_text("name"),
-                "version": (collection.integer("version") or 0)
-                + (collection.child("patch") is not None),
-            },
-            (Node("patches"),),
-        )
-        for collection in node.required_child("sync").children_named("collection")
-    )
-    return result(node, Node("sync", {}, collections))
-
-
 def _media_conn(world: World, _device: Device, node: Node) -> Node:
     hosts = (Node("host", {"hostname": world.media.host, "type": "primary"}),)
     told: Attributes = {
@@ -104,7 +87,7 @@ _HANDLERS: t.Final[dict[str, Answer]] = {
     "w": _props,
     "blocklist": _blocklist,
     "privacy": _privacy,
-    "w:sync:app:state": _app_state,
+    "w:sync:app:state": app_state.answer,
     "w:m": _media_conn,
     "w:profile:picture": _picture,
     "urn:xmpp:whatsapp:dirty": _nothing,

@@ -39,4 +39,8 @@ class Settings:
     """Bytes of all uploaded files; the oldest are forgotten."""
     sent_texts_kept: int = 4096
     """Sent plaintexts a phone keeps to answer retry receipts."""
+    app_state_page: int = 100
+    """Patches of one collection in one answer."""
+    app_state_patches: int = 4096
+    """Patches kept of one collection; who lacks older ones gets a snapshot."""
     ledger_limit: int = 1_000_000

@@ -91,6 +91,10 @@ class World:
         except KeyError:
             raise UnknownNameError(f"no account {jid.bare}") from None
 
+    def find(self, jid: Jid) -> Account | None:
+        """The account behind any of its addresses, if there is one."""
+        return self._accounts.get(jid.bare)
+
     def device(self, jid: Jid) -> Device:
         """The device of an address; a bare one means the phone.
 

@@ -21,6 +21,7 @@ from whatsapp.e2ee.curve import KeyPair
 from whatsapp.e2ee.sender_key import SenderKeyRecord
 from whatsapp.e2ee.session import LocalIdentity, SessionRecord
 from whatsapp.errors import RemoteProtocolError
+from whatsapp.iq import bundles as bundle_iqs
 from whatsapp.iq import core
 from whatsapp.iq import prekeys as prekey_iqs
 from whatsapp.iq import session as session_iqs
@@ -225,6 +226,23 @@ class Companion:
         if decrypted.used_prekey_id is not None:
             del self.prekeys[decrypted.used_prekey_id]
         return decrypted.plaintext
+
+    async def send_peer(self, stanza_id: str, message: bytes) -> None:
+        """Tell the own phone something; a session is made from its message to us, or its keys."""
+        phone = self.jid.with_device(0)
+        address = phone.signal_address
+        own = LocalIdentity(self.device.identity, self.device.registration_id)
+        if address not in self.sessions:
+            answer = await self.ask(bundle_iqs.fetch_request, (phone,))
+            bundle = bundle_iqs.parse_fetch_response(answer).bundles[phone]
+            self.sessions[address] = session.start_session(
+                None, bundle, own, self._pair(), self._pair()
+            )
+        padded = padding.pad(message, 1)
+        self.sessions[address], secret = session.encrypt(self.sessions[address], own, padded)
+        enc = Node("enc", {"v": 2, "type": secret.type}, secret.body)
+        attributes = {"id": stanza_id, "to": phone, "type": "text", "category": "peer"}
+        await self.send(Node("message", attributes, (enc,)))
 
     async def acknowledge(self, node: Node) -> None:
         """Say that a message is stored."""
