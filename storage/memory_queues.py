@@ -120,6 +120,17 @@ class MemoryQueues(MemoryMedia):
                 case _:
                     pass
 
+    async def blob_users(self, blob_sha256: bytes) -> int:
+        """See :meth:`storage.queues.Queues.blob_users`."""
+        waiting = [
+            row
+            for row in self._outbox_rows(None)
+            if row.state in (OutboxState.QUEUED, OutboxState.SENDING)
+            and row.kind == "media"
+            and str(row.body.get("file")).lower() == blob_sha256.hex()
+        ]
+        return len(waiting) + await super().blob_users(blob_sha256)
+
     async def enqueue(
         self, connection: str, key: str, request: OutboxRequest, *, external_id: str
     ) -> tuple[OutboxRow, bool]:

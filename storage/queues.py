@@ -230,7 +230,7 @@ class Queues(t.Protocol):
         ...
 
     async def blob_users(self, blob_sha256: bytes) -> int:
-        """How many messages of all connections have this file stored.
+        """How many messages of all connections have this file stored, or wait to be sent with it.
 
         To give up a file: when its row is the only user, delete the blob, then
         :meth:`forget_media`; a crash between the two lists it again. Nothing may store the same

@@ -77,8 +77,11 @@ WHERE f.state = 'stored' AND f.stored_at < $1
 ORDER BY f.stored_at, f.message_id LIMIT $2;
 
 -- name: blob_users
--- How many messages have a file stored.
-SELECT count(*) AS users FROM media WHERE blob_sha256 = $1 AND state = 'stored';
+-- How many messages have a file stored, or wait to be sent with it.
+SELECT (SELECT count(*) FROM media WHERE blob_sha256 = $1 AND state = 'stored')
+    + (SELECT count(*) FROM outbox
+       WHERE state IN ('queued', 'sending') AND kind = 'media'
+         AND lower(body ->> 'file') = encode($1, 'hex')) AS users;
 
 -- name: forget_media
 -- The time of keeping a file is over.

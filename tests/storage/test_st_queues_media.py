@@ -4,11 +4,19 @@ import attrs
 import pytest
 import trio
 from st_helpers import ACCOUNT, CUSTOMER, CUSTOMER_LID, GROUP, KEY, NOW, Clock, envelope, take
+from st_queues import queued, step, tell
 
 from storage.api import Lane, MediaFile, Storage
 from storage.errors import StorageRejectedError
 from storage.postgres import PostgresStorage
-from storage.queues import CLAIM_LEASE, MediaJob, MediaResult, MediaRow, MediaState
+from storage.queues import (
+    CLAIM_LEASE,
+    MediaJob,
+    MediaResult,
+    MediaRow,
+    MediaState,
+    OutboxRequest,
+)
 
 PHOTO = MediaFile(
     kind="image", mimetype="image/jpeg", size=1000, name="praia.jpg", sha256=bytes(range(32))
@@ -225,6 +233,19 @@ async def test_the_end_of_keeping(storage: Storage, clock: Clock) -> None:
     assert users == [3, 2, 1]
     assert await storage.blob_users(BLOB) == 0
     assert await storage.media_to_expire(NOW + 99, 9) == []
+
+
+async def test_a_file_to_be_sent_is_kept(storage: Storage) -> None:
+    """A message that waits to be sent with it uses a file as long as it waits."""
+    request = OutboxRequest(kind="media", chat=CUSTOMER, body={"file": BLOB.hex().upper()})
+    row = await queued(storage, request=request)
+    await queued(storage, "k2", request=attrs.evolve(request, kind="text"))
+    await storage.finish_media("sales", await photo(storage), STORED)
+    users = [await storage.blob_users(BLOB)]
+    for state in ("sending", "sent"):
+        await tell(storage, step(row, state))
+        users.append(await storage.blob_users(BLOB))
+    assert users == [2, 2, 1]
 
 
 async def test_counts(storage: Storage) -> None:
