@@ -93,7 +93,14 @@ class _Route:
         for jid, own in encs:
             device = self.world.device(jid)
             if device is not self.sender and own:
-                self._owe_direct(device, account, own)
+                self._owe_direct(device, self._chat(device) or account, own)
+
+    def _chat(self, device: Device) -> Account | None:
+        """The chat that a copy for one own device belongs to, where the stanza tells."""
+        recipient = self.node.jid("recipient")
+        if recipient is None or not self.bare or device.account is not self.sender.account:
+            return None
+        return self.world.account(recipient)
 
     def _owe_direct(self, device: Device, chat: Account, encs: tuple[Node, ...]) -> None:
         lid = self.to.is_lid
