@@ -73,10 +73,15 @@ def test_hashes_add_and_subtract_alike() -> None:
     """Additions, then a subtraction, one of a member that was never in."""
     vector = VECTORS["lthash"]
     first, second, third, stranger = map(bytes.fromhex, vector["members"])
-    whole = lthash.update(lthash.EMPTY, add=[first, second, third])
-    assert whole.hex() == vector["sum"]
-    changed = lthash.update(whole, subtract=[second, stranger], add=[first])
-    assert changed.hex() == vector["changed"]
+    whole = lthash.LtHash()
+    for member in (first, second, third):
+        whole.add(member)
+    assert whole.digest().hex() == vector["sum"]
+    changed = lthash.LtHash(whole.digest())
+    changed.subtract(second)
+    changed.subtract(stranger)
+    changed.add(first)
+    assert changed.digest().hex() == vector["changed"]
 
 
 def test_patches_verify_one_after_the_other() -> None:

@@ -7,7 +7,6 @@ serves 32 of them and no carry reaches a neighbour.
 Source: docs/protocol.md#app-state-hash
 """
 
-import collections.abc as cabc
 import typing as t
 
 from whatsapp.e2ee.primitives import hkdf
@@ -20,21 +19,26 @@ _LANES: t.Final = int.from_bytes(b"\xff\xff\x00\x00" * 32, "little")
 _CARRY: t.Final = int.from_bytes(b"\x00\x00\x01\x00" * 32, "little")
 
 
-def update(
-    state: bytes, *, subtract: cabc.Iterable[bytes] = (), add: cabc.Iterable[bytes] = ()
-) -> bytes:
-    """The hash of the set without the members ``subtract`` and with the members ``add``.
+class LtHash:
+    """A hash while members come and go; a member is a value MAC."""
 
-    Members are value MACs; the order does not matter, and one may be in both.
-    """
-    even, odd = _split(state)
-    for member in subtract:
-        low, high = _split(_expand(member))
-        even, odd = (even + _CARRY - low) & _LANES, (odd + _CARRY - high) & _LANES
-    for member in add:
-        low, high = _split(_expand(member))
-        even, odd = (even + low) & _LANES, (odd + high) & _LANES
-    return (even | odd << 16).to_bytes(LENGTH, "little")
+    def __init__(self, state: bytes = EMPTY) -> None:
+        self._even, self._odd = _split(state)
+
+    def add(self, member: bytes) -> None:
+        """Take a member in."""
+        even, odd = _split(_expand(member))
+        self._even, self._odd = (self._even + even) & _LANES, (self._odd + odd) & _LANES
+
+    def subtract(self, member: bytes) -> None:
+        """Take a member out; it need not have been taken in before."""
+        even, odd = _split(_expand(member))
+        self._even = (self._even + _CARRY - even) & _LANES
+        self._odd = (self._odd + _CARRY - odd) & _LANES
+
+    def digest(self) -> bytes:
+        """The hash as it is now."""
+        return (self._even | self._odd << 16).to_bytes(LENGTH, "little")
 
 
 def _expand(member: bytes) -> bytes:

@@ -80,12 +80,12 @@ def verify_patch(
     mac = _patch_mac(name, patch.snapshot_mac, value_macs, version, keys)
     if not hmac.compare_digest(mac, patch.patch_mac):
         raise MacError("patch")
-    changes = _Changes(previous)
+    changes = _Changes(before.hash, previous)
     for count, mutation in enumerate(patch.mutations, 1):
         changes.apply(open_record(_operation(mutation), mutation.record, ring))
         if not count % PAUSE_EVERY:
             yield
-    step = changes.step(before.hash, version)
+    step = changes.step(version)
     if not hmac.compare_digest(_snapshot_mac(name, step.state, keys), patch.snapshot_mac):
         raise MacError("snapshot")
     return step
@@ -99,12 +99,12 @@ def verify_snapshot(name: str, snapshot: sync_pb2.SyncSnapshot, ring: KeyRing) -
         BrokenPatchError: malformed, or a MAC is wrong.
     """
     ring.require(key_ids(snapshot))
-    keys, changes = ring[key_id_of(snapshot.key_id)], _Changes({})
+    keys, changes = ring[key_id_of(snapshot.key_id)], _Changes(lthash.EMPTY, {})
     for count, record in enumerate(snapshot.records, 1):
         changes.apply(open_record(Operation.SET, record, ring))
         if not count % PAUSE_EVERY:
             yield
-    step = attrs.evolve(changes.step(lthash.EMPTY, version_of(snapshot) or 0), reset=True)
+    step = attrs.evolve(changes.step(version_of(snapshot) or 0), reset=True)
     if not hmac.compare_digest(_snapshot_mac(name, step.state, keys), snapshot.mac):
         raise MacError("snapshot")
     return step
@@ -123,7 +123,7 @@ def read_recovery(recovery: sync_pb2.SyncRecovery, ring: KeyRing) -> Verifying:
     ring.require(recovery_key_ids(recovery))
     if len(recovery.collection_lthash) != lthash.LENGTH or len(recovery.records) > MAX_MUTATIONS:
         raise BrokenPatchError("a recovery without a hash, or too large")
-    version, changes = version_of(recovery) or 0, _Changes({})
+    version, changes = version_of(recovery) or 0, _Changes(lthash.EMPTY, {})
     for count, record in enumerate(recovery.records, 1):
         if len(record.mac) != MAC_LENGTH:
             raise BrokenPatchError("a recovered record without its MAC")
@@ -132,7 +132,7 @@ def read_recovery(recovery: sync_pb2.SyncRecovery, ring: KeyRing) -> Verifying:
         if not count % PAUSE_EVERY:
             yield
     state = CollectionState(version, recovery.collection_lthash)
-    return attrs.evolve(changes.step(lthash.EMPTY, version), state=state, reset=True)
+    return attrs.evolve(changes.step(version), state=state, reset=True)
 
 
 def finish(verifying: cabc.Generator[None, None, R]) -> R:
@@ -147,10 +147,9 @@ def finish(verifying: cabc.Generator[None, None, R]) -> R:
 class _Changes:
     """The value MACs of a collection's records, as far as one step touches them."""
 
-    def __init__(self, previous: cabc.Mapping[bytes, bytes]) -> None:
+    def __init__(self, before: bytes, previous: cabc.Mapping[bytes, bytes]) -> None:
+        self._hash = lthash.LtHash(before)
         self._current = dict(previous)
-        self._subtract: list[bytes] = []
-        self._add: list[bytes] = []
         self._mutations: list[Mutation] = []
         self._touched: dict[bytes, None] = {}
         self._unknown = 0
@@ -161,19 +160,17 @@ class _Changes:
         self._touched[opened.index_mac] = None
         previous = self._current.pop(opened.index_mac, None)
         if previous is not None:
-            self._subtract.append(previous)
+            self._hash.subtract(previous)
         if opened.mutation.operation is Operation.SET:
-            self._add.append(opened.value_mac)
+            self._hash.add(opened.value_mac)
             self._current[opened.index_mac] = opened.value_mac
         elif previous is None:
             self._unknown += 1
 
-    def step(self, before: bytes, version: int) -> Step:
-        """The outcome, on top of the hash ``before``."""
+    def step(self, version: int) -> Step:
+        """The outcome."""
         return Step(
-            state=CollectionState(
-                version, lthash.update(before, subtract=self._subtract, add=self._add)
-            ),
+            state=CollectionState(version, self._hash.digest()),
             mutations=tuple(self._mutations),
             values={mac: self._current[mac] for mac in self._touched if mac in self._current},
             removed=tuple(mac for mac in self._touched if mac not in self._current),
@@ -193,10 +190,10 @@ def build_patch(
 
     It carries no version, as clients write it: the server adds one.
     """
-    mutations, changes = tuple(mutations), _Changes(previous)
+    mutations, changes = tuple(mutations), _Changes(before.hash, previous)
     for mutation in mutations:
         changes.apply(open_record(_operation(mutation), mutation.record, ring))
-    step = changes.step(before.hash, before.version + 1)
+    step = changes.step(before.version + 1)
     snapshot_mac = _snapshot_mac(name, step.state, keys)
     value_macs = [value_mac_of(mutation.record) for mutation in mutations]
     patch = sync_pb2.SyncPatch(
@@ -212,10 +209,10 @@ def build_snapshot(
     name: str, version: int, records: cabc.Iterable[sync_pb2.SyncRecord], keys: SyncKeys
 ) -> sync_pb2.SyncSnapshot:
     """A snapshot of sealed records, one per index."""
-    records = tuple(records)
-    state = CollectionState(
-        version, lthash.update(lthash.EMPTY, add=[value_mac_of(record) for record in records])
-    )
+    records, hashed = tuple(records), lthash.LtHash()
+    for record in records:
+        hashed.add(value_mac_of(record))
+    state = CollectionState(version, hashed.digest())
     return sync_pb2.SyncSnapshot(
         version=sync_pb2.SyncVersion(version=version),
         records=records,
