@@ -132,6 +132,25 @@ class ConversationsConfig:
 
 
 @attrs.frozen(kw_only=True)
+class SendingConfig:
+    """``[sending]``"""
+
+    gap: t.Annotated[float, Duration(at_least=0, at_most=3600)] = 1.0  # seconds
+    per_minute: t.Annotated[int, Count(1, 10_000)] = 30
+    ack_timeout: t.Annotated[float, Duration(at_most=3600)] = 75.0  # seconds
+    keep_payloads: t.Annotated[float, Duration(at_most=365 * 86400)] = 604_800.0  # seconds
+
+
+@attrs.frozen(kw_only=True)
+class HistoryConfig:
+    """``[history]``"""
+
+    full: bool = False
+    """Whether the phone is asked for everything it has, when a device is linked."""
+    groups: bool = True
+
+
+@attrs.frozen(kw_only=True)
 class ControlConfig:
     """``[control]``"""
 
@@ -162,6 +181,8 @@ class Config:
     supervision: SupervisionConfig = attrs.field(factory=SupervisionConfig)
     writer: WriterConfig = attrs.field(factory=WriterConfig)
     conversations: ConversationsConfig = attrs.field(factory=ConversationsConfig)
+    sending: SendingConfig = attrs.field(factory=SendingConfig)
+    history: HistoryConfig = attrs.field(factory=HistoryConfig)
     control: ControlConfig = attrs.field(factory=ControlConfig)
     connections: tuple[ConnectionConfig, ...] = ()
     path: Path | None = None
