@@ -135,7 +135,8 @@ class Devices:
             None if device.jid is None else device.jid.bare,
             None if device.lid is None else device.lid.bare,
         )
-        self._people: _Recent[Person] = _Recent(MAX_PEOPLE)
+        self._people: _Recent[Person] = _Recent(MAX_PEOPLE)  # with both addresses
+        self._without_lid: _Recent[None] = _Recent(MAX_PEOPLE)  # WhatsApp told no LID of these
         self._lists: _Recent[_Heard[tuple[int, ...] | None]] = _Recent(MAX_PEOPLE)
         self._disagreed: _Recent[float] = _Recent(MAX_GROUPS)
         self._groups: _Recent[_Heard[Group]] = _Recent(MAX_GROUPS)
@@ -210,8 +211,11 @@ class Devices:
 
     async def stored(self, jid: Jid) -> Person:
         """Who is behind an address, as far as memory and the database tell."""
-        known = self._people.get(jid.bare) or await self._stored_person(jid.bare)
-        return known or self.remembered(jid)
+        jid = jid.bare
+        if (known := self._people.get(jid)) is not None:
+            return known
+        contact = await self._storage.contact(self._name, str(jid))
+        return self._pair_in(contact, jid) or self.remembered(jid)
 
     async def check_number(self, number: str) -> Person | None:
         """Who has a phone number, in digits with country code; None: nobody on WhatsApp.
@@ -228,9 +232,8 @@ class Devices:
         if check.jid.is_lid:
             return Person(None, check.jid)
         if check.lid is None:
-            person = Person(check.jid, None)
-            self._people.remember(check.jid, person)
-            return person
+            self._without_lid.remember(check.jid, None)
+            return Person(check.jid, None)
         return self._paired(check.jid, check.lid)
 
     async def person(self, jid: Jid) -> Person:
@@ -243,16 +246,19 @@ class Devices:
         jid = jid.bare
         if (known := self._people.get(jid)) is not None:
             return known
-        if (stored := await self._stored_person(jid)) is not None:
-            return stored
-        if jid.is_lid:
-            return Person(None, jid)
-        if (found := await self.check_number(jid.user)) is None:
-            raise UnreachableError("this number is not on WhatsApp")
-        return found
-
-    async def _stored_person(self, jid: Jid) -> Person | None:
         contact = await self._storage.contact(self._name, str(jid))
+        if (stored := self._pair_in(contact, jid)) is not None:
+            return stored
+        alone = self.remembered(jid)
+        if jid.is_lid or jid in self._without_lid:
+            return alone
+        if (found := await self.check_number(jid.user)) is not None:
+            return found
+        if contact is None or contact.chat is None:
+            raise UnreachableError("this number is not on WhatsApp")
+        return alone  # whoever has written to us exists, whatever the server says
+
+    def _pair_in(self, contact: ContactDetail | None, jid: Jid) -> Person | None:
         for address in () if contact is None else contact.addresses:
             other = _person_jid(address)
             if other is not None and other.is_lid != jid.is_lid:

@@ -22,10 +22,12 @@ from actors.encryption import Bundles, Sealing, Target, target_of
 from actors.line import NotOnlineError
 from actors.outgoing import SentStorage
 from storage.errors import StorageUnavailableError
+from storage.queues import OutboxState
 from whatsapp import sending
 from whatsapp.content import build_device_sent, read_content
 from whatsapp.e2ee import session
 from whatsapp.errors import RemoteProtocolError
+from whatsapp.iq.core import IqError
 from whatsapp.jid import Jid
 from whatsapp.node import Node
 from whatsapp.sending import Outline, Sealed
@@ -91,12 +93,14 @@ class Retries(t.Generic[P]):
             receipt, node = await self._asked.receive()
             try:
                 await self._deal_with(receipt, node)
-            except (NotOnlineError, StorageUnavailableError) as error:
+            except (NotOnlineError, StorageUnavailableError, IqError) as error:
                 self._log.info("retries.later", reason=str(error))  # not acknowledged
 
     async def _deal_with(self, receipt: ReceiptStanza, node: Node) -> None:
         try:
             await self._answer(receipt)
+        except IqError:
+            raise
         except (RefusedError, UnreachableError, UnsendableError, RemoteProtocolError) as error:
             self._log.info("retries.refused", reason=str(error))
         await self._courier.write(ack(node))
@@ -131,7 +135,7 @@ class Retries(t.Generic[P]):
 
     async def _for_chat(self, asked: _Asked) -> Node:
         sent = await self._storage.sent_message(self._courier.name, asked.retry.id)
-        if sent is None or sent.payload is None:
+        if sent is None or sent.payload is None or sent.state == OutboxState.QUEUED:
             raise RefusedError("no such message, or too long ago")
         chat = Jid.parse(sent.chat).bare
         who = await self._courier.devices.stored(asked.device)

@@ -38,6 +38,7 @@ from whatsapp import sending
 from whatsapp.content import Content, read_content
 from whatsapp.device import Device
 from whatsapp.errors import RemoteProtocolError
+from whatsapp.iq.core import IqError
 from whatsapp.jid import Jid
 from whatsapp.node import Node
 from whatsapp.stanzas import AckStanza, ReceiptStanza
@@ -46,6 +47,7 @@ BATCH: t.Final = 32  # rows read at once
 POLL: t.Final = 30.0  # seconds; for a wake-up that got lost with another process
 UNACKNOWLEDGED: t.Final = 16  # messages that wait for the server at once
 MAX_TRIES: t.Final = 5  # at what WhatsApp refuses to tell
+MAX_PAUSE: t.Final = 600.0  # seconds; WhatsApp may ask for one
 
 TypingState: t.TypeAlias = t.Literal["composing", "recording", "paused"]
 P = t.TypeVar("P")
@@ -148,8 +150,8 @@ class Sender(t.Generic[P]):
                 await self._send(row, nursery)
                 return
             except StorageUnavailableError:
+                # For as long as it takes: the row waits in there.
                 await trio.sleep(self._backoff.delay(1, self._tools.uniform()))
-                continue  # for as long as it takes: the row waits in there
             except (drafts.BadRequestError, UnsendableError, UnreachableError) as error:
                 await self._fail(row, str(error))
                 return
@@ -162,7 +164,10 @@ class Sender(t.Generic[P]):
                     await self._fail(row, f"WhatsApp does not tell how to send it: {error}")
                     return
                 self._log.info("sender.later", message=row.external_id, reason=str(error))
-            await trio.sleep(self._backoff.delay(failures, 0.5 + self._tools.uniform() / 2))
+                pause = self._backoff.delay(failures, 0.5 + self._tools.uniform() / 2)
+                if isinstance(error, IqError) and error.backoff is not None:
+                    pause = max(pause, min(error.backoff, MAX_PAUSE))
+                await trio.sleep(pause)
 
     async def _send(self, row: OutboxRow, nursery: trio.Nursery) -> None:
         body = drafts.read_request(row.request)
