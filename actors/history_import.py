@@ -38,7 +38,7 @@ LOG_INTERVAL: t.Final = 5.0  # seconds between two lines of progress
 MAX_LABEL: t.Final = 256  # characters of what names a chat whose address is none
 REPORTED: t.Final = ("stored", "duplicate", "failed", "hidden", "ignored")
 UNSTORABLE: t.Final = (
-    "messages could be neither stored nor quarantined; see the log, then retry the failed chunks"
+    "a message could be neither stored nor quarantined; see the log, then retry the failed chunks"
 )
 
 Wanted: t.TypeAlias = cabc.Callable[[str, Jid], bool]
@@ -75,6 +75,7 @@ class _Post:
     envelope: Envelope
     label: str | None = None
     quarantine: str | None = None
+    position: int | None = None  # the step that it carries
     final: bool = False
 
 
@@ -106,6 +107,8 @@ class ChunkImport:
         self._position = 0
         self._step: list[_Post] = []
         self._in_step = 0  # messages
+        self._committed = job.position  # as storage knows it, at least
+        self._lost = False  # something is stored nowhere: go no further
         self._finished = False
         self._logged_at = trio.current_time()
 
@@ -115,7 +118,8 @@ class ChunkImport:
             if self._job.position == 0:
                 await self._preface()
             for source in self._sources():
-                await self._import(source)
+                if not self._lost:
+                    await self._import(source)
             return await self._finish()
         finally:
             self._lane.close()
@@ -148,6 +152,8 @@ class ChunkImport:
                     self._in_step += 1
                 if self._in_step >= STEP:
                     await self._commit_step()
+                if self._lost:
+                    return
 
     async def _commit_step(self) -> None:
         if self._position < self._total:
@@ -157,19 +163,21 @@ class ChunkImport:
                 last = _Post(self._envelope())
             await self._post_all()
             await self._lane.settle()
+            if self._lost:
+                return
             step = self._step_fact("importing", self._position)
             envelope = attrs.evolve(last.envelope, facts=(*last.envelope.facts, step))
-            await self._post(attrs.evolve(last, envelope=envelope))
+            await self._post(attrs.evolve(last, envelope=envelope, position=self._position))
         self._in_step = 0
         self._log_progress()
 
     async def _finish(self) -> bool:
         await self._post_all()
         await self._lane.settle()
-        lost = self._sums["lost"]
-        final = self._step_fact(
-            "failed" if lost else "done", self._total, f"{lost} {UNSTORABLE}" if lost else None
-        )
+        if self._lost:
+            final = self._step_fact("failed", self._committed, UNSTORABLE)
+        else:
+            final = self._step_fact("done", self._total)
         await self._post(_Post(self._envelope(facts=(final,)), final=True))
         await self._lane.settle()
         self._log_progress(final.state)
@@ -236,9 +244,10 @@ class ChunkImport:
     # ---- what became of it ---------------------------------------------------------------
 
     def _count(self, post: _Post, outcome: Outcome | None) -> None:
-        if outcome is None:
-            self._sums["lost"] += 1
+        self._lost = self._lost or outcome is None
         fate = _fate(outcome)
+        if post.position is not None and fate != "failed":
+            self._committed = post.position
         self._finished = post.final and fate == "stored"
         if post.label is None:
             return
