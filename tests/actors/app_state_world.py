@@ -214,6 +214,7 @@ class World:
         self.garbled: set[str] = set()  # collections whose patches arrive damaged
         self.bad_snapshots = 0  # so many next snapshots arrive damaged
         self.files_away = False
+        self.phone_away = False
         self.answer: cabc.Callable[[CollectionRequest], CollectionAnswer] = self.honest
         self.on_peer: cabc.Callable[[bytes], None] = lambda message: None
         self.start()
@@ -287,7 +288,7 @@ class World:
         self, message: bytes, *, priority: str | None = None, stanza_id: str | None = None
     ) -> str:
         await trio.lowlevel.checkpoint()
-        if not self.online:
+        if self.phone_away or not self.online:
             raise NotOnlineError("gone")
         self.peer.append((message, priority))
         self.on_peer(message)

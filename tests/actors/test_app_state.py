@@ -12,8 +12,10 @@ import trio.testing
 
 from actors import app_state as subject
 from actors.app_state_steps import MUTATIONS_PER_ENVELOPE
+from storage.api import ConversationRules, Envelope, Outcome
 from storage.facts import AppStateStep, ChatSettings, ContactName
-from tests.actors.app_state_world import World
+from storage.memory import MemoryStorage
+from tests.actors.app_state_world import NAME, START, World
 from whatsapp.appstate import COLLECTIONS, actions, requests
 from whatsapp.appstate.mutations import Operation
 from whatsapp.iq.app_state import CollectionAnswer, CollectionRequest
@@ -402,6 +404,81 @@ async def test_patches_that_are_known_are_passed_over(autojump_clock: Clock, wor
     assert [step.version for step in world.database.steps if step.collection == LOW] == [1]
 
 
+async def test_a_server_may_send_all_patches_in_place_of_a_snapshot(
+    autojump_clock: Clock, world: World
+) -> None:
+    """From the first one on; then nothing that is stored counts."""
+    world.phone.write(actions.pin(ANA, False, at=AT + 1000))
+
+    def patches_only(wanted: CollectionRequest) -> CollectionAnswer:
+        written = world.phone.collections[wanted.name]
+        return CollectionAnswer(name=wanted.name, patches=tuple(written.patches))
+
+    world.answer = patches_only
+    async with living(world):
+        world.share_keys()
+        await until(lambda: world.in_step)
+    steps = [(step.version, step.reset) for step in world.database.steps if step.collection == LOW]
+    assert steps == [(1, True), (2, False)]
+
+
+async def test_a_snapshot_nobody_asked_for(autojump_clock: Clock, world: World) -> None:
+    """It is taken when it is newer than what is there."""
+    await synced(world)
+    world.phone.write(actions.pin(ANA, False, at=AT + 1000))
+
+    def snapshots_only(wanted: CollectionRequest) -> CollectionAnswer:
+        return world.honest(CollectionRequest(name=wanted.name, snapshot=True))
+
+    world.answer = snapshots_only
+    async with living(world):
+        await until(lambda: world.in_step)
+        world.app_state.dirty()
+        await trio.sleep(60)
+    steps = [(step.version, step.reset) for step in world.database.steps if step.collection == LOW]
+    assert steps == [(1, True), (2, True)]
+
+
+async def test_a_collection_left_out_is_asked_for_again(
+    autojump_clock: Clock, world: World
+) -> None:
+    """Its absence from an answer is no answer."""
+    await synced(world)
+    world.answer = lambda wanted: CollectionAnswer(name="another")
+    async with living(world):
+        await until(lambda: world.state_of(LOW) == "retrying")
+        world.answer = world.honest
+        await until(lambda: world.state_of(LOW) == "current")
+
+
+async def test_a_phone_that_cannot_be_asked_is_asked_later(
+    autojump_clock: Clock, world: World
+) -> None:
+    """What did not leave does not count as asked."""
+    await synced(world)
+    world.phone.key_id = bytes([0, 0, 0, 0, 0, 2])
+    world.phone.write(actions.pin(ANA, False, at=AT + 1000))
+    world.phone_away = True
+    async with living(world):
+        await until(lambda: world.state_of(LOW) == "waiting_for_keys")
+        await trio.sleep(60)
+        world.phone_away = False
+        await trio.sleep(3600)
+        assert len(world.peer) == 1
+
+
+async def test_what_was_asked_is_remembered_within_bounds(autojump_clock: Clock) -> None:
+    """For a day, and not without end."""
+    asked = subject.Asked()
+    for number in range(subject.MAX_ASKED + 1):
+        assert asked.may(str(number))
+        asked.note(str(number))
+    assert asked.may("0")
+    assert not asked.may("1")
+    await trio.sleep(subject.ASK_AGAIN)
+    assert asked.may("1")
+
+
 class Answers(t.NamedTuple):
     """What a hostile server says of one collection."""
 
@@ -453,3 +530,37 @@ def test_no_bytes_end_the_task(answers: list[Answers], recoveries: list[bytes]) 
         assert world.database.steps == []
 
     trio.run(attack, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+async def test_it_works_on_a_whole_storage(
+    autojump_clock: Clock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the small database of these tests leaves out changes nothing."""
+    storage = MemoryStorage(clock=lambda: START)
+    await storage.ensure_connection(NAME, ConversationRules())
+
+    async def apply(envelope: Envelope) -> Outcome | None:
+        [outcome] = await storage.apply([envelope])
+        return outcome
+
+    monkeypatch.setattr(world.database, "apply", apply)
+    monkeypatch.setattr(world.database, "app_state", storage.app_state)
+    monkeypatch.setattr(world.database, "app_state_values", storage.app_state_values)
+    world.start()
+    written = world.phone.collections[LOW]
+
+    async def in_step() -> bool:
+        state = written.state
+        return await storage.app_state(NAME, LOW) == (state.version, state.hash)
+
+    async with living(world):
+        world.share_keys()
+        await trio.sleep(60)
+        assert await in_step()
+        world.phone.write(actions.pin(ANA, False, at=AT + 1000))
+        world.phone.write(actions.pin(ANA, False, at=AT + 2000), operation=Operation.REMOVE)
+        world.app_state.dirty()
+        await trio.sleep(60)
+        assert await in_step()
+    assert written.state.version == 3
+    assert await storage.app_state_values(NAME, LOW, list(written.values)) == written.values

@@ -282,6 +282,84 @@ def test_a_recovery_is_bounded() -> None:
     assert requests.read_recovery(requests.build_key_request([KEY])) is None
 
 
+def broken_recoveries() -> cabc.Iterator[sync_pb2.SyncRecovery]:
+    """Each breaks one rule."""
+    good = sync_pb2.SyncRecovery(collection_lthash=bytes(128))
+    good.version.version = 1
+    good.records.add(key_id=KEY, mac=bytes(32))
+    patches.finish(patches.read_recovery(good, RING))
+    for damage in (
+        lambda one: one.ClearField("collection_lthash"),
+        lambda one: one.records[0].ClearField("mac"),
+        lambda one: one.records[0].ClearField("key_id"),
+        lambda one: setattr(one.version, "version", 1 << 63),
+    ):
+        one = sync_pb2.SyncRecovery()
+        one.CopyFrom(good)
+        damage(one)
+        yield one
+
+
+def test_broken_recoveries_are_refused() -> None:
+    """With the error that they have in common with broken patches."""
+    for recovery in broken_recoveries():
+        with pytest.raises(BrokenPatchError):
+            patches.finish(patches.read_recovery(recovery, RING))
+
+
+def as_a_device_does(patch: sync_pb2.SyncPatch) -> Step:
+    """Look up what was there before, then verify."""
+    assert wire.index_macs(patch)
+    return verify(patch)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda patch: patch.ClearField("key_id"),
+        lambda patch: setattr(patch.version, "version", 1 << 63),
+        lambda patch: setattr(patch.mutations[0].record.value, "blob", bytes(64)),
+        lambda patch: setattr(patch.mutations[0].record.index, "blob", b""),
+        lambda patch: patch.mutations.extend(
+            sync_pb2.SyncMutation(
+                record=sync_pb2.SyncRecord(key_id=sync_pb2.SyncKeyId(id=bytes([1, n])))
+            )
+            for n in range(256)
+        ),
+    ],
+)
+def test_malformed_patches_are_refused(damage: cabc.Callable[[sync_pb2.SyncPatch], None]) -> None:
+    """Before any key is looked at."""
+    patch, _ = build(seal(actions.pin(ANA, True, at=AT)))
+    damage(patch)
+    with pytest.raises(BrokenPatchError):
+        as_a_device_does(patch)
+
+
+def test_an_operation_nobody_knows_is_refused() -> None:
+    """Although its MACs may be right under rules of tomorrow."""
+    patch, _ = build(seal(actions.pin(ANA, True, at=AT)))
+    patch.mutations[0].operation = 7
+    with pytest.raises(BrokenPatchError, match="operation"):
+        verify(patch)
+
+
+def test_sizes_are_bounded() -> None:
+    """Of what is parsed at once."""
+    with pytest.raises(BrokenPatchError, match="bytes of app state"):
+        wire.parse_snapshot(bytes(wire.MAX_BLOB + 1))
+    many = sync_pb2.SyncPatch(mutations=[sync_pb2.SyncMutation()] * (wire.MAX_MUTATIONS + 1))
+    with pytest.raises(BrokenPatchError, match="records at once"):
+        wire.parse_patch(many.SerializeToString())
+
+
+def test_secrets_stay_out_of_representations() -> None:
+    """A log that shows keys shows their names."""
+    assert repr(KEYS) == f"SyncKeys({KEY.hex()})"
+    with pytest.raises(MissingKeyError):
+        RING[b"another"]
+
+
 @hypothesis.given(st.binary(max_size=512))
 @relaxed
 def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
