@@ -17,6 +17,7 @@ if t.TYPE_CHECKING:
     from storage.api import ReceivedMessage
 
 PAGE: t.Final = 500  # rows that one call gives at most, whatever its limit
+QUOTE_LENGTH: t.Final = 300  # characters of a quoted message's text
 ADDON_KINDS: t.Final = (
     "encrypted_reaction",
     "encrypted_comment",
@@ -392,6 +393,16 @@ class Inbox(t.Protocol):
     async def labels(self, connection: str) -> list[LabelRow]:
         """The labels that are not deleted."""
         ...
+
+
+def furthest(receipts: cabc.Iterable[MessageReceipt]) -> str:
+    """How far a message of ours got, with anybody."""
+    found = tuple(receipts)
+    if any(receipt.played_at for receipt in found):
+        return "played"
+    if any(receipt.read_at for receipt in found):
+        return "read"
+    return "delivered" if found else "sent"
 
 
 def shown_address(addresses: cabc.Sequence[str]) -> str:

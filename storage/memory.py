@@ -5,8 +5,6 @@ the two. Nothing survives the process, and nothing is sealed.
 """
 
 import collections.abc as cabc
-import datetime as dt
-import itertools
 import time
 import typing as t
 
@@ -29,92 +27,43 @@ from storage.api import (
     Verdict,
 )
 from storage.errors import StorageRejectedError
+from storage.facts import NameSource
 from storage.identity import clean_text
+from storage.memory_facts import apply_fact
+from storage.memory_inbox import MemoryInbox
 from storage.memory_media import MediaOrigin
-from storage.memory_queues import MemoryQueues
-from storage.prepare import (
-    PreparedBatch,
-    PreparedMessage,
-    PreparedQuarantine,
-    prepare,
-    prepare_quarantine,
+from storage.memory_merge import resolve
+from storage.memory_state import (
+    SELF,
+    Chat,
+    Connection,
+    Contact,
+    Conversation,
+    Message,
+    optional_utc,
+    utc,
 )
+from storage.prepare import PreparedBatch, PreparedMessage, prepare, prepare_quarantine
 
 HANDLED_LIFETIME: t.Final = 14 * 86_400  # seconds
+NAME_REFRESH: t.Final = 3_600.0  # seconds after which a name that stays the same is dated anew
 
 
-@attrs.define
-class _Connection:
-    name: str
-    rules: ConversationRules
-    wanted: bool = True
-    jid: str | None = None
-    arrivals: int = 0
-    messages: int = 0
-    duplicates: int = 0
-    quarantined: int = 0
-    undecryptable: int = 0
-    last_message_at: float | None = None
-    addresses: dict[str, int] = attrs.field(factory=dict)  # to contact ids; 0 is the account
-    names: dict[int, str] = attrs.field(factory=dict)
-    chats: dict[int | str, "_Chat"] = attrs.field(factory=dict)  # by contact id or group
-    messages_by_key: dict[tuple[int, int, str], "_Message"] = attrs.field(factory=dict)
-    handled: dict[str, float] = attrs.field(factory=dict)
-    quarantine: dict[str, PreparedQuarantine] = attrs.field(factory=dict)
-    records: dict[RecordKind, dict[str, bytes]] = attrs.field(
-        factory=lambda: {kind: {} for kind in RecordKind}
-    )
-    events: list[tuple[float, ConnectionEvent]] = attrs.field(factory=list)
-
-
-@attrs.define(eq=False)
-class _Chat:
-    id: int
-    address: str
-    contact: int | None
-    conversations: list["_Conversation"] = attrs.field(factory=list)
-
-
-@attrs.define(eq=False)
-class _Conversation:
-    id: int
-    chat: _Chat
-    status: str
-    opened_at: float
-    last_message_at: float
-    closed_at: float | None = None
-    messages: int = 0
-    reopened: int = 0
-
-    @property
-    def live(self) -> bool:
-        return self.status != "closed"
-
-
-@attrs.define(eq=False)
-class _Message:
-    id: int
-    conversation: _Conversation
-    content: PreparedMessage
-    arrival: int
-    placeholder: bool
-    retries: int = 0
-
-
-class MemoryStorage(MemoryQueues):
+class MemoryStorage(MemoryInbox):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251
-        super().__init__()
-        self._clock = clock
-        self._ids = itertools.count(1)
-        self._connections: dict[str, _Connection] = {}
+        super().__init__(clock)
         self._sync_runs: list[tuple[float, SyncRun]] = []
+        self._learned: dict[tuple[str, tuple[str, NameSource]], tuple[float, str]] = {}
 
     async def ensure_connection(self, name: str, rules: ConversationRules) -> None:
         """See :meth:`storage.api.Storage.ensure_connection`."""
         await trio.lowlevel.checkpoint()
-        self._connections.setdefault(name, _Connection(name, rules)).rules = rules
+        now = self._clock()
+        connection = self._connections.setdefault(name, Connection(name, rules, now))
+        connection.rules = rules
+        connection.contacts.setdefault(SELF, Contact(SELF, now))
 
     async def set_wanted(self, name: str, wanted: bool) -> None:
         """See :meth:`storage.api.Storage.set_wanted`."""
@@ -170,7 +119,7 @@ class MemoryStorage(MemoryQueues):
                 wanted=connection.wanted,
                 paired=connection.jid is not None,
                 jid=connection.jid,
-                last_message_at=_optional_time(connection.last_message_at),
+                last_message_at=optional_utc(connection.last_message_at),
                 messages=connection.messages,
                 duplicates=connection.duplicates,
                 quarantined=connection.quarantined,
@@ -185,7 +134,7 @@ class MemoryStorage(MemoryQueues):
         if connection not in self._connections:
             return []
         newest = self._connections[connection].events[::-1][:limit]
-        return [{"at": _time(at), **attrs.asdict(event)} for at, event in newest]
+        return [{"at": utc(at), **attrs.asdict(event)} for at, event in newest]
 
     async def conversations(
         self, *, status: str | None, connection: str | None, limit: int
@@ -195,7 +144,9 @@ class MemoryStorage(MemoryQueues):
         found = [
             (owner, conversation)
             for owner, conversation in self._all_conversations()
-            if status in (None, conversation.status) and connection in (None, owner.name)
+            if status in (None, conversation.status)
+            and connection in (None, owner.name)
+            and conversation.merged_into is None
         ]
         found.sort(key=lambda item: (item[1].last_message_at, item[1].id), reverse=True)
         return [_row(owner, conversation) for owner, conversation in found[:limit]]
@@ -205,6 +156,10 @@ class MemoryStorage(MemoryQueues):
         await trio.lowlevel.checkpoint()
         for owner, conversation in self._all_conversations():
             if conversation.id == conversation_id:
+                if conversation.merged_into is not None:
+                    raise StorageRejectedError(
+                        f"conversation {conversation_id} went into another one"
+                    )
                 live = _live(conversation.chat)
                 if live is not None and live is not conversation:
                     raise StorageRejectedError(f"conversation {live.id} of the same chat is live")
@@ -228,19 +183,18 @@ class MemoryStorage(MemoryQueues):
         if connection not in self._connections:
             return []
         owner = self._connections[connection]
-        found = [
-            (message, sender)
-            for (_chat, sender, _id), message in owner.messages_by_key.items()
-            if message.id > after
-        ]
-        found.sort(key=lambda item: item[0].id)
-        return [_message_row(owner, message, sender) for message, sender in found[:limit]]
+        found = sorted(row.id for row in owner.rows.values() if row.id > after)
+        return [_message_row(owner, owner.rows[name]) for name in found[:limit]]
 
     async def statistics(self) -> dict[str, t.Any]:
         """See :meth:`storage.api.Storage.statistics`."""
         await trio.lowlevel.checkpoint()
         connections = list(self._connections.values())
-        conversations = [conversation for _owner, conversation in self._all_conversations()]
+        conversations = [
+            conversation
+            for _owner, conversation in self._all_conversations()
+            if conversation.merged_into is None
+        ]
         return {
             "messages": sum(item.messages for item in connections),
             "duplicates": sum(item.duplicates for item in connections),
@@ -251,7 +205,7 @@ class MemoryStorage(MemoryQueues):
                 for status in ("waiting", "open", "closed")
             },
             "reopened": sum(item.reopened for item in conversations),
-            "sync": {"at": _time(self._sync_runs[-1][0]), **attrs.asdict(self._sync_runs[-1][1])}
+            "sync": {"at": utc(self._sync_runs[-1][0]), **attrs.asdict(self._sync_runs[-1][1])}
             if self._sync_runs
             else None,
         }
@@ -263,13 +217,11 @@ class MemoryStorage(MemoryQueues):
 
     def messages(self, connection: str) -> list[dict[str, t.Any]]:
         """The messages of a connection by arrival: for tests."""
-        stored = sorted(
-            self._connection(connection).messages_by_key.values(), key=lambda item: item.arrival
-        )
+        stored = sorted(self._connection(connection).rows.values(), key=lambda item: item.arrival)
         return [
             {
                 "id": item.id,
-                "chat": item.conversation.chat.address,
+                "chat": item.chat.address,
                 "conversation_id": item.conversation.id,
                 "sender": item.content.sender,
                 "external_id": item.content.external_id,
@@ -286,7 +238,9 @@ class MemoryStorage(MemoryQueues):
 
     def _commit(self, prepared: PreparedBatch, now: float) -> list[Outcome]:
         connections = [self._connection(name) for name in prepared.connections]
+        self._join(prepared, now)
         outcomes = []
+        self._learned = {}
         for connection, message, handled in zip(
             connections, prepared.messages, prepared.handled, strict=True
         ):
@@ -297,6 +251,8 @@ class MemoryStorage(MemoryQueues):
             if handled is not None:
                 _forget_old(connection, now)
                 connection.handled.setdefault(handled, now)
+        for (name, key), dated in self._learned.items():
+            self._connection(name).names[key] = dated
         for name in prepared.resets:
             self._connection(name).records = {kind: {} for kind in RecordKind}
             self._connection(name).jid = None
@@ -309,46 +265,61 @@ class MemoryStorage(MemoryQueues):
                 connection.records[record.kind][record.key] = record.value
             if record.kind is RecordKind.DEVICE:
                 connection.jid = record.jid
+        for name, fact in prepared.facts:
+            apply_fact(self._connection(name), fact)
         self._apply_queue_facts(prepared.facts, now)
         return outcomes
+
+    def _join(self, prepared: PreparedBatch, now: float) -> None:
+        """Make the people of a batch, and of several that are one, one."""
+        for message in prepared.messages:
+            if message is None:
+                continue
+            connection = self._connection(message.connection)
+            if message.chat_kind is ChatKind.DIRECT:
+                resolve(connection, self._ids, (message.chat, message.chat_alt), now)
+            sender = (message.sender, message.sender_alt)
+            resolve(connection, self._ids, sender, now, is_self=message.from_me)
+        for pair in prepared.pairs:
+            resolve(
+                self._connection(pair.connection),
+                self._ids,
+                (pair.address, pair.alternative),
+                now,
+                is_self=pair.is_self,
+                source=pair.source,
+            )
+        for name in dict.fromkeys(prepared.connections):
+            self._move_files(self._connection(name))
 
     def _check_connection(self, name: str) -> None:
         self._connection(name)
 
     def _media_origin(self, connection: str, message_id: int) -> MediaOrigin:
         owner = self._connection(connection)
-        for (_chat, sender, _id), message in owner.messages_by_key.items():
-            if message.id == message_id:
-                row = _message_row(owner, message, sender)
-                contact = message.conversation.chat.contact
-                chats = {name for name, known in owner.addresses.items() if known == contact}
-                return MediaOrigin(
-                    external_id=row.external_id,
-                    chat=row.chat,
-                    chat_addresses=tuple(sorted(chats)) or (row.chat,),
-                    from_me=row.from_me,
-                    senders=row.senders,
-                    raw=message.content.raw,
-                )
-        raise KeyError(message_id)
+        message = owner.rows[message_id]
+        contact = message.chat.contact
+        return MediaOrigin(
+            external_id=message.content.external_id,
+            chat=message.chat.address,
+            chat_addresses=(message.chat.address,)
+            if contact is None
+            else tuple(sorted(owner.addresses_of(contact))),
+            from_me=message.content.from_me,
+            senders=tuple(sorted(owner.addresses_of(message.sender))),
+            raw=message.content.raw,
+        )
 
-    def _connection(self, name: str) -> _Connection:
-        try:
-            return self._connections[name]
-        except KeyError:
-            raise StorageRejectedError(f"unknown connection {name!r}") from None
-
-    def _all_conversations(self) -> cabc.Iterator[tuple[_Connection, _Conversation]]:
+    def _all_conversations(self) -> cabc.Iterator[tuple[Connection, Conversation]]:
         for connection in self._connections.values():
             for chat in connection.chats.values():
                 for conversation in chat.conversations:
                     yield connection, conversation
 
-    def _take(self, connection: _Connection, message: PreparedMessage, now: float) -> Outcome:
+    def _take(self, connection: Connection, message: PreparedMessage, now: float) -> Outcome:
         chat = self._chat(connection, message)
-        sender = self._sender(connection, message)
-        key = (chat.id, sender, message.external_id)
-        known = connection.messages_by_key.get(key)
+        sender = SELF if message.from_me else connection.addresses[message.sender].contact
+        known = connection.keys.get((chat.id, sender, message.external_id))
         seen = any(
             connection.handled.get(name, now - HANDLED_LIFETIME - 1) >= now - HANDLED_LIFETIME
             for name in message.handled_keys
@@ -356,11 +327,7 @@ class MemoryStorage(MemoryQueues):
         if seen or (known is not None and not known.placeholder):
             connection.duplicates += 1
             return _outcome(Verdict.DUPLICATE, known)
-        if message.sender_name is not None and not message.from_me:
-            if message.live:
-                connection.names[sender] = message.sender_name
-            else:
-                connection.names.setdefault(sender, message.sender_name)
+        self._learn_name(connection, message)
         if known is not None:
             return self._retried(connection, known, message)
         conversation, opened, reopened = self._converse(connection.rules, chat, message)
@@ -370,50 +337,55 @@ class MemoryStorage(MemoryQueues):
         connection.last_message_at = max(connection.last_message_at or 0, message.sent_at)
         connection.arrivals += 1
         placeholder = message.undecryptable
-        known = connection.messages_by_key[key] = _Message(
+        known = Message(
             id=next(self._ids),
+            chat=chat,
+            sender=sender,
             conversation=conversation,
             content=message,
             arrival=connection.arrivals,
+            received_at=now,
             placeholder=placeholder,
             retries=int(placeholder),
         )
-        if message.media is not None and not placeholder:
-            self._add_media(connection.name, known.id, message.media, live=_is_live(message))
+        connection.rows[known.id] = connection.keys[known.key] = known
         if placeholder:
             connection.undecryptable += 1
         else:
             connection.messages += 1
+            self._add_file(connection, known)
         verdict = Verdict.PLACEHOLDER if placeholder else Verdict.STORED
         return _outcome(verdict, known, opened=opened, reopened=reopened)
 
-    def _retried(
-        self, connection: _Connection, known: _Message, message: PreparedMessage
-    ) -> Outcome:
+    def _retried(self, connection: Connection, known: Message, message: PreparedMessage) -> Outcome:
         if message.undecryptable:
             known.retries += 1
+            known.content = attrs.evolve(known.content, reason=message.reason)
             return _outcome(Verdict.PLACEHOLDER, known)
         known.placeholder = False
-        if message.media is not None:
-            live = _is_live(known.content)
-            self._add_media(connection.name, known.id, message.media, live=live)
+        known.verdict = None
         known.content = attrs.evolve(
-            known.content, kind=message.kind, text=message.text, raw=message.raw
+            message,
+            remote_timestamp=known.content.remote_timestamp,
+            sent_at=known.content.sent_at,
+            lane=Lane.SIDE if message.lane is Lane.SIDE else known.content.lane,
+            reason=None,
         )
         connection.undecryptable -= 1
         connection.messages += 1
+        self._add_file(connection, known)
         return _outcome(Verdict.STORED, known, filled=True)
 
     def _converse(
-        self, rules: ConversationRules, chat: _Chat, message: PreparedMessage
-    ) -> tuple[_Conversation, bool, bool]:
+        self, rules: ConversationRules, chat: Chat, message: PreparedMessage
+    ) -> tuple[Conversation, bool, bool]:
         """The conversation of a new message, and whether it was opened or reopened for it."""
         if not message.live:
             return self._converse_history(chat, message), False, False
         live = _live(chat)
         if live is not None:
             return live, False, False
-        latest = max(chat.conversations, key=lambda item: item.id, default=None)
+        latest = max(_own(chat), key=lambda item: item.id, default=None)
         if latest is not None and message.sent_at <= _window_end(rules, latest):
             if message.from_me and not rules.team_reopens:
                 return latest, False, False
@@ -423,16 +395,16 @@ class MemoryStorage(MemoryQueues):
             return latest, False, True
         return self._new(chat, "open" if message.from_me else "waiting", message), True, False
 
-    def _converse_history(self, chat: _Chat, message: PreparedMessage) -> _Conversation:
-        begun = [item for item in chat.conversations if item.opened_at <= message.sent_at]
+    def _converse_history(self, chat: Chat, message: PreparedMessage) -> Conversation:
+        begun = [item for item in _own(chat) if item.opened_at <= message.sent_at]
         if begun:
             return max(begun, key=lambda item: (item.opened_at, item.id))
-        if chat.conversations:
-            return min(chat.conversations, key=lambda item: (item.opened_at, item.id))
+        if _own(chat):
+            return min(_own(chat), key=lambda item: (item.opened_at, item.id))
         return self._new(chat, "closed", message)
 
-    def _new(self, chat: _Chat, status: str, message: PreparedMessage) -> _Conversation:
-        conversation = _Conversation(
+    def _new(self, chat: Chat, status: str, message: PreparedMessage) -> Conversation:
+        conversation = Conversation(
             id=next(self._ids),
             chat=chat,
             status=status,
@@ -443,59 +415,44 @@ class MemoryStorage(MemoryQueues):
         chat.conversations.append(conversation)
         return conversation
 
-    def _chat(self, connection: _Connection, message: PreparedMessage) -> _Chat:
+    def _learn_name(self, connection: Connection, message: PreparedMessage) -> None:
+        """A push name, as of its message: of a batch the newest, when it is news."""
+        if message.sender_name is None or message.from_me:
+            return
+        key = (message.sender, NameSource.PUSH)
+        new = (message.sent_at, message.sender_name)
+        at, name = connection.names.get(key, (float("-inf"), ""))
+        if (name != new[1] and (at, name) < new) or at < new[0] - NAME_REFRESH:
+            learned = self._learned.get((connection.name, key), new)
+            self._learned[connection.name, key] = max(learned, new)
+
+    def _chat(self, connection: Connection, message: PreparedMessage) -> Chat:
         contact = None
+        key: int | str = message.chat
+        address = message.chat
         if message.chat_kind is ChatKind.DIRECT:
-            contact = self._contact(connection, message.chat, message.chat_alt)
-        key = message.chat if contact is None else contact
+            key = contact = connection.addresses[message.chat].contact
+            address = connection.addresses_of(contact)[0]
         if key not in connection.chats:
-            connection.chats[key] = _Chat(
-                next(self._ids),
-                next(
-                    (
-                        item
-                        for item in (message.chat_alt, message.chat)
-                        if item and item.endswith("@s.whatsapp.net")
-                    ),
-                    message.chat,
-                ),
-                contact,
-            )
+            connection.chats[key] = Chat(next(self._ids), address, contact)
         return connection.chats[key]
 
-    def _sender(self, connection: _Connection, message: PreparedMessage) -> int:
-        if not message.from_me:
-            return self._contact(connection, message.sender, message.sender_alt)
-        for address in (message.sender, message.sender_alt):
-            if address is not None:
-                connection.addresses.setdefault(address, 0)
-        return 0
 
-    def _contact(self, connection: _Connection, address: str, alternative: str | None) -> int:
-        pair = (address, alternative) if alternative is not None else (address,)
-        known = [connection.addresses[item] for item in pair if item in connection.addresses]
-        contact = min(known) if known else next(self._ids)
-        for item in pair:
-            connection.addresses.setdefault(item, contact)
-        return contact
-
-
-def _is_live(message: PreparedMessage) -> bool:
-    """Whether its file is fetched before those of the history."""
-    return message.lane is not Lane.HISTORY
-
-
-def _forget_old(connection: _Connection, now: float) -> None:
+def _forget_old(connection: Connection, now: float) -> None:
     old = [key for key, at in connection.handled.items() if at < now - HANDLED_LIFETIME]
     for key in old:
         del connection.handled[key]
 
 
-def _live(chat: _Chat) -> _Conversation | None:
+def _own(chat: Chat) -> list[Conversation]:
+    return [item for item in chat.conversations if item.merged_into is None]
+
+
+def _live(chat: Chat) -> Conversation | None:
     return next((item for item in chat.conversations if item.live), None)
 
 
-def _window_end(rules: ConversationRules, conversation: _Conversation) -> float:
+def _window_end(rules: ConversationRules, conversation: Conversation) -> float:
     counted = conversation.closed_at
     if rules.reopen_from is ReopenFrom.LAST_MESSAGE or counted is None:
         counted = conversation.last_message_at
@@ -504,7 +461,7 @@ def _window_end(rules: ConversationRules, conversation: _Conversation) -> float:
 
 def _outcome(
     verdict: Verdict,
-    message: _Message | None,
+    message: Message | None,
     *,
     opened: bool = False,
     reopened: bool = False,
@@ -521,41 +478,33 @@ def _outcome(
     )
 
 
-def _row(connection: _Connection, conversation: _Conversation) -> ConversationRow:
-    contact = conversation.chat.contact
+def _row(connection: Connection, conversation: Conversation) -> ConversationRow:
+    into = conversation.merged_into
     return ConversationRow(
         id=conversation.id,
         connection=connection.name,
         chat=conversation.chat.address,
-        title=None if contact is None else connection.names.get(contact),
+        title=connection.title(conversation.chat),
         status=conversation.status,
         messages=conversation.messages,
-        opened_at=_time(conversation.opened_at),
-        last_message_at=_time(conversation.last_message_at),
-        closed_at=_optional_time(conversation.closed_at),
+        opened_at=utc(conversation.opened_at),
+        last_message_at=utc(conversation.last_message_at),
+        closed_at=optional_utc(conversation.closed_at),
         reopened=conversation.reopened,
+        merged_into=None if into is None else into.id,
     )
 
 
-def _message_row(connection: _Connection, message: _Message, sender: int) -> MessageRow:
-    addresses = (item for item, contact in connection.addresses.items() if contact == sender)
+def _message_row(connection: Connection, message: Message) -> MessageRow:
     return MessageRow(
         id=message.id,
         connection=connection.name,
         conversation=message.conversation.id,
-        chat=message.conversation.chat.address,
-        senders=tuple(sorted(addresses)),
+        chat=message.chat.address,
+        senders=tuple(sorted(connection.addresses_of(message.sender))),
         external_id=message.content.external_id,
         kind=message.content.kind,
         text=message.content.text,
         from_me=message.content.from_me,
-        sent_at=_time(message.content.sent_at),
+        sent_at=utc(message.content.sent_at),
     )
-
-
-def _time(seconds: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC)
-
-
-def _optional_time(seconds: float | None) -> dt.datetime | None:
-    return None if seconds is None else _time(seconds)

@@ -208,6 +208,20 @@ def prepare_message(connection: str, message: ReceivedMessage, now: float) -> Pr
     )
 
 
+def prepare_rewrite(
+    connection: str, message: ReceivedMessage, expected: str, now: float
+) -> PreparedMessage:
+    """Make what a stored message is read as now storable.
+
+    Raises:
+        StorageRejectedError: see :func:`prepare`; or a placeholder is on one of the two sides.
+    """
+    prepared = prepare_message(connection, message, now)
+    if prepared.undecryptable or expected == UNDECRYPTABLE:
+        raise StorageRejectedError("a placeholder is filled by its message, not by reading it anew")
+    return prepared
+
+
 @attrs.frozen(kw_only=True)
 class PreparedQuarantine:
     """The columns of a quarantine row; nothing a peer sends makes it fail."""

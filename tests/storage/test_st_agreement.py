@@ -125,7 +125,7 @@ rules = st.builds(
 
 def without_ids(row: ConversationRow) -> ConversationRow:
     """Ids are each storage's own; the order of opening is told apart by the rest."""
-    return attrs.evolve(row, id=0)
+    return attrs.evolve(row, id=0, merged_into=row.merged_into and 1)
 
 
 def comparable(outcomes: list[Outcome], numbers: dict[int, int]) -> list[Outcome]:
@@ -200,10 +200,14 @@ def test_memory_and_postgres_agree(cluster: Cluster) -> None:
 
 
 async def test_a_batch_is_its_messages_in_order(cluster: Cluster, clock: Clock) -> None:
-    """One batch ends in the same state as its envelopes applied one by one."""
+    """One batch ends in the same state as its envelopes applied one by one.
+
+    Unless it joins two contacts that were known: that it does first.
+    """
     batch = [
         Envelope(connection=connection, message=message(name, **chat, kind=kind))
         for chat in CHATS
+        if chat != CHATS[1]
         for connection in CONNECTIONS
         for name in ("A", "B")
         for kind in ("undecryptable", "undecryptable", "text", "text")

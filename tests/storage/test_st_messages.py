@@ -242,7 +242,7 @@ async def test_two_addresses_are_one_person(storage: Storage) -> None:
 
 
 async def test_two_contacts_found_to_be_one(storage: Storage) -> None:
-    """Until they are merged the older contact takes the messages of both addresses."""
+    """From then on all messages go to the older one's conversation."""
     number = await take(storage, "A1", chat=CUSTOMER, sender=CUSTOMER)
     lid = await take(storage, "A2", chat=CUSTOMER_LID, sender=CUSTOMER_LID)
     both = await take(
@@ -255,7 +255,9 @@ async def test_two_contacts_found_to_be_one(storage: Storage) -> None:
     )
     assert number.conversation_id != lid.conversation_id
     assert both.conversation_id == number.conversation_id
-    assert (await take(storage, "A4", chat=CUSTOMER_LID)).conversation_id == lid.conversation_id
+    assert (await take(storage, "A4", chat=CUSTOMER_LID)).conversation_id == number.conversation_id
+    [conversation] = await storage.conversations(status=None, connection="sales", limit=10)
+    assert (conversation.messages, conversation.chat) == (4, CUSTOMER)
 
 
 async def test_team_messages_are_the_accounts(storage: Storage) -> None:
@@ -266,7 +268,8 @@ async def test_team_messages_are_the_accounts(storage: Storage) -> None:
 
 
 async def test_push_names(storage: Storage) -> None:
-    """The latest live name counts; one from the history only fills a gap; own ones do not."""
+    """The name of the newest message counts, whenever it arrives; own ones do not."""
+    now = int(NOW)
 
     async def title() -> str | None:
         [row] = await storage.conversations(status=None, connection="sales", limit=10)
@@ -274,15 +277,20 @@ async def test_push_names(storage: Storage) -> None:
 
     await take(storage, "A0", from_me=True, sender_name="Equipe")
     assert await title() is None
-    await take(storage, "A1", sender_name="Ana H", lane=Lane.HISTORY)
+    await take(storage, "A1", sender_name="Ana H", lane=Lane.HISTORY, sent_at=now - 90)
     assert await title() == "Ana H"
-    await storage.apply([envelope("A2", sender_name="Ana"), envelope("A3", sender_name="Ana B")])
+    await storage.apply(
+        [
+            envelope("A2", sender_name="Ana B", sent_at=now),
+            envelope("A3", sender_name="Ana", sent_at=now - 10),
+        ]
+    )
     assert await title() == "Ana B"
-    await take(storage, "A4", sender_name="Antiga", lane=Lane.HISTORY)
+    await take(storage, "A4", sender_name="Antiga", lane=Lane.HISTORY, sent_at=now - 80)
     assert await title() == "Ana B"
-    await take(storage, "A2", sender_name="Repetida")
+    await take(storage, "A2", sender_name="Repetida", sent_at=now + 5)
     assert await title() == "Ana B"
-    await take(storage, "A5", sender_name="N\0" + "x" * 5000)
+    await take(storage, "A5", sender_name="N\0" + "x" * 5000, sent_at=now + 6)
     assert await title() == "N␀" + "x" * 254
 
 
