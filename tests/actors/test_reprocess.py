@@ -133,9 +133,10 @@ async def test_a_refused_row_stops_nothing(rows: StoredRows) -> None:
     fine = rows.add(compose.text("b"), external_id="A2", kind="unknown")
     rows.add(compose.text("c"), external_id="A3", kind="unknown", connection="unpaired")
     rows.add(compose.text("d"), external_id="A4", kind="unknown", chat="a:b@x")
+    rows.add(compose.text("e"), external_id="A5", kind="unknown", raw=b"\xff")
     rows.refused.add(refused)
     report = await reprocess(rows)  # type: ignore[arg-type]
-    assert report == ReprocessReport(read=4, changed=1, still_unknown=2, rejected=1)
+    assert report == ReprocessReport(read=5, changed=1, still_unknown=3, rejected=1)
     assert rows.row(fine).kind == "text"
 
 

@@ -84,6 +84,15 @@ def test_a_vote_for_what_the_poll_does_not_list_is_kept() -> None:
     assert detail["unknown_options"] == [addons.option_hash(b"Milk").hex()]
 
 
+def test_a_vote_in_what_is_no_poll_names_no_option() -> None:
+    """Anything with a secret can be voted in; only a poll has options."""
+    event = compose.event("Party", start=1, secret=SECRET)
+    parent = Parent(id="A1", authors=ME, raw=event)
+    raw = compose.poll_vote(KEY, addons.encrypt_vote(["Tea"], parent, PEER[0], IV), 5)
+    detail = addons.resolve(raw, parent, PEER).detail
+    assert (detail["options"], len(detail["unknown_options"])) == ([], 1)
+
+
 def test_reactions_responses_and_edits_open_again() -> None:
     """Each becomes what it would be without encryption."""
     sealed = addons.encrypt_reaction("", 5, PARENT, PEER[0], IV)
@@ -112,6 +121,8 @@ def test_what_is_no_answer_or_has_no_secret_does_not_open() -> None:
         (raw, Parent(id="A2", authors=ME, raw=POLL)),
         (raw, Parent(id="A1", authors=(), raw=POLL)),
         (raw, Parent(id="A1", authors=ME, raw=b"\xff")),
+        (compose.poll_vote(KEY, addons.Encrypted(bytes(20), b"short"), 5), PARENT),
+        (compose.poll_vote(KEY, addons.Encrypted(b"short", IV), 5), PARENT),
     ):
         data = message if isinstance(message, bytes) else message.SerializeToString()
         with pytest.raises(RemoteProtocolError):

@@ -104,7 +104,8 @@ def test_a_quote_holds_a_copy_without_its_own_quote_and_secrets() -> None:
     )
     context = wa_pb2.Message.FromString(answer).extended_text_message.context_info
     copy = wa_pb2.Message.FromString(context.quoted_message)
-    assert copy == wa_pb2.Message(extended_text_message={"text": b"old"})
+    old = wa_pb2.ExtendedTextMessage(text=b"old")
+    assert copy == wa_pb2.Message(extended_text_message=old)
     assert context.remote_jid == CHAT.encode()
     for unreadable in (b"", b"\xff", b"\xfa\x01\x02\x0a\x00"):
         answer = compose.text(
@@ -145,7 +146,8 @@ def test_captions_and_their_edits(kind: str) -> None:
     assert (edit.kind, edit.text) == ("edit", "better")
     assert edit.edited is not None
     assert (edit.edited.kind, edit.edited.media) == (kind, source(kind))
-    for other in (compose.text("x"), b"\xff", b""):
+    nowhere = wa_pb2.Message(device_sent_message=wa_pb2.DeviceSentMessage())
+    for other in (compose.text("x"), b"\xff", b"", nowhere.SerializeToString()):
         edit = read_content(compose.edit(OWN, "better", 5, original=other))
         assert edit.edited is not None
         assert edit.edited.kind == "text"

@@ -305,6 +305,8 @@ def test_a_file_that_nothing_opens_is_none() -> None:
     assert (source.sha256, source.length) == (b"", None)
     with pytest.raises(RemoteProtocolError):
         media_source(b"\xff")
+    empty = wa_pb2.Message(view_once_message=wa_pb2.FutureProofMessage())
+    assert media_source(empty.SerializeToString()) is None
 
 
 def test_the_inner_secret_counts() -> None:
@@ -333,6 +335,27 @@ def test_other_associations_are_kept() -> None:
         message.message_context_info.message_association = association.SerializeToString()
         detail = read_content(message.SerializeToString()).detail
         assert detail == {"association": {"kind": kind, "id": "P1"}}
+
+
+def test_quizzes_results_and_answers_to_other_chats() -> None:
+    """What polls tell besides their options, and where a quoted message was written."""
+    quiz = wa_pb2.PollCreationMessage(name=b"2+2", end_time=9)
+    quiz.correct_answer.option_name = b"4"
+    message = wa_pb2.Message(poll_creation_message_v5=quiz.SerializeToString())
+    detail = read_content(message.SerializeToString()).detail
+    assert detail == {"name": "2+2", "selectable": 0, "ends_at": 9, "correct": "4"}
+    result = wa_pb2.PollResultSnapshotMessage(name=b"Lunch?")
+    result.poll_votes.add(option_name=b"Tea", option_vote_count=3)
+    message = wa_pb2.Message(poll_result_snapshot_message_v3=result.SerializeToString())
+    read = read_content(message.SerializeToString())
+    votes = [{"option": "Tea", "votes": 3}]
+    assert (read.kind, read.detail) == ("poll_result", {"name": "Lunch?", "votes": votes})
+    message = wa_pb2.Message()
+    context = message.extended_text_message.context_info
+    context.stanza_id, context.remote_jid = b"Q1", b"status@broadcast"
+    context.external_ad_reply = b"\xff"
+    detail = read_content(message.SerializeToString()).detail
+    assert detail == {"quoted_chat": "status@broadcast"}
 
 
 def test_details_are_bounded_and_clean() -> None:
