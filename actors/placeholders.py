@@ -338,8 +338,8 @@ class Placeholders:
         """The one that waits for this message; of several with its id, by its author."""
         found = self._waiting.with_id(message.key.id)
         if len(found) > 1:
-            told = {message.participant, message.key.remote_jid}
-            found = [item for item in found if any(jid in told for _id, jid in item.names)]
+            author = message.participant or message.key.remote_jid
+            found = [item for item in found if (message.key.id, author) in item.names]
         return next(iter(found), None)
 
     async def _stored(self, message: HistoryMessage) -> Origin | None:
