@@ -23,9 +23,19 @@ for (const level of ['log', 'info', 'warn', 'debug', 'error', 'trace']) console[
 const baileys = await import('baileys')
 const { default: makeWASocket, initAuthCreds, DisconnectReason, WA_CERT_DETAILS, downloadMediaMessage } = baileys
 
+// Until a client has asked for media hosts, it looks for files at the public one.
+const PUBLIC_MEDIA_HOST = 'https://mmg.whatsapp.net/'
+const fetchAnywhere = globalThis.fetch
+globalThis.fetch = (url, ...rest) => fetchAnywhere(
+  String(url).startsWith(PUBLIC_MEDIA_HOST)
+    ? String(url).replace(PUBLIC_MEDIA_HOST, SIMULATOR.replace(/^http:/, 'https:') + '/')
+    : url, ...rest)
+
 const EVENTS = [
   'messages.upsert', 'messages.update', 'message-receipt.update', 'messages.reaction',
   'groups.upsert', 'groups.update', 'group-participants.update', 'messaging-history.set',
+  'contacts.upsert', 'contacts.update', 'chats.upsert', 'chats.update', 'labels.edit', 'labels.association',
+  'presence.update', 'call', 'lid-mapping.update',
 ]
 const OPEN_DEADLINE = 30_000
 
