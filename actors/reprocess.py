@@ -62,7 +62,7 @@ async def _reread(
     if message is None:
         return report
     try:
-        if not _differs(stored, message):
+        if not (_differs(stored, message) or await _lacks_file(storage, stored, message)):
             return report
         changed = await storage.rewrite(stored.connection, stored.id, message, expected=stored.kind)
     except StorageRejectedError as error:
@@ -115,3 +115,11 @@ def _differs(stored: StoredMessage, message: ReceivedMessage) -> bool:
         or (stored.mentions, set(stored.flags)) != (new.mentions, set(new.flags))
         or stored.detail != (new.detail or {})
     )
+
+
+async def _lacks_file(storage: Rows, stored: StoredMessage, message: ReceivedMessage) -> bool:
+    """Whether the message carries a file that an older reading did not see."""
+    if message.media is None:
+        return False
+    shown = await storage.message(stored.id)
+    return shown is not None and shown.media is None
