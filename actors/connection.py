@@ -1,14 +1,19 @@
 """The actor behind one WhatsApp connection."""
 
+import typing as t
+
 import structlog
 import trio
 
+from actors.app_state import Asked
 from actors.errors import ConnectionEndedError, ConnectionStoppedError
+from actors.inbound import own_addresses
 from actors.life import Life
 from actors.line import ConnectionLine
 from actors.messages import Fence
 from actors.pairing import PairingBoard
 from actors.pairing_flow import pair
+from actors.sender import Sender
 from actors.settings import ConnectionSettings, Counts, Report, Tools
 from storage.api import RecordKind
 from storage.errors import SealError
@@ -39,7 +44,12 @@ class Connection:
         """Whom this is, masked for display; known once it has run."""
         self.device_jid: Jid | None = None
         """The own device while it runs."""
+        self.own: tuple[Jid, ...] = ()
+        """The account's bare addresses, the phone number first; known once it has run."""
         self.line = ConnectionLine(name)
+        self.sender: Sender[t.Any] | None = None
+        """Sends the outbox, while there is a life."""
+        self._asked = Asked()
         self._settings = settings
         self._tools = tools
         self._report = report
@@ -67,6 +77,7 @@ class Connection:
                 state="stopped",
             )
         self.jid = masked(device.jid)
+        self.own = own_addresses(device)
         life = Life(
             self.name,
             device,
@@ -76,12 +87,13 @@ class Connection:
             self._report,
             self._counts,
             self.line,
+            self._asked,
         )
-        self.device_jid = device.jid
+        self.device_jid, self.sender = device.jid, life.parts.sender
         try:
             await life.run(task_status)
         finally:
-            self.device_jid = None
+            self.device_jid = self.sender = None
 
     async def _stored_device(self) -> Device | None:
         try:

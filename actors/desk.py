@@ -3,12 +3,9 @@
 import collections.abc as cabc
 import typing as t
 
-import attrs
-import structlog
-
 from actors.notices import Calls, group_facts, group_message, receipt_facts
 from storage.api import Envelope, ReceivedMessage
-from storage.facts import DeviceList, Fact
+from storage.facts import Fact
 from whatsapp.binary import codec
 from whatsapp.calls import parse_call
 from whatsapp.iq import prekeys as prekey_iq
@@ -23,11 +20,7 @@ from whatsapp.notifications import (
 )
 from whatsapp.stanzas import ReceiptStanza, parse_receipt
 
-RETRY: t.Final = "retry"
-SERVER_SYNC: t.Final = "server_sync"
-MEDIA_RETRY: t.Final = "mediaretry"
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger("connection")
+RETRY: t.Final = "retry"  # type of a receipt
 
 
 class Listener(t.Protocol):
@@ -41,8 +34,8 @@ class Listener(t.Protocol):
         """A recipient could not decrypt a message of ours; the listener acknowledges."""
         ...
 
-    def devices_changed(self, change: DevicesChanged) -> None:
-        """The devices of an account are others now."""
+    def devices_changed(self, change: DevicesChanged) -> tuple[Fact, ...]:
+        """The devices of an account are others now; what to commit about it."""
         ...
 
     async def identity_changed(self, change: IdentityChanged) -> None:
@@ -55,6 +48,10 @@ class Listener(t.Protocol):
 
     def media_answered(self, node: Node) -> None:
         """The phone answered a request to upload a file again."""
+        ...
+
+    def group_changed(self, group: Jid) -> None:
+        """A group, or who is in it, is another now."""
         ...
 
     def group_unknown(self, group: Jid) -> None:
@@ -75,14 +72,12 @@ class Desk:
         own: tuple[Jid, ...],
         post: Post,
         listener: Listener,
-        wall_clock: cabc.Callable[[], float],
     ) -> None:
         """``own``: the account's bare addresses, the phone number first."""
         self._name = name
         self._own = own
         self._post = post
         self._listener = listener
-        self._wall_clock = wall_clock
         self._calls = Calls()
 
     async def receipt(self, node: Node) -> None:
@@ -112,9 +107,8 @@ class Desk:
                 await self._keep(node)
             case "devices" | "account_sync":
                 change = parse_devices_changed(node)
-                if change is not None:
-                    self._listener.devices_changed(change)
-                await self._keep(node, facts=self._device_facts(change))
+                facts = () if change is None else self._listener.devices_changed(change)
+                await self._keep(node, facts=facts)
             case "server_sync":
                 self._listener.collections_changed(node)
                 await self._keep(node)
@@ -130,22 +124,13 @@ class Desk:
         if not events:
             await self._keep(node)
             return
+        self._listener.group_changed(events[0].group)
         for event in events[:-1]:
             envelope = self._envelope(node, group_message(event, self._own), group_facts(event))
             await self._post(envelope, None)
         await self._keep(node, group_message(events[-1], self._own), group_facts(events[-1]))
         if any(event.action in ("add", "create") for event in events):
             self._listener.group_unknown(events[0].group)
-
-    def _device_facts(self, change: DevicesChanged | None) -> tuple[Fact, ...]:
-        if change is None:
-            return ()
-        at = self._wall_clock()
-        accounts = {change.account, *(() if change.lid is None else (change.lid.bare,))}
-        return tuple(
-            DeviceList(account=str(account), devices=change.devices or (), at=at)
-            for account in sorted(accounts, key=str)
-        )
 
     async def _keep(
         self,
@@ -160,16 +145,3 @@ class Desk:
     ) -> Envelope:
         stanza = codec.encode(node) if message is not None or facts else b""
         return Envelope(connection=self._name, message=message, facts=facts, stanza=stanza)
-
-
-@attrs.define
-class Quiet:
-    """A listener that nothing interests: for parts that are not there."""
-
-    def prekeys_low(self) -> None: ...
-    def asked_again(self, receipt: ReceiptStanza, node: Node) -> None: ...
-    def devices_changed(self, change: DevicesChanged) -> None: ...
-    async def identity_changed(self, change: IdentityChanged) -> None: ...
-    def collections_changed(self, node: Node) -> None: ...
-    def media_answered(self, node: Node) -> None: ...
-    def group_unknown(self, group: Jid) -> None: ...

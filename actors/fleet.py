@@ -19,6 +19,7 @@ from actors.errors import (
 from actors.line import Line, NotOnlineError
 from actors.messages import Commit, Record, Settled
 from actors.pairing import PairingBoard, PairingView
+from actors.sender import Sender
 from actors.settings import ConnectionSettings, Counts, Tools
 from storage.api import ConnectionEvent, ConnectionRow, Envelope
 from supervisor.backoff import Backoff
@@ -143,6 +144,13 @@ class Member:
         except ConnectionEndedError as error:
             self._ended = error
             raise
+
+    @property
+    def own_addresses(self) -> tuple[Jid, ...]:
+        """The account's bare addresses, as far as they are known."""
+        if self.connection.own:
+            return self.connection.own
+        return () if self._row.jid is None else (Jid.parse(self._row.jid).bare,)
 
     @property
     def linked(self) -> bool:
@@ -309,6 +317,14 @@ class Fleet:
     def line(self, name: str) -> Line:
         """The way to WhatsApp of one connection; there at all times, useful while online."""
         return self._member(name).connection.line
+
+    def own_addresses(self, name: str) -> tuple[Jid, ...]:
+        """The bare addresses of a connection's account, the phone number first; empty: nobody's."""
+        return self._member(name).own_addresses
+
+    def sender(self, name: str) -> Sender[t.Any] | None:
+        """Who sends for a connection, while it is alive."""
+        return self._member(name).connection.sender
 
     async def logout(self, name: str) -> None:
         """Unlink the device from its phone, then forget its keys; conversations stay.

@@ -1,5 +1,6 @@
 """From an opened stanza to the envelope that stores it. Pure."""
 
+import collections.abc as cabc
 import typing as t
 
 import attrs
@@ -33,8 +34,17 @@ def is_ignored(stanza: MessageStanza, settings: ConnectionSettings) -> bool:
     return chat.is_group and not settings.groups
 
 
-def envelope_for(name: str, device: Device, stanza: MessageStanza, opened: Opened) -> Envelope:
-    """What the stanza changes: a message, a placeholder for one, or records alone."""
+def envelope_for(
+    name: str,
+    device: Device,
+    stanza: MessageStanza,
+    opened: Opened,
+    news: cabc.Sequence[PeerNews] = (),
+) -> Envelope:
+    """What the stanza changes: a message, a placeholder for one, or records and facts alone.
+
+    ``news`` is what :func:`peer_news` reads in it.
+    """
     content = next((item for item in opened.contents if item.kind != NONE), None)
     if opened.failure is not None:
         message = _message(device, stanza, None, reason=str(opened.failure))
@@ -50,7 +60,6 @@ def envelope_for(name: str, device: Device, stanza: MessageStanza, opened: Opene
     handled = None
     if message is None and stanza.id is not None:
         handled = handled_key(str(stanza.chat), str(stanza.sender.bare), stanza.id)
-    news = peer_news(stanza, opened)
     return Envelope(
         connection=name,
         message=message,

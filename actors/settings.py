@@ -5,14 +5,46 @@ import typing as t
 
 import attrs
 
+from actors.errors import ActorError
 from actors.messages import WriterMail
 from actors.monitor import Limits
+from actors.pacing import Pace
 from actors.transport import Dial
 from storage.api import Storage
 from supervisor.mailbox import Mailbox
+from whatsapp.media_source import MediaSource
+from whatsapp.node import Node
 
 Report: t.TypeAlias = cabc.Callable[[str, str, str], None]
 """Called with a state, a reason code and a sentence for the operator."""
+
+
+class NoFilesError(ActorError):
+    """Files can be neither fetched nor uploaded here."""
+
+
+async def _fetch_nothing(_connection: str, _source: MediaSource, _limit: int) -> bytes:
+    raise NoFilesError("files are not served here")
+
+
+async def _upload_nothing(_connection: str, _file: str, _kind: str) -> MediaSource:
+    raise NoFilesError("files are not served here")
+
+
+def _not_asked(_connection: str, _node: Node) -> None:
+    """Nobody asked the phone for a file."""
+
+
+@attrs.frozen(kw_only=True)
+class Files:
+    """How files get to and from WhatsApp's servers, for all connections."""
+
+    fetch: cabc.Callable[[str, MediaSource, int], cabc.Awaitable[bytes]] = _fetch_nothing
+    """A small file of a connection, of at most so many bytes, opened and verified."""
+    upload: cabc.Callable[[str, str, str], cabc.Awaitable[MediaSource]] = _upload_nothing
+    """Takes a connection, a stored file and its kind."""
+    answered: cabc.Callable[[str, Node], None] = _not_asked
+    """The phone answered a request to upload a file again."""
 
 
 @attrs.frozen(kw_only=True)
@@ -32,6 +64,8 @@ class ConnectionSettings:
     groups: bool = True
     status_broadcasts: bool = False
     newsletters: bool = False
+    pace: Pace = attrs.field(factory=Pace)
+    send_timeout: float = 75.0  # for the server to take a message over
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +78,7 @@ class Tools:
     wall_clock: cabc.Callable[[], float]  # unix seconds
     random: cabc.Callable[[int], bytes]  # secret randomness
     uniform: cabc.Callable[[], float]  # [0, 1), for jitter
+    files: Files = attrs.field(factory=Files)
 
 
 @attrs.define

@@ -31,6 +31,7 @@ from supervisor.mailbox import Mailbox
 log: structlog.stdlib.BoundLogger = structlog.get_logger("writer")
 
 Writable: t.TypeAlias = Commit | Quarantine
+Committed: t.TypeAlias = cabc.Callable[[cabc.Sequence[Envelope], cabc.Sequence[Outcome]], None]
 T = t.TypeVar("T")
 
 
@@ -69,6 +70,8 @@ class Writer:
         self.inbox = inbox
         self.low: Mailbox[WriterMail] = Mailbox(2 * settings.low_batch)
         """Served only while ``inbox`` is empty, in small batches: for what can wait."""
+        self.listeners: list[Committed] = []
+        """Called after each COMMIT, before its answers; they must neither wait nor fail."""
         self._rung = trio.Event()
         inbox.ring(self._ring)
         self.low.ring(self._ring)
@@ -152,6 +155,8 @@ class Writer:
         self.status.batches += 1
         self.status.envelopes += len(mails)
         self.status.last_commit_seconds = trio.current_time() - began
+        for listener in self.listeners:
+            listener(envelopes, outcomes)
         for mail, outcome in zip(mails, outcomes, strict=True):
             _log_outcome(mail.envelope, outcome)
             _answer(mail, outcome)

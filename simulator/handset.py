@@ -232,7 +232,7 @@ class Handset:
         self._sent[chosen] = _Sent(chat, lid, message, wrapping, stanza, timestamp)
         if len(self._sent) > self._world.settings.sent_texts_kept:
             self._sent.popitem(last=False)
-        read = reading.read(message)
+        read = reading.read_own(message)
         self._world.ledger.read(letter(self._account, chat, chosen), read.kind, text or read.text)
         at = int(self._world.now()) if timestamp is None else timestamp
         seen_as = chat.jid if isinstance(chat, Group) else chat.pn

@@ -6,6 +6,7 @@ Deliberately not the reader of the product: the ledger must not repeat its mista
 import typing as t
 
 import attrs
+from google.protobuf.message import DecodeError
 
 from whatsapp.proto import wa_pb2
 
@@ -19,6 +20,7 @@ _WRAPPERS: t.Final = (
 )
 _SILENT: t.Final = ("sender_key_distribution_message", "message_context_info")
 _MAX_DEPTH: t.Final = 8
+UNREADABLE: t.Final = "unreadable"  # kind of what is no message
 
 
 @attrs.frozen
@@ -50,6 +52,14 @@ def read(plaintext: bytes) -> Reading:
         message = getattr(message, wrapper).message
     names = [field.name for field, _ in message.ListFields() if field.name not in _SILENT]
     return Reading(content, message, _kind(names[0]) if names else "", _text(message))
+
+
+def read_own(plaintext: bytes) -> Reading:
+    """Read what this side writes, which may be no message at all on purpose."""
+    try:
+        return read(plaintext)
+    except DecodeError:
+        return Reading(plaintext, wa_pb2.Message(), UNREADABLE, None)
 
 
 def _kind(field: str) -> str:

@@ -20,13 +20,7 @@ Clock: t.TypeAlias = trio.testing.MockClock
 
 
 def texts(storage: FaultyStorage, name: str = "sales") -> list[str]:
-    return [
-        message.content.text or ""
-        for message in sorted(
-            storage._connections[name].messages_by_key.values(), key=lambda m: m.arrival
-        )
-        if message.content.kind != "system"
-    ]
+    return [row["text"] or "" for row in storage.messages(name) if row["kind"] != "system"]
 
 
 async def test_a_paired_connection_receives_texts(
@@ -227,8 +221,8 @@ async def test_a_corrupt_ciphertext_leaves_a_placeholder_until_the_retry(
         await customer.phone.send_text(team.pn, "after")
         await world.settled()
         assert texts(storage) == ["before", "broken on the way", "after"]
-        rows = storage._connections["sales"].messages_by_key.values()
-        assert {row.content.text: row.retries for row in rows}["broken on the way"] == 1
+        rows = storage.messages("sales")
+        assert {row["text"]: row["retries"] for row in rows}["broken on the way"] == 1
         assert status().undecryptable == 0
 
 
@@ -472,9 +466,9 @@ async def test_decrypted_bytes_that_make_no_sense_are_kept(
         group = world.simulator.create_group("team", [customer, world.accounts["sales"]])
         await customer.phone.send_message(group.jid, b"\xff\xff\xff")
         await world.settled()
-        message = list(storage._connections["sales"].messages_by_key.values())[-1]
-        assert message.content.kind == "unknown"
-        assert b"\xff\xff\xff" in message.content.raw
+        message = storage.messages("sales")[-1]
+        assert message["kind"] == "unknown"
+        assert b"\xff\xff\xff" in message["raw"]
 
 
 async def test_the_teams_own_messages_go_to_the_customers_conversation(
@@ -560,10 +554,10 @@ async def test_a_quiet_connection_is_left_alone(
 async def test_what_the_own_phone_says_is_kept_and_shown_to_nobody(
     autojump_clock: Clock, storage: FaultyStorage
 ) -> None:
-    """Keys and offers of history come once, at pairing: kept for later, no conversation of ours."""
+    """Keys and offers of history come once, at pairing: taken in, no conversation of ours."""
     async with open_world(storage, "sales"):
-        kept = storage._connections["sales"].records[RecordKind.PEER]
-        assert kept
+        assert storage._connections["sales"].records[RecordKind.APP_STATE_KEY]
+        assert [job.sync_type for job in await storage.history_pending("sales", 9)]
         assert texts(storage) == []
 
 

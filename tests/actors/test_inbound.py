@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from actors.decryption import Opened
-from actors.inbound import envelope_for, is_ignored, receipt_types
+from actors.inbound import envelope_for, is_ignored, peer_news, receipt_types
 from actors.settings import ConnectionSettings
 from storage.api import ChatKind, Lane, RecordKind
 from whatsapp.content import Content
@@ -104,7 +104,7 @@ def test_messages_of_the_own_phone_to_this_device_are_kept_sealed() -> None:
     """They are records, never rows of the inbox."""
     peer = stanza(category="peer", **{"from": OWN.with_device(0)})
     offer = Content(kind="none", protocol="history_sync_notification", raw=b"offer")
-    envelope = envelope_for("sales", DEVICE, peer, opened(offer))
+    envelope = envelope_for("sales", DEVICE, peer, opened(offer), peer_news(peer, opened(offer)))
     assert envelope.message is None
     [record] = envelope.records
     assert (record.kind, record.key, record.value) == (RecordKind.PEER, "3EB0", b"offer")

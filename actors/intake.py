@@ -1,0 +1,173 @@
+"""What arrives on a link, node by node: decrypted or read, then posted to the writer.
+
+Nothing here waits for a commit or for an answer of the network, so order is kept and many
+envelopes are under way.
+"""
+
+import typing as t
+
+import attrs
+import structlog
+import trio
+
+from actors.decryption import Decryptor
+from actors.desk import Desk
+from actors.endings import ending_of
+from actors.inbound import (
+    envelope_for,
+    is_ignored,
+    own_addresses,
+    peer_news,
+    receipt_types,
+)
+from actors.link import Link, Received
+from actors.parts import Parts
+from actors.purpose import Flight, Purpose
+from actors.records import RecordCache
+from actors.settings import ConnectionSettings, Tools
+from storage.api import Envelope
+from whatsapp.binary import codec
+from whatsapp.device import Device
+from whatsapp.e2ee.curve import KeyPair
+from whatsapp.errors import DuplicateMessageError, RemoteProtocolError
+from whatsapp.iq import bulletins, core
+from whatsapp.iq.ping import is_ping
+from whatsapp.lifecycle import parse_end
+from whatsapp.node import Node
+from whatsapp.stanzas import MessageStanza, ack, parse_ack, parse_message
+from whatsapp.stream import FrameRejected
+
+PARSING_ERROR: t.Final = 487  # of a negative acknowledgement
+
+
+class Intake:
+    """Takes the nodes of one life, in their order."""
+
+    def __init__(
+        self,
+        name: str,
+        device: Device,
+        settings: ConnectionSettings,
+        tools: Tools,
+        cache: RecordCache,
+        in_flight: Flight,
+        parts: Parts,
+    ) -> None:
+        self.logged_in = trio.Event()
+        self.synced = trio.Event()
+        """The queue of what was missed is empty."""
+        self._name = name
+        self._settings = settings
+        self._cache = cache
+        self._in_flight = in_flight
+        self._parts = parts
+        self._decryptor = Decryptor(cache, device, tools.random)
+        self._desk = Desk(name, own_addresses(device), self._post, parts)
+        self._log: structlog.stdlib.BoundLogger = structlog.get_logger("connection").bind(
+            connection=name
+        )
+
+    async def take(self, link: Link, received: Received) -> None:
+        """One node, whatever it is.
+
+        Raises:
+            ConnectionEndedError: it says that the connection ends.
+        """
+        if isinstance(received, FrameRejected):
+            await self._quarantine(received.data, f"unreadable frame: {received.reason}")
+            return
+        try:
+            await self._handle(link, received)
+        except RemoteProtocolError as error:
+            # Breaks the protocol, but is no reason to leave: closing would bring it back.
+            self._log.warning("connection.malformed", tag=received.tag[:32], error=str(error))
+            if received.tag == "message":
+                purpose = Purpose(node=received, error=PARSING_ERROR)
+                await self._quarantine(codec.encode(received), f"malformed: {error}", purpose)
+            elif received.tag in ("receipt", "notification", "call"):
+                await link.send(ack(received))
+
+    async def _handle(self, link: Link, node: Node) -> None:
+        match node.tag:
+            case "message":
+                await self._on_message(link, node)
+            case "receipt":
+                await self._desk.receipt(node)
+            case "call":
+                await self._desk.call(node)
+            case "notification":
+                await self._desk.notification(node)
+            case "ack":
+                self._parts.sender.on_ack(parse_ack(node))
+            case "iq" if is_ping(node):
+                await link.send(core.result(node))
+            case "success":
+                self.logged_in.set()
+            case _ if (end := parse_end(node)) is not None:
+                raise ending_of(end)
+            case "ib":
+                await self._on_bulletin(link, node)
+            case _:
+                self._log.debug("connection.node_ignored", tag=node.tag[:32])
+
+    async def _on_message(self, link: Link, node: Node) -> None:
+        device = self._parts.prekeys.device
+        stanza = parse_message(node, device.jid, device.lid)
+        if is_ignored(stanza, self._settings):
+            await link.send(ack(node))
+            return
+        if not stanza.encs and stanza.unavailable is None and stanza.plaintext is None:
+            raise RemoteProtocolError("message without a ciphertext")
+        self._parts.message(stanza)
+        async with self._cache.lock:
+            await self._open(node, device, stanza)
+
+    async def _open(self, node: Node, device: Device, stanza: MessageStanza) -> None:
+        """Decrypt and post, in one go: what this changes must not be changed meanwhile."""
+        opened = await self._decryptor.open(stanza)
+        news = peer_news(stanza, opened)
+        envelope = envelope_for(self._name, device, stanza, opened, news)
+        fresh: tuple[int, KeyPair] | None = None
+        if opened.failure is not None:
+            # Whether to ask again depends on what the store knows: a redelivered message, whose
+            # keys are used up, ends here too, and is answered as the duplicate that it is.
+            self._log.info("connection.unreadable", reason=str(opened.failure))
+            if not isinstance(opened.failure, DuplicateMessageError):
+                fresh, changes = self._parts.prekeys.one_more()
+                envelope = attrs.evolve(envelope, records=envelope.records + changes)
+        await self._in_flight.post(
+            attrs.evolve(envelope, stanza=codec.encode(node)),
+            Purpose(
+                node=node,
+                stanza=stanza,
+                receipts=receipt_types(stanza, opened),
+                failure=None if opened.failure is None else opened.reason,
+                fresh_prekey=fresh,
+            ),
+        )
+        for item in news:
+            self._parts.heard(item)
+
+    async def _quarantine(self, data: bytes, error: str, purpose: Purpose | None = None) -> None:
+        envelope = Envelope(connection=self._name, stanza=data)
+        await self._in_flight.post(envelope, purpose or Purpose(), quarantine=error)
+
+    async def _post(self, envelope: Envelope, node: Node | None) -> None:
+        await self._in_flight.post(envelope, Purpose(node=node))
+
+    async def _on_bulletin(self, link: Link, node: Node) -> None:
+        for bulletin in bulletins.parse_bulletin(node):
+            match bulletin:
+                case bulletins.OfflineAnnounced(total=total):
+                    self._log.info("connection.offline_queue", announced=total)
+                    if total:
+                        await link.send(bulletins.offline_batch_request())
+                case bulletins.OfflineCompleted():
+                    self.synced.set()
+                case bulletins.DirtyAnnounced():
+                    self._parts.dirty(bulletin)
+                    await link.send(bulletins.clean_request(link.ids.next(), bulletin))
+                case bulletins.RoutingChanged(routing_info=info):
+                    await self._parts.prekeys.remember_routing(info)
+                case other:
+                    t.assert_never(other)
