@@ -269,6 +269,10 @@ class Spool:
         if data:
             await in_thread(functools.partial(self._write_all, data))
 
+    async def read(self, start: int, length: int) -> bytes:
+        """A part of what was flushed."""
+        return await in_thread(functools.partial(os.pread, self._file, length, start))
+
     def sync(self) -> None:
         """Have everything on the disk. Blocks."""
         os.fsync(self._file)
