@@ -18,6 +18,7 @@ from actors.errors import ActorError
 from actors.history_import import ChunkImport, Wanted
 from actors.line import Line, NotOnlineError
 from actors.low_lane import LowLane
+from actors.media_http import MediaGoneError, MediaTooLargeError
 from actors.messages import WriterMail
 from storage.api import ConnectionRow, Envelope, Outcome, Verdict
 from storage.errors import SealError, StorageUnavailableError
@@ -90,6 +91,7 @@ class HistorySettings:
     """How patient the service is."""
 
     attempts: int = 12  # to fetch one chunk while the connection is online
+    attempts_at_gone: int = 3  # when the servers say that they do not have it
     backoff: Backoff = attrs.field(factory=lambda: Backoff(initial=5.0, maximum=900.0))
     offline_pause: float = 30.0  # seconds until a connection without a socket is tried again
     max_inflated: int = MAX_INFLATED  # bytes
@@ -244,7 +246,8 @@ class HistoryImporter:
 
     async def _not_fetched(self, job: PendingHistory, error: Exception) -> None:
         failures = self._trouble_of(job).failures + 1
-        if failures >= self._settings.attempts:
+        hopeless = isinstance(error, MediaGoneError | MediaTooLargeError)
+        if failures >= (self._settings.attempts_at_gone if hopeless else self._settings.attempts):
             sentence = f"the chunk could not be fetched in {failures} attempts: {error}; {CURE}"
             await self._close(job, "failed", sentence)
             return

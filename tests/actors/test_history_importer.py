@@ -16,12 +16,14 @@ from actors import history
 from actors.errors import ActorError
 from actors.history import HistoryImporter, HistorySettings, NoHistoryError, request_older
 from actors.line import NotOnlineError
+from actors.media_http import MediaGoneError
 from actors.messages import Commit, Settled, WriterMail
 from actors.writer import Writer, WriterSettings
 from storage.api import ConversationRules, Envelope, Outcome
+from storage.errors import SealError
 from storage.facts import HistoryOffered
 from storage.inbox import StoredMessage
-from storage.queues import HistoryProgress
+from storage.queues import HistoryProgress, PendingHistory
 from supervisor.backoff import Backoff
 from supervisor.mailbox import Mailbox
 from tests.actors.conftest import CUSTOMER, NAME, START, FaultyStorage, make_envelope
@@ -52,6 +54,7 @@ class Storage(FaultyStorage):
         super().__init__()
         self.kill_after = 0  # commits from now; 0: never
         self.kill: cabc.Callable[[], None] = lambda: None
+        self.unsealable = ""  # the offers of this connection do not open
         self.after_commit: cabc.Callable[[cabc.Sequence[Envelope]], None] = lambda _batch: None
 
     async def apply(self, batch: cabc.Sequence[Envelope]) -> list[Outcome]:
@@ -63,6 +66,12 @@ class Storage(FaultyStorage):
                 self.kill()
                 await trio.lowlevel.checkpoint()  # dies here: committed, and nobody was told
         return outcomes
+
+    async def history_pending(self, connection: str | None, limit: int) -> list[PendingHistory]:
+        pending = await super().history_pending(connection, limit)
+        if any(job.connection == self.unsealable for job in pending):
+            raise SealError("an offer does not open")
+        return pending
 
 
 class Files:
@@ -126,7 +135,15 @@ class Daemon:
                 await trio.sleep(1)
         return await self.storage.history_progress(NAME)
 
-    async def offer(self, key: str, payload: bytes, *, inline: bool = True, **told: t.Any) -> None:
+    async def offer(
+        self,
+        key: str,
+        payload: bytes,
+        *,
+        inline: bool = True,
+        connection: str = NAME,
+        **told: t.Any,
+    ) -> None:
         """The phone offers a chunk."""
         self.files.files[f"/{key}"] = deflate(payload)
         source = MediaSource(kind="history", media_key=b"k" * 32, direct_path=f"/{key}")
@@ -134,9 +151,11 @@ class Daemon:
         raw = build_notification(
             source=None if inline else source, inline=deflate(payload) if inline else None, **told
         )
-        await self.offer_raw(key, read_notification(raw).fields, **told)
+        await self.offer_raw(key, read_notification(raw).fields, connection, **told)
 
-    async def offer_raw(self, key: str, notification: bytes, **told: t.Any) -> None:
+    async def offer_raw(
+        self, key: str, notification: bytes, connection: str = NAME, **told: t.Any
+    ) -> None:
         """An offer as it is stored."""
         offered = HistoryOffered(
             key=key,
@@ -146,7 +165,7 @@ class Daemon:
             progress=told.get("progress", 0),
             request_id=told.get("request_id"),
         )
-        await self.storage.apply([Envelope(connection=NAME, facts=(offered,))])
+        await self.storage.apply([Envelope(connection=connection, facts=(offered,))])
 
     def content(self) -> list[tuple[t.Any, ...]]:
         """The messages, whatever the order in which they came."""
@@ -526,6 +545,19 @@ async def test_a_chunk_that_cannot_be_fetched_is_tried_again_and_given_up(
     assert len(daemon.content()) == 163
 
 
+async def test_a_chunk_that_is_gone_is_given_up_sooner(
+    autojump_clock: trio.testing.MockClock, storage: Storage
+) -> None:
+    """The servers may be slow to have a file; they are not asked for hours when they do not."""
+    daemon = Daemon(storage, settings=HistorySettings(attempts_at_gone=2))
+    await daemon.offer("A", BIG, inline=False)
+    daemon.files.error = MediaGoneError("the host answered 404")
+    async with daemon.running():
+        progress = await daemon.until_settled()
+    assert len(daemon.files.fetched) == 2
+    assert progress.chunks["failed"] == 1
+
+
 async def test_a_chunk_that_waits_holds_no_other_up(
     autojump_clock: trio.testing.MockClock, storage: Storage
 ) -> None:
@@ -646,6 +678,38 @@ async def test_urgent_chunks_come_first(
     async with daemon.running():
         await daemon.until_settled()
     assert [row["external_id"][-1] for row in storage.messages(NAME)] == ["3", "2", "1", "0"]
+
+
+async def test_connections_take_turns(
+    autojump_clock: trio.testing.MockClock, storage: Storage
+) -> None:
+    """Of two connections with chunks of one kind neither waits for all of the other's."""
+    await storage.ensure_connection("support", ConversationRules())
+    daemon = Daemon(storage)
+    for number in range(4):
+        payload = chunk(conversation(CUSTOMER, text(CUSTOMER, number)))
+        await daemon.offer(f"{number}", payload, connection="support" if number > 1 else NAME)
+    async with daemon.running():
+        with trio.fail_after(100_000):
+            while await storage.history_pending(None, 1):
+                await trio.sleep(1)
+    assert [name[-1] for name in storage.committed] == ["0", "2", "1", "3"]
+
+
+async def test_a_damaged_offer_holds_up_its_own_connection_only(
+    autojump_clock: trio.testing.MockClock, storage: Storage
+) -> None:
+    """An offer that does not open under our key is told; other connections go on."""
+    await storage.ensure_connection("damaged", ConversationRules())
+    storage.unsealable = "damaged"
+    daemon = Daemon(storage)
+    await daemon.offer("A", BIG, connection="damaged")
+    await daemon.offer("B", BIG)
+    with structlog.testing.capture_logs() as logs:
+        async with daemon.running():
+            await daemon.until_settled()
+    assert len(daemon.content()) == 163
+    assert "history.damaged" in {entry["event"] for entry in logs}
 
 
 # ---- older history on demand
