@@ -17,7 +17,7 @@ from actors.app_state_steps import Fetch
 from actors.errors import ActorError
 from actors.history_import import ChunkImport, Wanted
 from actors.line import Line, NotOnlineError
-from actors.low_lane import LowLane
+from actors.low_lane import LaneStalledError, LowLane
 from actors.media_http import MediaGoneError, MediaTooLargeError
 from actors.messages import WriterMail
 from storage.api import ConnectionRow, Envelope, Outcome, Verdict
@@ -161,7 +161,10 @@ class HistoryImporter:
             job = self._next(pending)
             if job is not None:
                 self._served = job.connection
-                await self._take(job)
+                try:
+                    await self._take(job)
+                except LaneStalledError as error:
+                    log.warning("history.stalled", connection=job.connection, error=str(error))
                 continue
             with trio.move_on_at(self._due_at()):
                 await self._woken.wait()

@@ -386,6 +386,27 @@ async def test_it_outlives_a_database_that_is_away(
     assert len(daemon.content()) == 163
 
 
+async def test_it_outlives_a_writer_that_begins_anew(
+    autojump_clock: trio.testing.MockClock, storage: Storage
+) -> None:
+    """What a crashed writer had taken is never answered: it is posted again after a while."""
+    daemon = Daemon(storage)
+    await daemon.offer("A", BIG)
+
+    def crash(batch: cabc.Sequence[Envelope]) -> None:
+        if any(item.message for item in batch):
+            storage.after_commit = lambda _batch: None
+            while len(daemon.writer.low):
+                daemon.writer.low.receive_nowait()  # taken, and lost with the crash
+
+    storage.after_commit = crash
+    async with daemon.running(low_batch=8):
+        progress = await daemon.until_settled()
+    assert trio.current_time() > 600
+    assert progress.chunks["done"] == 1
+    assert len(daemon.content()) == 163
+
+
 # ---- the same message twice
 
 
