@@ -203,14 +203,51 @@ class FilePath:
 
 
 @attrs.frozen
+class Secret:
+    """A password or the like: never shown."""
+
+    def read(self, value: object) -> str:
+        expected = "text without spaces, or empty"
+        if not isinstance(value, str):
+            raise BadValueError("its value is not text", expected)
+        if len(value) > 1024 or not value.isprintable() or " " in value:
+            raise BadValueError("its value is not of that form", expected)
+        return str(value)
+
+
+@attrs.frozen
+class Names:
+    """An array of short texts, each once; from a variable with commas between."""
+
+    expected: str
+    pattern: str
+    allow_empty: bool = False
+
+    def read(self, value: object) -> tuple[str, ...]:
+        if isinstance(value, EnvText):
+            value = [part for part in (each.strip() for each in value.split(",")) if part]
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise BadValueError(f"{show(value)} is not an array of texts", self.expected)
+        for name in value:
+            if not re.fullmatch(self.pattern, name, re.ASCII):
+                raise BadValueError(f"{show(name)} is not one of these", self.expected)
+        if not value and not self.allow_empty:
+            raise BadValueError("the array is empty", self.expected)
+        return tuple(dict.fromkeys(value))
+
+
+@attrs.frozen
 class Url:
     """A URL of one of the given schemes, with a host."""
 
     schemes: tuple[str, ...]
+    allow_empty: bool = False
 
     def read(self, value: object) -> str:
         expected = "a URL that begins with " + " or ".join(f"{each}://" for each in self.schemes)
         text = _text(value, expected)
+        if not text and self.allow_empty:
+            return text
         try:
             parts = urllib.parse.urlsplit(text)
             usable = parts.scheme in self.schemes and bool(parts.hostname) and parts.port != 0

@@ -10,7 +10,19 @@ from pathlib import Path
 
 import attrs
 
-from config.kinds import ConnectionName, Count, Dsn, Duration, FileMode, FilePath, Size, Text, Url
+from config.kinds import (
+    ConnectionName,
+    Count,
+    Dsn,
+    Duration,
+    FileMode,
+    FilePath,
+    Names,
+    Secret,
+    Size,
+    Text,
+    Url,
+)
 
 
 class LogFormat(enum.Enum):
@@ -150,6 +162,44 @@ class HistoryConfig:
     groups: bool = True
 
 
+_MEDIA_KINDS: t.Final = ("image", "video", "audio", "document", "sticker", "sticker_pack")
+
+
+@attrs.frozen(kw_only=True)
+class MediaConfig:
+    """``[media]``"""
+
+    download: bool = True
+    kinds: t.Annotated[
+        tuple[str, ...],
+        Names(f"some of {', '.join(_MEDIA_KINDS)}", "|".join(_MEDIA_KINDS), allow_empty=True),
+    ] = _MEDIA_KINDS
+    max_size: t.Annotated[int, Size(at_most=4 << 30)] = 256 * 1024 * 1024
+    concurrency: t.Annotated[int, Count(1, 64)] = 4
+    retention: t.Annotated[float, Duration(at_least=0, at_most=3650 * 86400)] = 0.0
+    """Seconds; 0 keeps files for ever."""
+    ask_phone: bool = True
+    directory: t.Annotated[str, FilePath(allow_empty=True)] = ""
+    """As written; ``Config.media_directory`` is absolute."""
+    s3_bucket: t.Annotated[
+        str, Text("the name of a bucket, or empty", r"[a-zA-Z0-9._-]{3,255}", allow_empty=True)
+    ] = ""
+    s3_prefix: t.Annotated[
+        str, Text("a path without / at its ends", r"[^/](.*[^/])?", allow_empty=True)
+    ] = ""
+    s3_endpoint: t.Annotated[str, Url(("https", "http"), allow_empty=True)] = ""
+    s3_region: t.Annotated[
+        str, Text("a region such as us-east-1", r"[a-zA-Z0-9-]{1,64}", allow_empty=True)
+    ] = ""
+    s3_access_key: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
+    s3_secret_key: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
+    hosts: t.Annotated[
+        tuple[str, ...], Names("host names, perhaps with a port", r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
+    ] = ("mmg.whatsapp.net",)
+    ca_file: t.Annotated[str, FilePath(allow_empty=True)] = ""
+    """As written; ``Config.media_ca_file`` is absolute."""
+
+
 @attrs.frozen(kw_only=True)
 class ControlConfig:
     """``[control]``"""
@@ -183,6 +233,7 @@ class Config:
     conversations: ConversationsConfig = attrs.field(factory=ConversationsConfig)
     sending: SendingConfig = attrs.field(factory=SendingConfig)
     history: HistoryConfig = attrs.field(factory=HistoryConfig)
+    media: MediaConfig = attrs.field(factory=MediaConfig)
     control: ControlConfig = attrs.field(factory=ControlConfig)
     connections: tuple[ConnectionConfig, ...] = ()
     path: Path | None = None
@@ -206,6 +257,17 @@ class Config:
         """The unix socket of the command line; absolute."""
         written = self.control.socket
         return self._absolute(written) if written else self.data_dir / "control.sock"
+
+    @property
+    def media_directory(self) -> Path:
+        """Where files of messages are kept, or pass through on their way to S3; absolute."""
+        written = self.media.directory
+        return self._absolute(written) if written else self.data_dir / "media"
+
+    @property
+    def media_ca_file(self) -> Path | None:
+        """More certificates to trust when files are fetched; absolute. None: no more."""
+        return self._absolute(self.media.ca_file) if self.media.ca_file else None
 
     def connection(self, name: str) -> ConnectionConfig | None:
         """The connection of this name, or None."""

@@ -69,6 +69,19 @@ RULES: t.Final = (
         lambda config: f"a root key of your own is for the simulator, not for {WHATSAPP_HOST}",
     ),
     Rule(
+        (("media", "s3_access_key"), ("media", "s3_secret_key")),
+        lambda config: bool(config.media.s3_access_key) == bool(config.media.s3_secret_key),
+        lambda config: "s3_access_key and s3_secret_key go together",
+    ),
+    Rule(
+        (("media", "s3_endpoint"), ("media", "s3_access_key"), ("media", "s3_bucket")),
+        lambda config: (
+            bool(config.media.s3_bucket)
+            or not (config.media.s3_endpoint or config.media.s3_access_key)
+        ),
+        lambda config: "files only go to S3 once s3_bucket names a bucket",
+    ),
+    Rule(
         (("control", "socket"), ("daemon", "data_dir")),
         lambda config: _socket_length(config) <= SOCKET_PATH_LIMIT,
         lambda config: (

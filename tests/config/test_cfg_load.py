@@ -165,6 +165,19 @@ BAD_VALUES: t.Final = [
     ("writer", "batch_bytes", '"4MB5"', "not a size"),
     ("writer", "batch_bytes", '"1B"', "out of range"),
     ("writer", "batch_bytes", "4194304", "not text"),
+    ("media", "kinds", '["image", "poem"]', '"poem" is not one of these'),
+    ("media", "kinds", '"image"', "not an array"),
+    ("media", "kinds", "[1]", "not an array"),
+    ("media", "hosts", "[]", "the array is empty"),
+    ("media", "hosts", '["https://x"]', "host names"),
+    ("media", "max_size", '"5GiB"', "out of range"),
+    ("media", "concurrency", "0", "out of range"),
+    ("media", "retention", '"-1s"', "not a duration"),
+    ("media", "s3_bucket", '"a/b"', "the name of a bucket"),
+    ("media", "s3_prefix", '"/a"', "without / at its ends"),
+    ("media", "s3_endpoint", '"s3.example"', "begins with https:// or http://"),
+    ("media", "s3_secret_key", '"hun ter2"', "its value is not of that form"),
+    ("media", "s3_access_key", "5", "its value is not text"),
     ("control", "mode", "660", "not text"),
     ("control", "mode", '"0888"', "octal"),
     ("control", "socket", f'"{"x" * 5000}"', "too long"),
@@ -193,6 +206,8 @@ def test_bad_values(load: Load, section: str, key: str, value: str, said: str) -
         ("[writer]\nin_flight = 9999", 2, "more than the mailbox (4096)"),
         (f'[whatsapp]\nroot_key = "{"00" * 32}"', 2, "for the simulator"),
         (f'[daemon]\ndata_dir = "/{"x" * 120}"', 2, "the system allows 107"),
+        ('[media]\ns3_bucket = "abc"\ns3_secret_key = "x"', 3, "go together"),
+        ('[media]\ns3_endpoint = "https://s3.example"', 2, "names a bucket"),
     ],
 )
 def test_rules_between_keys(load: Load, text: str, place: int, said: str) -> None:
@@ -295,6 +310,11 @@ def test_variables_override_the_file(load: Load) -> None:
         ZAPVISOR_SUPERVISION_PARK_INTERVAL="0s",
         ZAPVISOR_WRITER_BATCH_BYTES="1MiB",
         ZAPVISOR_CONTROL_MODE="0600",
+        ZAPVISOR_MEDIA_KINDS="audio, image,audio",
+        ZAPVISOR_MEDIA_HOSTS="a.example:8443",
+        ZAPVISOR_MEDIA_S3_BUCKET="inbox",
+        ZAPVISOR_MEDIA_S3_ACCESS_KEY="key",
+        ZAPVISOR_MEDIA_S3_SECRET_KEY="hunter2",
         ZAPVISOR_SECRET_KEY="whatever",
         HOME="/root",
     )
@@ -306,7 +326,11 @@ def test_variables_override_the_file(load: Load) -> None:
     assert config.supervision.park_interval == 0
     assert config.writer.batch_bytes == 1 << 20
     assert config.control.mode == 0o600
-    assert type(config.storage.dsn) is str
+    assert config.media.kinds == ("audio", "image")
+    assert config.media.hosts == ("a.example:8443",)
+    assert config.media.s3_secret_key == "hunter2"
+    assert "hunter2" not in repr(config)
+    assert type(config.storage.dsn) is type(config.media.s3_secret_key) is str
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from config.environment import OTHERS, variables
 from config.load import load_config
-from config.model import Config, ConnectionConfig, ConversationsConfig, ReopenFrom
+from config.model import Config, ConnectionConfig, ConversationsConfig, MediaConfig, ReopenFrom
 
 SAMPLE = Path(__file__).parents[2] / "supervisor.toml"
 
@@ -78,10 +78,16 @@ def test_paths_start_from_the_file(tmp_path: Path) -> None:
 
 
 def test_the_default_key_file_is_in_the_data_directory() -> None:
-    """So is the control socket."""
+    """So are the control socket and the files of messages."""
     config = Config(base_dir=Path("/srv/zapvisor"))
     assert config.key_file == Path("/srv/zapvisor/data/secret.key")
     assert config.control_socket == Path("/srv/zapvisor/data/control.sock")
+    assert config.media_directory == Path("/srv/zapvisor/data/media")
+    assert config.media_ca_file is None
+    media = MediaConfig(directory="/files", ca_file="ca.pem", kinds=())
+    config = attrs.evolve(config, media=media)
+    assert config.media_directory == Path("/files")
+    assert config.media_ca_file == Path("/srv/zapvisor/ca.pem")
 
 
 def test_a_connection_overrides_the_conversation_rules() -> None:
