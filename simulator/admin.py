@@ -2,6 +2,7 @@
 
 POST /admin/mock-phone/scan-qr[?phone=&name=]   body: the QR text
 POST /admin/mock-phone/enter-code?phone=[&name=]  body: the eight characters
+POST /admin/mock-phone/unlink?jid=, /admin/mock-phone/reinstall?jid=
 GET  /admin/root, /admin/certificate, /admin/stats, /admin/ledger[?device=]
 POST /admin/fault                               body: {"fault": …, "target": …, "count": …}
 """
@@ -37,6 +38,12 @@ async def answer(simulator: "Simulator", request: "Request") -> tuple[int, t.Any
                 return 200, await _scan(simulator, request.query, request.body)
             case "POST", "/admin/mock-phone/enter-code":
                 return 200, await _enter_code(simulator, request.query, request.body)
+            case "POST", "/admin/mock-phone/unlink":
+                return 200, await _unlink(simulator, request.query)
+            case "POST", "/admin/mock-phone/reinstall":
+                account = simulator.world.account(_jid(request.query))
+                await account.reinstall()
+                return 200, {"account": str(account.pn)}
             case "GET", "/admin/root":
                 return 200, simulator.root_key.hex()
             case "GET", "/admin/certificate":
@@ -69,6 +76,18 @@ async def _enter_code(simulator: "Simulator", query: Query, body: bytes) -> dict
         raise _BadRequest("the phone's number is missing")
     text = body.decode(errors="replace").strip()
     return _linked(await simulator.enter_code(text, phone, query.get("name")))
+
+
+async def _unlink(simulator: "Simulator", query: Query) -> dict[str, str]:
+    device = simulator.world.device(_jid(query))
+    await device.account.phone.unlink(device)
+    return {"jid": str(device.pn)}
+
+
+def _jid(query: Query) -> Jid:
+    if "jid" not in query:
+        raise _BadRequest("the jid is missing")
+    return Jid.parse(query["jid"])
 
 
 def _phone(query: Query) -> str | None:
@@ -128,6 +147,8 @@ async def inject(
             simulator.expire_qr()
         case "corrupt":
             faults.corrupt(target, count)
+        case "withhold":
+            faults.withhold(target, count, str(more.get("kind", "")))
         case "duplicate":
             faults.duplicate(target, count)
         case "reorder":

@@ -9,7 +9,6 @@ import typing as t
 
 import attrs
 
-from simulator import files
 from simulator.errors import MediaUnavailableError
 from simulator.model import Account, Device
 from simulator.world import World
@@ -149,8 +148,7 @@ def _mutations(world: World, patch: sync_pb2.SyncPatch) -> t.Sequence[sync_pb2.S
     if (source := wire.external_mutations(patch)) is None:
         return patch.mutations
     try:
-        data = world.media.get(source.direct_path)
-        plain = files.unseal("app_state", data, source.media_key)
+        plain = world.media.open(source)
     except (MediaUnavailableError, ValueError) as error:
         raise BrokenPatchError("the patch's file cannot be read") from error
     return wire.with_mutations(patch, plain).mutations

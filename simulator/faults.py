@@ -20,6 +20,7 @@ Counted: t.TypeAlias = t.Literal[
     "reorder",
     "lose_ack",
     "fail_login",
+    "withhold",
     "corrupt_patch",
     "corrupt_snapshot",
 ]
@@ -81,6 +82,13 @@ class Faults:
     def corrupt(self, target: Jid | None = None, count: int = 1) -> None:
         """Break the ciphertexts of the next messages routed to the target."""
         self._add("corrupt", target, count)
+
+    def withhold(self, target: Jid | None = None, count: int = 1, kind: str = "") -> None:
+        """Say of the next messages routed to the target only that they are unavailable there.
+
+        ``kind`` is the reason that is told, such as ``view_once``; by default there is none.
+        """
+        self._add("withhold", target, count, kind)
 
     def duplicate(self, target: Jid | None = None, count: int = 1) -> None:
         """Write each of the next stanzas to the target twice."""

@@ -82,6 +82,16 @@ class MediaStore:
             file_name=name,
         )
 
+    def open(self, source: MediaSource) -> bytes:
+        """The plaintext of a file; in memory, where no HTTP is, this is downloading.
+
+        Raises:
+            MediaUnavailableError: see `get`.
+            ValueError: it was changed on the way, or is for another key.
+        """
+        data = self.get(source.direct_path)
+        return files.unseal(source.kind, data, source.media_key) if source.media_key else data
+
     def get(self, direct_path: str) -> bytes:
         """The file of a direct path, whatever parameters follow.
 

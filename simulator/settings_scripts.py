@@ -8,7 +8,6 @@ import typing as t
 
 import trio
 
-from simulator import files
 from simulator.errors import SimulatorError
 from simulator.group_scripts import Who
 from simulator.handset import Handset
@@ -164,9 +163,7 @@ class SettingsScripts(Handset):
             answer = self._ask(name)
             if answer.snapshot is not None:
                 source = wire.parse_reference(answer.snapshot)
-                data = self._world.media.get(source.direct_path)
-                plain = files.unseal("app_state", data, source.media_key)
-                self.sync.apply_snapshot(name, plain)
+                self.sync.apply_snapshot(name, self._world.media.open(source))
             for patch in answer.patches:
                 self.sync.apply_patch(name, patch)
             if not answer.more:

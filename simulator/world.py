@@ -194,6 +194,8 @@ class World:
             record = self.ledger.routed(record)
             if broken := self.faults.take("corrupt", device) is not None:
                 node = corrupted(node)
+            elif (reason := self.faults.take("withhold", device)) is not None:
+                node, broken = withheld(node, reason), True
         try:
             device.queue.append(Entry(node, self.now(), record, broken))
         except QueueFullError as error:
@@ -243,6 +245,13 @@ def corrupted(node: Node) -> Node:
             for child in node.children
         ),
     )
+
+
+def withheld(node: Node, reason: str) -> Node:
+    """The stanza without its ciphertexts: its reader must ask its own phone for the content."""
+    absent = Node("unavailable", {"type": reason or None})
+    kept = tuple(child for child in node.children if child.tag not in ("enc", "device-identity"))
+    return attrs.evolve(node, content=(absent, *kept))
 
 
 def _flip(body: bytes) -> bytes:

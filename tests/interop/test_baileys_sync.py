@@ -104,6 +104,14 @@ async def test_people_come_type_and_call(simulator: Simulator, baileys: "Driver"
     await desk.wait_for(reported(desk, "call", id=missed, status="timeout"))
 
 
+async def test_numbers_are_looked_up(simulator: Simulator, baileys: "Driver") -> None:
+    """The client learns who is on WhatsApp, and nothing of who is not."""
+    desk = await baileys.connect("desk")
+    ana = simulator.create_account("Ana")
+    found = await desk.call("onWhatsApp", ana.pn.user, "15559999999")
+    assert found == [{"jid": str(ana.pn), "exists": True}]
+
+
 async def test_contact_gets_another_phone(simulator: Simulator, baileys: "Driver") -> None:
     """Messages go on both ways after a contact registered anew."""
     desk = await baileys.connect("desk", phone="15550001111")

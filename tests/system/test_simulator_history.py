@@ -9,7 +9,7 @@ from scripted_companion import NOW, Companion, wall_clock
 from simulator_cast import Cast, arrived, gather, linked, of_type
 from trio.testing import MockClock
 
-from simulator import Settings, Simulator, files, open_simulator
+from simulator import Settings, Simulator, open_simulator
 from simulator.phone import Chunk, Wrapping
 from whatsapp import compose_media, content, history, media_retry, peer, web_message
 from whatsapp.content import TargetKey
@@ -45,8 +45,7 @@ def read_chunk(simulator: Simulator, raw: bytes) -> tuple[HistoryNotification, H
     notice = history.read_notification(raw)
     packed = notice.inline
     if notice.source is not None:
-        sealed = simulator.media.get(notice.source.direct_path)
-        packed = files.unseal("history", sealed, notice.source.media_key)
+        packed = simulator.media.open(notice.source)
     assert packed is not None
     return notice, history.read_history(history.inflate(packed))
 
@@ -179,6 +178,28 @@ async def test_single_messages_on_demand(
     phone.answers = False
     await cast.desk.send_peer("S", peer.placeholder_resend_request(keys))
     assert await plaintexts(cast.desk) == []
+
+
+async def test_withheld_message_is_on_the_phone(
+    autojump_clock: MockClock, simulator: Simulator, cast: Cast
+) -> None:
+    """A message that the server keeps from a companion can be had from its phone."""
+    simulator.faults.withhold(cast.desk.jid, kind="view_once")
+    sent = await cast.ana.phone.send_text(cast.desk_account.pn, "for the phone only")
+    node = await cast.desk.next_message()
+    assert node.child("enc") is None
+    assert node.required_child("unavailable").text("type") == "view_once"
+    await cast.desk.acknowledge(node)
+    key = TargetKey(remote_jid=str(cast.ana.pn), id=sent)
+    await cast.desk.send_peer("R", peer.placeholder_resend_request([key]))
+    (raw,) = await plaintexts(cast.desk)
+    (result,) = peer.parse_response(raw).results
+    assert result.web_message is not None
+    message = web_message.read_web_message(result.web_message).message
+    assert content.read_content(message).text == "for the phone only"
+    (record,) = simulator.ledger.records(cast.desk.jid)
+    assert (record.offered, record.corrupted) == (1, 1)
+    assert record.acknowledged_at is not None
 
 
 async def test_addresses_are_told(

@@ -69,6 +69,18 @@ async def test_websocket_with_and_without_tls(
                         return
 
 
+async def test_phones_over_http(simulator: Simulator, admin: httpx.AsyncClient) -> None:
+    """Scripts can give a person another phone; only companions can be unlinked."""
+    ana = simulator.create_account("Ana")
+    before = ana.devices[0].keys.identity
+    response = await admin.post("/admin/mock-phone/reinstall", params={"jid": str(ana.lid)})
+    assert response.json() == {"account": str(ana.pn)}
+    assert ana.devices[0].keys.identity != before
+    response = await admin.post("/admin/mock-phone/unlink", params={"jid": str(ana.pn)})
+    assert (response.status_code, "no companion" in response.text) == (404, True)
+    assert "BEGIN CERTIFICATE" in (await admin.get("/admin/certificate")).text
+
+
 async def test_admin_endpoints(simulator: Simulator, admin: httpx.AsyncClient) -> None:
     """Root key, counts and ledger are readable by people and scripts."""
     ana, rui = simulator.create_account("Ana"), simulator.create_account("Rui")
@@ -119,6 +131,11 @@ async def test_scan_over_http(
         ("POST", "/admin/fault", '{"fault": "end", "ending": "x"}', 404, "known:"),
         ("POST", "/admin/fault", '{"fault": "drop", "target": "1@s.whatsapp.net"}', 404, "1@s"),
         ("GET", "/admin/ledger?device=@", "", 400, "JID"),
+        ("POST", "/admin/mock-phone/enter-code", "ABCDEFGH", 400, "missing"),
+        ("POST", "/admin/mock-phone/enter-code?phone=15550001", "hello", 422, "eight"),
+        ("POST", "/admin/mock-phone/unlink", "", 400, "jid is missing"),
+        ("POST", "/admin/mock-phone/unlink?jid=1@s.whatsapp.net", "", 404, "no account"),
+        ("POST", "/admin/mock-phone/reinstall?jid=1@lid", "", 404, "no account"),
         ("GET", "/", "", 404, "no such endpoint"),
     ],
 )
@@ -151,6 +168,12 @@ async def test_expired_code_over_http(
         {"fault": "drop"},
         {"fault": "end", "ending": "503"},
         {"fault": "corrupt", "count": 2},
+        {"fault": "withhold", "kind": "view_once"},
+        {"fault": "corrupt_patches"},
+        {"fault": "corrupt_snapshots"},
+        {"fault": "fail_media", "part": "upload", "status": 500},
+        {"fault": "expire_media", "status": 410},
+        {"fault": "half_open"},
         {"fault": "duplicate"},
         {"fault": "reorder"},
         {"fault": "lose_acks"},
