@@ -4,11 +4,18 @@
 //   {"id": 2, "op": "send", "name": "alice", "to": "…@s.whatsapp.net", "content": {"text": "hello"}}
 //   {"id": 3, "op": "call", "name": "alice", "method": "groupCreate", "args": ["subject", ["…"]]}
 //
+//   {"id": 4, "op": "relay", "name": "alice", "to": "…", "message": {…Message…}}  what sendMessage does not build
+//   {"id": 5, "op": "seal", "name": "alice", "parent": "ID", "use": "Poll Vote", …}  an encrypted answer to a message
+//
 // answers {"re": 1, "ok": true, "value": …} or {"re": 1, "ok": false, "error": "…"},
 // events  {"event": "messages.upsert", "name": "alice", "data": …}.
 //
+// In all parameters {"$message": "ID"} stands for a message that the client has sent or received,
+// {"$key": "ID"} for its key, {"$bytes": "base64"} for bytes, {"$date": ms} for a date.
+//
 // SIMULATOR names the server, as http://host:port. One process serves any number of clients.
 
+import { createCipheriv, createHash, hkdfSync, randomBytes } from 'node:crypto'
 import { createInterface } from 'node:readline'
 
 const SIMULATOR = process.env.SIMULATOR
@@ -21,7 +28,10 @@ const complain = (...parts) => DEBUG && process.stderr.write(parts.map(String).j
 for (const level of ['log', 'info', 'warn', 'debug', 'error', 'trace']) console[level] = complain
 
 const baileys = await import('baileys')
-const { default: makeWASocket, initAuthCreds, DisconnectReason, WA_CERT_DETAILS, downloadMediaMessage } = baileys
+const {
+  default: makeWASocket, initAuthCreds, DisconnectReason, WA_CERT_DETAILS, proto,
+  decryptPollVote, downloadMediaMessage, generateWAMessageFromContent,
+} = baileys
 
 // Until a client has asked for media hosts, it looks for files at the public one.
 const PUBLIC_MEDIA_HOST = 'https://mmg.whatsapp.net/'
@@ -32,7 +42,7 @@ globalThis.fetch = (url, ...rest) => fetchAnywhere(
     : url, ...rest)
 
 const EVENTS = [
-  'messages.upsert', 'messages.update', 'message-receipt.update', 'messages.reaction',
+  'messages.upsert', 'messages.update', 'message-receipt.update', 'messages.reaction', 'messages.delete',
   'groups.upsert', 'groups.update', 'group-participants.update', 'messaging-history.set',
   'contacts.upsert', 'contacts.update', 'chats.upsert', 'chats.update', 'labels.edit', 'labels.association',
   'presence.update', 'call', 'lid-mapping.update',
@@ -82,8 +92,7 @@ class Client {
     this.phone = phone
     this.creds = initAuthCreds()
     this.keys = new MemoryKeys()
-    this.sent = new Map()
-    this.received = new Map()
+    this.messages = new Map()  // sent and received, by id
     this.socket = undefined
     this.wanted = false
   }
@@ -94,12 +103,12 @@ class Client {
       logger,
       waWebSocketUrl: SIMULATOR.replace(/^http/, 'ws') + '/ws/chat',
       pushName: this.name,
-      getMessage: async key => this.sent.get(key.id),
+      getMessage: async key => this.messages.get(key.id)?.message,
     })
     this.socket = socket
     this.wanted = true
     for (const event of EVENTS) socket.ev.on(event, data => say({ event, name: this.name, data }))
-    socket.ev.on('messages.upsert', ({ messages }) => messages.forEach(m => this.received.set(m.key.id, m)))
+    socket.ev.on('messages.upsert', ({ messages }) => messages.forEach(m => m.message && this.messages.set(m.key.id, m)))
     socket.ev.on('creds.update', update => Object.assign(this.creds, update))
     socket.ev.on('connection.update', update => this.#connection(socket, update))
   }
@@ -143,6 +152,34 @@ class Client {
     return this.#until('close', () => this.socket.end(undefined))
   }
 
+  known(id) {
+    return this.messages.get(id) ?? (() => { throw new Error(`${this.name} knows no message ${id}`) })()
+  }
+
+  // Put in what the markers of an order stand for.
+  revive(value) {
+    if (Array.isArray(value)) return value.map(item => this.revive(item))
+    if (value === null || typeof value !== 'object') return value
+    if ('$message' in value) return this.known(value.$message)
+    if ('$key' in value) return { ...this.known(value.$key).key }
+    if ('$bytes' in value) return Buffer.from(value.$bytes, 'base64')
+    if ('$date' in value) return new Date(value.$date)
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, this.revive(item)]))
+  }
+
+  // What the sender of a message gave its readers to encrypt answers with.
+  // Source: docs/protocol.md#message-secrets
+  seal({ parent, use, type, fields, creator, author, bound }) {
+    const secret = this.known(parent).message.messageContextInfo.messageSecret
+    const key = hkdfSync('sha256', secret, Buffer.alloc(32), Buffer.from(parent + creator + author + use), 32)
+    const encIv = randomBytes(12)
+    const cipher = createCipheriv('aes-256-gcm', Buffer.from(key), encIv)
+    if (bound) cipher.setAAD(Buffer.from(`${parent}\0${author}`))
+    const kind = type.split('.').reduce((scope, part) => scope[part], proto)
+    const opened = kind.encode(kind.fromObject(this.revive(fields))).finish()
+    return { encPayload: Buffer.concat([cipher.update(opened), cipher.final(), cipher.getAuthTag()]), encIv }
+  }
+
   #until(state, action) {
     const began = performance.now()
     return new Promise((resolve, reject) => {
@@ -179,12 +216,36 @@ const operations = {
   reconnect: ({ name }) => client(name).open(),
   async send({ name, to, content, options }) {
     const self = client(name)
-    const message = await self.socket.sendMessage(to, content, options)
-    self.sent.set(message.key.id, message.message)
+    const message = await self.socket.sendMessage(to, self.revive(content), self.revive(options ?? {}))
+    if (!message) return null  // settings of a group are no messages
+    self.messages.set(message.key.id, message)
     return { ...message.key }
   },
-  download: ({ name, message }) => downloadMediaMessage(client(name).received.get(message), 'buffer', {}),
-  call: ({ name, method, args }) => client(name).socket[method](...args),
+  async relay({ name, to, message, attributes, nodes }) {
+    const self = client(name)
+    const content = proto.Message.fromObject(self.revive(message))
+    const full = generateWAMessageFromContent(to, content, { userJid: self.creds.me.id })
+    self.messages.set(full.key.id, full)
+    await self.socket.relayMessage(to, full.message, {
+      messageId: full.key.id, additionalAttributes: attributes ?? {}, additionalNodes: nodes ?? [],
+    })
+    return { ...full.key }
+  },
+  seal: ({ name, ...answer }) => client(name).seal(answer),
+  options({ name, poll, vote, creator, voter }) {
+    const self = client(name)
+    const { message } = self.known(poll)
+    const asked = message.pollCreationMessage ?? message.pollCreationMessageV3
+    const { selectedOptions } = decryptPollVote(self.known(vote).message.pollUpdateMessage.vote, {
+      pollCreatorJid: creator, voterJid: voter, pollMsgId: poll,
+      pollEncKey: message.messageContextInfo.messageSecret,
+    })
+    const hashed = text => createHash('sha256').update(text).digest('hex')
+    const names = new Map(asked.options.map(({ optionName }) => [hashed(optionName), optionName]))
+    return selectedOptions.map(option => names.get(Buffer.from(option).toString('hex')))
+  },
+  download: ({ name, message }) => downloadMediaMessage(client(name).known(message), 'buffer', {}),
+  call: ({ name, method, args }) => client(name).socket[method](...client(name).revive(args)),
   stats: () => ({ clients: clients.size, ...process.memoryUsage() }),
   quit: () => process.exit(0),
 }
