@@ -12,7 +12,7 @@ import trio.testing
 from actors.errors import TransportError
 from actors.fleet import Fleet, FleetSettings, Member
 from actors.messages import WriterMail
-from actors.settings import ConnectionSettings, Tools
+from actors.settings import ConnectionSettings, Files, Tools
 from actors.transport import Transport
 from actors.writer import Writer, WriterSettings
 from simulator import Account, Simulator, open_simulator
@@ -55,6 +55,7 @@ class World:
     accounts: dict[str, Account] = attrs.field(factory=dict)
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     dials: int = 0
+    files: Files = attrs.field(factory=Files)
     writer: Writer = attrs.field(init=False)
     fleet: Fleet = attrs.field(init=False)
 
@@ -151,6 +152,7 @@ async def make_fleet(world: World, names: tuple[str, ...]) -> Fleet:
         wall_clock=lambda: START + trio.current_time(),
         random=seeded.randbytes,
         uniform=seeded.random,
+        files=world.files,
     )
     for name in names:
         await world.storage.ensure_connection(name, ConversationRules())
