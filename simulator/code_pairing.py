@@ -25,7 +25,7 @@ from whatsapp.jid import Jid
 from whatsapp.node import Node
 
 if t.TYPE_CHECKING:
-    from simulator.session import Session
+    from simulator.linking import Linking
 
 TAG: t.Final = "link_code_companion_reg"
 LIFETIME: t.Final = 180.0  # seconds
@@ -42,7 +42,7 @@ _SECRET_INFO: t.Final = b"adv_secret"
 class Attempt:
     """A companion that shows a code for one phone number."""
 
-    session: "Session"
+    linking: "Linking"
     phone: Jid
     ref: bytes
     wrapped: bytes = attrs.field(repr=False)
@@ -64,7 +64,7 @@ class Attempt:
         self.finish, self.answered = None, trio.Event()
 
 
-def read_hello(session: "Session", iq: Node, ref: bytes, noise_public: bytes) -> Attempt:
+def read_hello(linking: "Linking", iq: Node, ref: bytes, noise_public: bytes) -> Attempt:
     """A companion's first stage.
 
     Raises:
@@ -82,7 +82,7 @@ def read_hello(session: "Session", iq: Node, ref: bytes, noise_public: bytes) ->
     child.required_child("link_code_pairing_nonce")
     child.required_child("companion_platform_id")
     return Attempt(
-        session,
+        linking,
         child.required_jid("jid").bare,
         ref,
         wrapped,

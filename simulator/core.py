@@ -165,10 +165,10 @@ class Simulator:
             ScanRefusedError: not a QR text, an unknown or expired one, or pairing failed.
         """
         code = adv.parse_qr(text)
-        session = self._refs.session(code.ref)
-        chosen = name or session.push_name or phone or code.ref[-8:]
+        linking = self._refs.linking(code.ref)
+        chosen = name or linking.push_name or phone or code.ref[-8:]
         account = self.create_account(chosen, phone or phone_of(chosen))
-        device = await session.pair(account, code)
+        device = await linking.pair(account, code)
         self.world.settle()
         return device
 

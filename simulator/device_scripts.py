@@ -1,10 +1,11 @@
-"""What people do with the devices of their account: unlink them, or begin anew on another phone."""
+"""What people do with the devices of their account: link and unlink them, or begin anew."""
 
 import trio
 
-from simulator import directory
+from simulator import adv, directory
+from simulator.code_pairing import TypedCode
 from simulator.composing import Composer
-from simulator.errors import UnknownNameError
+from simulator.errors import ScanRefusedError, UnknownNameError
 from simulator.faults import ending
 from simulator.handset import Handset
 from simulator.keyring import Keyring
@@ -14,7 +15,41 @@ from whatsapp.node import Node
 
 
 class DeviceScripts(Handset):
-    """Companions go, phones are replaced."""
+    """Companions come and go, phones are replaced."""
+
+    def sign_companion(self, code: adv.QrCode, key_index: int) -> adv.Link:
+        """Accept a scanned companion."""
+        return adv.sign_companion(
+            self._keyring.identity,
+            code,
+            raw_id=self._raw_id,
+            key_index=key_index,
+            now=int(self._world.now()),
+            random=self._entropy,
+            forge=self._world.faults.forged_pairing,
+        )
+
+    async def enter_code(self, text: str) -> Device:
+        """Type the code that a companion shows for this number; the companion that is linked.
+
+        Raises:
+            ScanRefusedError: nobody shows one, expired, or another one.
+        """
+        await trio.lowlevel.checkpoint()
+        typed = TypedCode(text, self._keyring.identity, self._entropy)
+        if (attempt := self._world.attempts.get(self._account.pn)) is None:
+            raise ScanRefusedError("no companion shows a code for this number")
+        return await attempt.linking.pair_by_code(self._account, attempt, typed)
+
+    def key_index_list(self) -> bytes:
+        """The signed list of the account's companions."""
+        return adv.key_index_list(
+            self._keyring.identity,
+            raw_id=self._raw_id,
+            indexes=[device.key_index for device in self._account.companions],
+            now=int(self._world.now()),
+            random=self._entropy,
+        )
 
     async def unlink(self, companion: Device | Jid | int) -> None:
         """Log a companion out: its connection ends, and it is refused from then on.

@@ -12,11 +12,11 @@ import structlog
 import trio
 from google.protobuf.message import DecodeError
 
-from simulator import adv, keys, reading, receipts, routing, services
-from simulator.code_pairing import TypedCode
+from simulator import keys, reading, receipts, routing, services
 from simulator.composing import Composer, conversation, device_sent
-from simulator.errors import ScanRefusedError, SimulatorError, UnknownNameError
+from simulator.errors import SimulatorError, UnknownNameError
 from simulator.keyring import Keyring
+from simulator.letters import TEXT, Kept, Received, Wrapping
 from simulator.model import PHONE, Account, Device, Group
 from simulator.replies import Attributes
 from simulator.world import World, letter
@@ -29,56 +29,6 @@ log = structlog.get_logger(__name__)
 
 MAX_RETRIES: t.Final = 5  # per device and message
 INBOX: t.Final = 10_000
-
-
-@attrs.frozen
-class Received:
-    """One message a phone could read."""
-
-    chat: Jid  # the peer's bare PN, or the group
-    sender: Jid  # bare PN
-    id: str
-    kind: str
-    text: str | None
-    sent_at: int
-
-
-@attrs.frozen
-class Kept:
-    """A message as the handset keeps it: what it shows, and can hand to its companions."""
-
-    chat: Jid  # the peer's bare PN, or the group
-    sender: Account
-    id: str
-    message: bytes = attrs.field(repr=False)  # the content, not wrapped for own devices
-    sent_at: int
-
-
-@attrs.frozen(kw_only=True)
-class Wrapping:
-    """How the stanza describes its content to the server."""
-
-    type: str = "text"
-    """``text``, ``media``, ``reaction``, ``poll``, ``event``."""
-    mediatype: str | None = None
-    """Of the ciphertexts: ``image``, ``ptt``, ``document``, …"""
-    edit: str | None = None
-    """``1`` edit, ``2`` pin, ``7`` revoke, ``8`` revoke by an administrator."""
-    hidden: bool = False
-    """Nothing is shown when it cannot be decrypted: reactions, votes, pins."""
-    extra: tuple[Node, ...] = ()
-    """Further children, such as ``<meta>``."""
-
-    @property
-    def enc(self) -> Attributes:
-        """What every ciphertext says of itself."""
-        return {
-            "mediatype": self.mediatype,
-            "decrypt-fail": "hide" if self.hidden else None,
-        }
-
-
-TEXT: t.Final = Wrapping()
 
 
 @attrs.define(eq=False)
@@ -114,40 +64,6 @@ class Handset:
         self.failures = 0  # ciphertexts that could not be read
 
     # -- linking
-
-    def sign_companion(self, code: adv.QrCode, key_index: int) -> adv.Link:
-        """Accept a scanned companion."""
-        return adv.sign_companion(
-            self._keyring.identity,
-            code,
-            raw_id=self._raw_id,
-            key_index=key_index,
-            now=int(self._world.now()),
-            random=self._entropy,
-            forge=self._world.faults.forged_pairing,
-        )
-
-    async def enter_code(self, text: str) -> Device:
-        """Type the code that a companion shows for this number; the companion that is linked.
-
-        Raises:
-            ScanRefusedError: nobody shows one, expired, or another one.
-        """
-        await trio.lowlevel.checkpoint()
-        typed = TypedCode(text, self._keyring.identity, self._entropy)
-        if (attempt := self._world.attempts.get(self._account.pn)) is None:
-            raise ScanRefusedError("no companion shows a code for this number")
-        return await attempt.session.pair_by_code(self._account, attempt, typed)
-
-    def key_index_list(self) -> bytes:
-        """The signed list of the account's companions."""
-        return adv.key_index_list(
-            self._keyring.identity,
-            raw_id=self._raw_id,
-            indexes=[device.key_index for device in self._account.companions],
-            now=int(self._world.now()),
-            random=self._entropy,
-        )
 
     def refill(self) -> None:
         """Upload more one-time prekeys when the stock is low."""

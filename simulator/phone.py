@@ -2,7 +2,7 @@
 
 from simulator.device_scripts import DeviceScripts
 from simulator.group_scripts import GroupScripts
-from simulator.handset import Kept, Received, Wrapping
+from simulator.letters import Kept, Received, Wrapping
 from simulator.sync_duties import Chunk, SyncDuties
 from simulator.talk_scripts import TalkScripts
 

@@ -9,7 +9,7 @@ import trio
 from simulator.errors import ScanRefusedError
 
 if t.TYPE_CHECKING:
-    from simulator.session import Session
+    from simulator.linking import Linking
 
 MAX_REFS: t.Final = 10_000
 
@@ -18,7 +18,7 @@ MAX_REFS: t.Final = 10_000
 class Ref:
     """One code, until it expires."""
 
-    session: "Session"
+    linking: "Linking"
     expires_at: float  # trio clock
 
 
@@ -34,8 +34,8 @@ class Refs:
         if len(self._refs) > MAX_REFS:
             self._refs.popitem(last=False)
 
-    def session(self, text: str) -> "Session":
-        """The connection of the companion that shows the code.
+    def linking(self, text: str) -> "Linking":
+        """The companion that shows the code.
 
         Raises:
             ScanRefusedError: expired or unknown.
@@ -43,10 +43,10 @@ class Refs:
         ref = self._refs.get(text)
         if ref is None or ref.expires_at <= trio.current_time():
             raise ScanRefusedError("QR scanned too late: this code has expired or is unknown")
-        return ref.session
+        return ref.linking
 
-    def expire(self, session: "Session | None" = None) -> None:
+    def expire(self, linking: "Linking | None" = None) -> None:
         """The codes of one companion, or of all, are too old from now on."""
         for ref in self._refs.values():
-            if session is None or ref.session is session:
+            if linking is None or ref.linking is linking:
                 ref.expires_at = min(ref.expires_at, trio.current_time())

@@ -12,13 +12,14 @@ import attrs
 import structlog
 import trio
 
-from simulator import adv, calls, code_pairing, directory, presence, receipts, routing, services
+from simulator import calls, code_pairing, directory, presence, receipts, routing, services
 from simulator.admission import Login, Registration, read_payload
-from simulator.errors import ScanRefusedError, UnknownNameError
+from simulator.errors import UnknownNameError
 from simulator.faults import ending
-from simulator.model import Account, Device
+from simulator.linking import Linking
+from simulator.model import Device
 from simulator.queue import Entry
-from simulator.refs import Ref, Refs
+from simulator.refs import Refs
 from simulator.replies import Attributes, error, result
 from simulator.transport import Transport
 from simulator.world import World
@@ -47,16 +48,6 @@ class State(enum.Enum):
     CLOSED = "closed"
 
 
-@attrs.define(eq=False)
-class _Pairing:
-    account: Account
-    number: int
-    link: adv.Link
-    iq_id: str
-    done: trio.Event = attrs.field(factory=trio.Event)
-    device: Device | None = None
-
-
 class Session:
     """Serves one connection until it ends; `run` does not raise for anything a client does."""
 
@@ -76,12 +67,11 @@ class Session:
         self._sending = trio.Lock()
         self._scope = trio.CancelScope()
         self._noise_public = b""
-        self._registration: Registration | None = None
-        self._pairing: _Pairing | None = None
         self._nursery: trio.Nursery | None = None
         self._gone = trio.Event()
         self._delivery = trio.CancelScope()
         self.state = State.HANDSHAKE
+        self.linking: Linking | None = None
         self.device: Device | None = None
 
     async def run(self) -> None:
@@ -155,34 +145,37 @@ class Session:
         if self._first_stanza_pause:
             await trio.sleep(self._first_stanza_pause)
         if isinstance(payload, Registration):
-            await self._offer_refs(payload)
+            await self._register(payload)
         else:
             await self._log_in(payload)
 
     async def _on_node(self, node: Node) -> None:
         match node.tag, self.device:
             case "iq", _ if node.text("type") in ("result", "error"):
-                await self._on_answer(node)
+                if self.linking is not None and self.linking.on_answer(node):
+                    self.state = State.PAIRED
+                    self._start(self._restart)
             case "iq", None if node.text("xmlns") == "w:p":
-                await self._send(result(node))
+                await self.send(result(node))
             case "iq", None if node.child(code_pairing.TAG) is not None:
-                await self._on_code_stage(node)
+                if self.linking is not None:
+                    await self.linking.on_code_stage(node)
             case "iq", Device() as device:
                 await self._on_request(device, node)
             case _, None:
                 pass  # nothing else means anything before the login
             case "message", Device() as device:
-                await self._send(self._route(device, node))
+                await self.send(self._route(device, node))
             case "receipt" | "ack", Device() as device if (
                 self._world.faults.take("lose_ack", device) is not None
             ):
                 pass
             case "receipt", Device() as device:
-                await self._send(receipts.on_receipt(self._world, device, node))
+                await self.send(receipts.on_receipt(self._world, device, node))
             case "ack", Device() as device:
                 receipts.on_ack(self._world, device, node)
             case "call", Device() as device:
-                await self._send(calls.on_call(self._world, device, node))
+                await self.send(calls.on_call(self._world, device, node))
             case "presence", Device() as device:
                 with contextlib.suppress(UnknownNameError):
                     presence.on_presence(self._world, device, node)
@@ -202,34 +195,25 @@ class Session:
     async def _on_request(self, device: Device, node: Node) -> None:
         match node.text("xmlns"):
             case "passive":
-                await self._send(result(node))
+                await self.send(result(node))
                 if node.child("active") is not None:
                     self._activate(device)
             case "md" if (order := node.child("remove-companion-device")) is not None:
                 if order.jid("jid") not in (None, device.pn, device.lid):
-                    await self._send(error(node, 403, "forbidden"))
+                    await self.send(error(node, 403, "forbidden"))
                     return
-                await self._send(result(node))
+                await self.send(result(node))
                 directory.unlink(self._world, device)
                 self._say_goodbye(ending("removed"))
             case _:
-                await self._send(services.answer(self._world, device, node))
+                await self.send(services.answer(self._world, device, node))
 
     # -- pairing
 
-    async def _offer_refs(self, registration: Registration) -> None:
-        settings = self._world.settings
-        self._registration = registration
+    async def _register(self, registration: Registration) -> None:
         self.state = State.REGISTERING
-        began = trio.current_time() + settings.first_ref_lifetime
-        children = []
-        for position in range(settings.refs):
-            expires_at = began + position * settings.ref_lifetime
-            text = f"2@{self._world.entropy(24).hex()}"
-            self._refs.add(text, Ref(self, expires_at))
-            children.append(Node("ref", {}, text.encode()))
-        await self._send(self._request("md", Node("pair-device", {}, tuple(children))))
-        self._start(self._close_unscanned, expires_at)
+        self.linking = Linking(self, self._world, self._refs, registration, self._noise_public)
+        self._start(self._close_unscanned, await self.linking.offer_refs())
 
     async def _close_unscanned(self, at: float) -> None:
         await trio.sleep_until(at)
@@ -237,114 +221,13 @@ class Session:
             self._scope.cancel()
 
     @property
-    def push_name(self) -> str:
-        """The name a companion that registers gave itself, if any."""
-        return self._registration.push_name if self._registration else ""
-
-    async def pair(self, account: Account, code: adv.QrCode) -> Device:
-        """The account's phone scanned this companion: link it and end the connection with 515.
-
-        Raises:
-            ScanRefusedError: not the companion that shows the code, or it refused.
-        """
-        if self.state is not State.REGISTERING or self._registration is None or self._pairing:
-            raise ScanRefusedError("this companion is not waiting to be scanned any more")
-        keys = self._registration.keys
-        if (code.noise_public, code.identity_public) != (self._noise_public, keys.identity):
-            raise ScanRefusedError("the QR text names other keys than its companion uses")
-        number = account.next_device()
-        link = account.phone.sign_companion(code, number)
-        request = self._request("md", _pair_success(account, number, link))
-        self._pairing = pairing = _Pairing(account, number, link, request.required_text("id"))
-        with trio.move_on_after(self._world.settings.pairing_deadline):
-            await self._send(request)
-            await pairing.done.wait()
-        if pairing.device is None:
-            raise ScanRefusedError("the companion did not confirm the pairing")
-        return pairing.device
-
-    async def _on_answer(self, node: Node) -> None:
-        pairing = self._pairing
-        if pairing is None or node.text("id") != pairing.iq_id or self._registration is None:
-            return
-        try:
-            if node.text("type") == "error":
-                raise RemoteProtocolError("the companion refused the pairing")
-            reply = node.required_child("pair-device-sign").required_child("device-identity")
-            blob = adv.complete(pairing.link, reply.data())
-        except RemoteProtocolError:
-            pairing.done.set()
-            raise
-        device = self._world.add_device(pairing.account, pairing.number, self._registration.keys)
-        device.noise_public = self._noise_public
-        device.identity_blob = blob
-        device.key_index = pairing.number
-        directory.announce(self._world, device)
-        self.state = State.PAIRED
-        pairing.device = device
-        pairing.done.set()
-        self._start(self._restart)
+    def is_registering(self) -> bool:
+        """Whether this is the connection of a companion that is not linked yet."""
+        return self.state is State.REGISTERING
 
     async def _restart(self) -> None:
         await trio.sleep(self._world.settings.restart_pause)
         self._say_goodbye(ending("515"))
-
-    async def _on_code_stage(self, node: Node) -> None:
-        try:
-            answer = self._code_stage(node)
-        except RemoteProtocolError as problem:
-            log.info("simulator.code_refused", detail=str(problem))
-            answer = error(node, 400, "bad-request")
-        if answer is not None:
-            await self._send(answer)
-
-    def _code_stage(self, node: Node) -> Node | None:
-        """The answer to a stage; None: the phone has to look at it first."""
-        if self.state is not State.REGISTERING:
-            raise RemoteProtocolError("no code can be paired with now")
-        child = node.required_child(code_pairing.TAG)
-        match child.text("stage"):
-            case "companion_hello":
-                ref = self._world.entropy(16)
-                attempt = code_pairing.read_hello(self, node, ref, self._noise_public)
-                self._world.attempts[attempt.phone] = attempt
-                return result(node, code_pairing.hello_answer(attempt))
-            case "companion_finish":
-                known = self._world.attempts.get(child.required_jid("jid").bare)
-                ref = child.required_child("link_code_pairing_ref").data()
-                if known is not None and (known.session, known.ref) == (self, ref):
-                    known.finish = node
-                    known.answered.set()
-                    return None
-        raise RemoteProtocolError("this stage of pairing by code is not expected")
-
-    async def pair_by_code(
-        self, account: Account, attempt: code_pairing.Attempt, typed: code_pairing.TypedCode
-    ) -> Device:
-        """A code was typed on the account's phone: exchange keys, then link this companion.
-
-        Raises:
-            ScanRefusedError: expired, tried too often, another code, or the companion refused.
-        """
-        attempt.begin()
-        told: Attributes = {
-            "from": SERVER_JID,
-            "type": code_pairing.TAG,
-            "id": self._world.next_id("N"),
-            "t": int(self._world.now()),
-        }
-        with trio.move_on_after(self._world.settings.pairing_deadline):
-            await self._send(Node("notification", told, (typed.hello(attempt),)))
-            await attempt.answered.wait()
-        if attempt.finish is None:
-            raise ScanRefusedError("the companion did not go on with the pairing")
-        try:
-            code = typed.accept(attempt, attempt.finish)
-        except (ScanRefusedError, RemoteProtocolError) as problem:
-            await self._send(error(attempt.finish, 400, "bad-request"))
-            raise ScanRefusedError(str(problem)) from problem
-        await self._send(result(attempt.finish))
-        return await self.pair(account, code)
 
     # -- login and delivery
 
@@ -369,7 +252,7 @@ class Session:
             "location": "sim",
             "props": 27,
         }
-        await self._send(Node("success", success))
+        await self.send(Node("success", success))
 
     def _activate(self, device: Device) -> None:
         if self.state is not State.PASSIVE:
@@ -387,12 +270,12 @@ class Session:
             backlog = device.queue.begin(self._world.now())
             counts = {tag: sum(entry.kind == tag for entry in backlog) for tag in _COUNTED}
             preview = Node("offline_preview", {"count": len(backlog), **counts, "appdata": 0})
-            await self._send(Node("ib", {"from": SERVER_JID}, (preview,)))
+            await self.send(Node("ib", {"from": SERVER_JID}, (preview,)))
             for number, entry in enumerate(backlog, 1):
                 if not entry.acknowledged:
                     await self._offer(device, await device.queue.next(), number)
             end = Node("offline", {"count": len(backlog)})
-            await self._send(Node("ib", {"from": SERVER_JID}, (end,)))
+            await self.send(Node("ib", {"from": SERVER_JID}, (end,)))
             while True:
                 await self._offer_live(device, await device.queue.next())
 
@@ -413,11 +296,11 @@ class Session:
             self._world.offered(device, entry)
             if entry.transient:
                 device.queue.remove(entry)
-            await self._send(node)
+            await self.send(node)
 
     # -- writing
 
-    async def _send(self, node: Node) -> None:
+    async def send(self, node: Node) -> None:
         """Write one stanza; stanzas are encrypted in the order in which they are written."""
         async with self._sending:
             if self._world.faults.latency:
@@ -438,11 +321,12 @@ class Session:
 
     async def _farewell(self, last: Node) -> None:
         with trio.move_on_after(self._world.settings.farewell):
-            await self._send(last)
+            await self.send(last)
             await trio.sleep_forever()
         self._scope.cancel()
 
-    def _request(self, namespace: str, *children: Node) -> Node:
+    def request(self, namespace: str, *children: Node) -> Node:
+        """A request of the server's own."""
         attributes: Attributes = {
             "from": SERVER_JID,
             "type": "set",
@@ -458,14 +342,9 @@ class Session:
 
     def _detach(self) -> None:
         self.state = State.CLOSED
-        if self._pairing is not None:
-            self._pairing.done.set()
-        for phone, attempt in tuple(self._world.attempts.items()):
-            if attempt.session is self:
-                del self._world.attempts[phone]
-                attempt.answered.set()
+        if self.linking is not None:
+            self.linking.end()
         self._release()
-        self._refs.expire(self)
 
     def _release(self) -> None:
         """The device is not connected any more, as far as this connection is concerned."""
@@ -474,18 +353,3 @@ class Session:
         self.device.session = None
         self.device.queue.end()
         presence.set_available(self._world, self.device, False)
-
-
-def _pair_success(account: Account, number: int, link: adv.Link) -> Node:
-    return Node(
-        "pair-success",
-        {},
-        (
-            Node("device-identity", {}, link.container),
-            Node(
-                "device",
-                {"jid": account.pn.with_device(number), "lid": account.lid.with_device(number)},
-            ),
-            Node("platform", {"name": "android"}),
-        ),
-    )

@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from simulator import reading
-from simulator.handset import Kept
+from simulator.letters import Kept
 from simulator.model import Account, Device
 from simulator.settings_scripts import SettingsScripts
 from simulator.world import World
