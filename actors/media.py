@@ -269,6 +269,8 @@ class MediaKeeper:
                 await held.enter_async_context(self._contents.hold(writer.sha256))
                 return await writer.commit()
 
+        if (known := await self._known(source, held)) is not None:
+            return known
         line, limit = self._lines(job.connection), self._settings.max_size
         try:
             blob = await self._http.fetch(source, store, line=line, limit=limit)
@@ -276,7 +278,20 @@ class MediaKeeper:
             raise
         except (MediaGoneError, RemoteProtocolError) as error:  # the latter: no usable place
             return await self._phone.ask(job, source, str(error))
-        return MediaResult(state=MediaState.STORED, blob_sha256=blob.sha256, blob_size=blob.size)
+        return _stored(blob)
+
+    async def _known(
+        self, source: MediaSource, held: contextlib.AsyncExitStack
+    ) -> MediaResult | None:
+        """The file is here already: forwarded before, or sent from here."""
+        if not source.sha256 or await self._blobs.size(source.sha256) is None:
+            return None
+        await held.enter_async_context(self._contents.hold(source.sha256))
+        size = await self._blobs.size(source.sha256)
+        if size is None or source.length not in (None, size):
+            await held.aclose()
+            return None
+        return _stored(Blob(source.sha256, size))
 
     def _unwanted(self, job: MediaJob, source: MediaSource) -> str | None:
         if (source.length or 0) > self._settings.max_size:
@@ -336,6 +351,10 @@ class MediaKeeper:
                 if failures == 1:
                     log.warning("media.storage_unavailable", error=str(error))
                 await trio.sleep(backoff.delay(failures, 0.5 + self._uniform() / 2))
+
+
+def _stored(blob: Blob) -> MediaResult:
+    return MediaResult(state=MediaState.STORED, blob_sha256=blob.sha256, blob_size=blob.size)
 
 
 def _failed(error: str) -> MediaResult:

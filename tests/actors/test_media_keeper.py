@@ -167,6 +167,21 @@ async def test_the_same_file_twice(autojump_clock: MockClock, desk: Desk) -> Non
     assert desk.stored_files() == [SHA.hex()]
 
 
+async def test_what_is_here_is_not_fetched_again(autojump_clock: MockClock, desk: Desk) -> None:
+    """A file that was forwarded, or sent from here; a false claim of its length is fetched."""
+    _, source = desk.receive()
+    await desk.run_for(1)
+    desk.servers.requests.clear()
+    again = desk.queues.add(doubles.image_message(attrs.evolve(source, direct_path="/v/new")))
+    await desk.run_for(1)
+    assert desk.queues.files[again].blob == SHA
+    assert desk.servers.requests == []
+    odd = desk.queues.add(doubles.image_message(attrs.evolve(source, length=5)))
+    await desk.run_for(3600)
+    assert desk.state(odd) is MediaState.FAILED
+    assert desk.servers.requests != []
+
+
 async def test_killed_in_the_middle(autojump_clock: MockClock, desk: Desk) -> None:
     """Nothing is visible, nothing is left, and the next run fetches it whole."""
     number, _ = desk.receive()
