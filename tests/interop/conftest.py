@@ -5,14 +5,19 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 import typing as t
+import uuid
 
 import pytest
 import trio
 from interop_peer import TIMEOUT, Driver, Peer
 
 import simulator as simulator_package
-from simulator import Simulator, open_simulator
+from simulator import Account, Simulator, open_simulator
+from storage.binaries import find_binaries
+from storage.embedded import EmbeddedPostgres
+from tests.support.daemon_process import DaemonProcess, open_daemon
 
 __all__ = ["Driver", "Peer"]
 
@@ -37,6 +42,67 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.interop)
         if reason is not None and os.environ.get("REQUIRE_INTEROP") != "1":
             item.add_marker(pytest.mark.skip(reason=f"no third-party client: {reason}"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> cabc.Iterator[EmbeddedPostgres]:
+    """One PostgreSQL for the daemons of all tests, in a place that its user can reach."""
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="zv-"))
+    directory.chmod(0o755)
+    server = EmbeddedPostgres(directory, temporary=True, state_root=directory / "state")
+    trio.run(server.start)
+    try:
+        yield server
+    finally:
+        trio.run(server.stop)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+async def database(postgres_server: EmbeddedPostgres) -> str:
+    """An empty database of the test's own: its DSN."""
+    name = f"t{uuid.uuid4().hex[:12]}"
+    psql = find_binaries().directory / "psql"
+    create = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", f"CREATE DATABASE {name}"]
+    with trio.fail_after(TIMEOUT):
+        await trio.run_process([str(psql), *create, postgres_server.dsn])
+    before, _, parameters = postgres_server.dsn.partition("?")
+    return f"{before.rpartition('/')[0]}/{name}?{parameters}"
+
+
+@pytest.fixture
+async def daemon(
+    simulator: Simulator, tmp_path: pathlib.Path, database: str
+) -> cabc.AsyncIterator[DaemonProcess]:
+    """A daemon of this test's simulator, with two connections that nobody has paired yet."""
+    certificate = tmp_path / "media.pem"
+    certificate.write_text(simulator.certificate)
+    settings = (
+        '[sending]\ngap = "0s"\nper_minute = 10000\n'
+        f'[media]\nca_file = "{certificate}"\nhosts = ["{simulator.media.host}"]\n'
+    )
+    async with open_daemon(
+        tmp_path / "daemon",
+        simulator.url,
+        simulator.root_key,
+        "sales",
+        "support",
+        dsn=database,
+        settings=settings,
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+async def team(daemon: DaemonProcess, simulator: Simulator) -> Account:
+    """The account whose companion is the connection ``sales``, online."""
+    account = simulator.create_account("team")
+
+    async def scan(qr: str) -> object:
+        return await simulator.scan_qr(qr, phone=account.pn.user)
+
+    await daemon.link("sales", scan)
+    return account
 
 
 @pytest.fixture

@@ -1,26 +1,14 @@
 """Real clients write to connections of the real daemon; PostgreSQL tells what came of it."""
 
-import collections.abc as cabc
-import pathlib
 import typing as t
 
-import pytest
 import trio
 
 from simulator import Account, Simulator
-from tests.support.daemon_process import DaemonProcess, open_daemon
+from tests.support.daemon_process import DaemonProcess
 
 if t.TYPE_CHECKING:
     from conftest import Driver, Peer
-
-
-@pytest.fixture
-async def daemon(simulator: Simulator, tmp_path: pathlib.Path) -> cabc.AsyncIterator[DaemonProcess]:
-    """A daemon of this test's simulator, with two connections that nobody has paired yet."""
-    async with open_daemon(
-        tmp_path / "daemon", simulator.url, simulator.root_key, "sales", "support"
-    ) as running:
-        yield running
 
 
 async def pair(daemon: DaemonProcess, simulator: Simulator, name: str) -> Account:
@@ -35,13 +23,16 @@ async def pair(daemon: DaemonProcess, simulator: Simulator, name: str) -> Accoun
 
 
 async def stored(daemon: DaemonProcess, count: int) -> list[dict[str, t.Any]]:
-    """All messages, once there are so many; a moment later there are still no more."""
+    """All that people wrote, once it is so much; a moment later there is still no more."""
+
+    async def written() -> list[dict[str, t.Any]]:
+        return [row for row in await daemon.messages() if row["kind"] != "system"]
 
     async def enough() -> bool:
-        return len(await daemon.messages()) >= count
+        return len(await written()) >= count
 
     await daemon.until(enough, f"{count} messages are stored")
-    rows = await daemon.messages()
+    rows = await written()
     assert len(rows) == count
     return rows
 

@@ -64,10 +64,17 @@ class DaemonProcess:
 
     async def status(self) -> list[dict[str, t.Any]]:
         """What ``zapvisor status`` shows, without the cost of a process."""
-        transport = httpx.AsyncHTTPTransport(uds=str(self.directory / "data" / "control.sock"))
-        async with httpx.AsyncClient(transport=transport, base_url="http://zapvisor") as client:
-            rows: list[dict[str, t.Any]] = (await client.get("/status")).json()
+        rows: list[dict[str, t.Any]] = (await self.request("GET", "/status")).json()
         return rows
+
+    async def request(self, method: str, path: str, body: t.Any = None) -> httpx.Response:
+        """One request to the control socket, whatever the answer; a file for an upload."""
+        transport = httpx.AsyncHTTPTransport(uds=str(self.directory / "data" / "control.sock"))
+        given = {"content": body} if isinstance(body, bytes) else {"json": body}
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://zapvisor", timeout=TIMEOUT
+        ) as client:
+            return await client.request(method, path, **({} if body is None else given))
 
     async def kill(self) -> None:
         """``kill -9``: no handler runs, no buffer is flushed."""
@@ -122,6 +129,26 @@ class DaemonProcess:
             assert await process.wait() == 0, self.log[-3000:]
         await self.until_state(name, "online")
 
+    async def link(self, name: str, scan: t.Callable[[str], t.Awaitable[object]]) -> None:
+        """Pair like ``zapvisor pair NAME``, without the cost of a process."""
+        path = f"/connections/{name}/pair"
+        (await self.request("POST", path)).raise_for_status()
+        version, scanned = 0, False
+        with trio.fail_after(TIMEOUT):
+            while True:
+                answer = await self.request("GET", f"{path}ing?after={version}")
+                if answer.status_code == httpx.codes.NO_CONTENT:
+                    continue
+                news = answer.json()
+                version = news["version"]
+                if news["state"] == "paired":
+                    break
+                assert news["state"] != "failed", news["sentence"]
+                if news["qr"] and not scanned:
+                    scanned = True
+                    await scan(news["qr"])
+        await self.until_state(name, "online")
+
     async def until_state(self, name: str, state: str) -> None:
         """Wait until ``zapvisor status`` shows a state."""
 
@@ -161,8 +188,8 @@ class DaemonProcess:
         """Every message, in the order of arrival, with its chat and its author."""
         return await self.query(
             "SELECT n.name AS connection, m.text, m.external_id, m.kind, m.from_me,"
-            " extract(epoch FROM m.sent_at) AS sent_at, k.kind AS chat_kind,"
-            " k.address AS chat, c.name AS sender_name, m.conversation_id,"
+            " extract(epoch FROM m.sent_at) AS sent_at, k.kind AS chat_kind, k.address AS chat,"
+            " contact_name(c.connection_id, c.id) AS sender_name, m.conversation_id,"
             " (SELECT json_agg(a.address) FROM contact_addresses a"
             "   WHERE a.connection_id = m.connection_id AND a.contact_id = m.sender_id) AS sender"
             " FROM messages m JOIN connections n ON n.id = m.connection_id"
@@ -170,6 +197,33 @@ class DaemonProcess:
             " JOIN contacts c ON (c.connection_id, c.id) = (m.connection_id, m.sender_id)"
             " ORDER BY m.connection_id, m.arrival"
         )
+
+    async def details(self, where: str = "true") -> list[dict[str, t.Any]]:
+        """Messages as they look now, side messages included, in the order of arrival."""
+        return await self.query(
+            f"SELECT * FROM message_details WHERE {where} ORDER BY connection_id, arrival"
+        )
+
+    async def until_message(
+        self,
+        external_id: str,
+        accept: t.Callable[[dict[str, t.Any]], object] = lambda _: True,
+        what: str = "is stored",
+    ) -> dict[str, t.Any]:
+        """The message with this id as it looks once it is acceptable."""
+        found: list[dict[str, t.Any]] = []
+
+        async def there() -> bool:
+            found[:] = await self.details(f"external_id = '{external_id}'")
+            return bool(found and accept(found[0]))
+
+        try:
+            await self.until(there, f"message {external_id} {what}")
+        except AssertionError as error:
+            error.add_note(f"the message: {found}")
+            raise
+        (row,) = found
+        return row
 
     async def until(
         self, condition: t.Callable[[], t.Awaitable[object]], what: str, timeout: float = TIMEOUT
@@ -198,16 +252,22 @@ def _first_code(printed: bytes) -> str | None:
 
 @contextlib.asynccontextmanager
 async def open_daemon(
-    directory: pathlib.Path, url: str, root_key: bytes, *names: str, embedded: bool = False
+    directory: pathlib.Path,
+    url: str,
+    root_key: bytes,
+    *names: str,
+    embedded: bool = False,
+    dsn: str | None = None,
+    settings: str = "",
 ) -> t.AsyncIterator[DaemonProcess]:
     """A running daemon with its connections, none of them paired yet.
 
-    Its PostgreSQL is one that outlives it, or, ``embedded``, its own.
+    Its PostgreSQL is the one of ``dsn``, else one that outlives it, or, ``embedded``, its own.
+    ``settings`` are further tables of the configuration.
     """
     await trio.Path(directory).mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
-        dsn = None
-        if not embedded:
+        if dsn is None and not embedded:
             server = EmbeddedPostgres(directory / "postgres", temporary=True)
             dsn = (await stack.enter_async_context(server)).dsn
         config = directory / "supervisor.toml"
@@ -216,7 +276,8 @@ async def open_daemon(
             f'[daemon]\ndata_dir = "{directory / "data"}"\nlog_level = "debug"\n'
             f'[storage]\ndsn = "{dsn or "embedded"}"\n'
             f'[whatsapp]\nurl = "{url}"\nroot_key = "{root_key.hex()}"\n'
-            f'[supervision]\nbackoff_initial = "100ms"\nbackoff_max = "1s"\n{connections}'
+            f'[supervision]\nbackoff_initial = "100ms"\nbackoff_max = "1s"\n'
+            f"{settings}\n{connections}"
         )
         daemon = DaemonProcess(directory, config, dsn)
         try:
