@@ -4,14 +4,22 @@ import secrets
 import time
 import typing as t
 
+import attrs
+
 from actors.fleet import Fleet, FleetSettings, Member
+from actors.media import MediaSettings
+from actors.media_http import HttpSettings, MediaHttp
+from actors.media_phone import PhoneSettings
 from actors.messages import WriterMail
 from actors.monitor import Limits
+from actors.pacing import Pace
+from actors.services import Outside, Services, history_filter
 from actors.settings import ConnectionSettings, Tools
 from actors.transport import Dial, websocket_dialer
 from actors.writer import Writer, WriterSettings
 from config.model import Config
 from storage.api import ConnectionRow, ConversationRules, ReopenFrom, Storage
+from storage.blobs import S3Settings, open_blobs
 from supervisor.mailbox import Mailbox
 from whatsapp.certificates import PRODUCTION_ROOT_KEY
 
@@ -29,8 +37,60 @@ def make_writer(config: Config, storage: Storage) -> Writer:
     return Writer(storage, inbox, settings, _jitter.random)
 
 
+def make_services(config: Config, storage: Storage, writer: Writer) -> Services:
+    """The services beside the connections; bind them to the fleet before they run.
+
+    Raises:
+        OSError: a file of certificates cannot be read.
+    """
+    directory = config.media_directory
+    http = HttpSettings(spool=directory, hosts=config.media.hosts, ca_file=config.media_ca_file)
+    outside = Outside(
+        storage=storage,
+        writer=writer,
+        blobs=open_blobs(directory, _bucket(config)),
+        http=lambda lines: MediaHttp(http, lines=lines, random=secrets.token_bytes),
+        wall_clock=time.time,  # noqa: TID251 - this is the edge
+        random=secrets.token_bytes,
+        uniform=_jitter.random,
+    )
+    media = config.media
+    return Services(
+        outside,
+        MediaSettings(
+            download=media.download,
+            kinds=frozenset(media.kinds),
+            max_size=media.max_size,
+            concurrency=media.concurrency,
+            retention=media.retention,
+            phone=PhoneSettings(ask=media.ask_phone),
+        ),
+        history_wanted=history_filter(config.history.groups),
+        keep_payloads=config.sending.keep_payloads,
+    )
+
+
+def _bucket(config: Config) -> S3Settings | None:
+    media = config.media
+    if not media.s3_bucket:
+        return None
+    return S3Settings(
+        bucket=media.s3_bucket,
+        prefix=media.s3_prefix,
+        endpoint=media.s3_endpoint,
+        region=media.s3_region,
+        access_key=media.s3_access_key,
+        secret_key=media.s3_secret_key,
+        ca_file=config.media_ca_file,
+    )
+
+
 async def make_fleet(
-    config: Config, storage: Storage, writer: Writer, dial: Dial | None = None
+    config: Config,
+    storage: Storage,
+    writer: Writer,
+    services: Services | None = None,
+    dial: Dial | None = None,
 ) -> Fleet:
     """All configured connections, none of them running yet.
 
@@ -47,6 +107,8 @@ async def make_fleet(
         random=secrets.token_bytes,
         uniform=_jitter.random,
     )
+    if services is not None:
+        tools = attrs.evolve(tools, files=services.files, came_online=services.came_online)
     for connection in config.connections:
         await storage.ensure_connection(
             connection.name, conversation_rules(config, connection.name)
@@ -95,6 +157,9 @@ def connection_settings(config: Config, name: str) -> ConnectionSettings:
         groups=rules.groups,
         status_broadcasts=rules.status_broadcasts,
         newsletters=rules.newsletters,
+        pace=Pace(gap=config.sending.gap, per_minute=config.sending.per_minute),
+        send_timeout=config.sending.ack_timeout,
+        full_history=config.history.full,
     )
 
 

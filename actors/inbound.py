@@ -7,7 +7,7 @@ import attrs
 
 from actors.decryption import Opened
 from actors.peers import PeerNews, read_peer
-from actors.reading import PROTOCOL, Origin, bare_message, message_of
+from actors.reading import PROTOCOL, Origin, bare_message, is_direct, message_of
 from actors.settings import ConnectionSettings
 from storage.api import (
     UNDECRYPTABLE,
@@ -16,6 +16,7 @@ from storage.api import (
     ReceivedMessage,
     handled_key,
 )
+from storage.facts import ChatSettings, Fact
 from whatsapp.content import NONE, Content
 from whatsapp.device import Device
 from whatsapp.jid import STATUS_BROADCAST, Jid
@@ -65,7 +66,21 @@ def envelope_for(
         message=message,
         handled=handled,
         records=opened.changes + tuple(change for item in news for change in item.records),
-        facts=tuple(fact for item in news for fact in item.facts),
+        facts=(*_settings(stanza, content), *(fact for item in news for fact in item.facts)),
+    )
+
+
+def _settings(stanza: MessageStanza, content: Content | None) -> tuple[Fact, ...]:
+    """What a message changes of its chat's settings."""
+    if content is None or content.kind != "disappearing" or stanza.is_peer:
+        return ()
+    return (
+        ChatSettings(
+            chat=str(stanza.chat.bare),
+            direct=is_direct(stanza.chat),
+            at=stanza.timestamp,
+            expiration=content.expiration or 0,
+        ),
     )
 
 

@@ -149,6 +149,7 @@ class Life:
             await self._intake.synced.wait()
         self._report("online", "online", "receiving messages as they come")
         self._online.set()
+        self._tools.came_online(self._name)
         self._statistics.flush()
         await self.parts.prekeys.verify(link)
 

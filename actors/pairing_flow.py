@@ -102,6 +102,7 @@ class PairingFlow:
                 device=self._device,
                 version=self._settings.version,
                 os_name=self._settings.device_name,
+                full_history=self._settings.full_history,
             ),
             root_key=self._settings.root_key,
             now=int(self._tools.wall_clock()),

@@ -35,6 +35,10 @@ def _not_asked(_connection: str, _node: Node) -> None:
     """Nobody asked the phone for a file."""
 
 
+def _not_awaited(_connection: str) -> None:
+    """Nobody waits for a connection."""
+
+
 @attrs.frozen(kw_only=True)
 class Files:
     """How files get to and from WhatsApp's servers, for all connections."""
@@ -66,6 +70,7 @@ class ConnectionSettings:
     newsletters: bool = False
     pace: Pace = attrs.field(factory=Pace)
     send_timeout: float = 75.0  # for the server to take a message over
+    full_history: bool = False  # asked of the phone when it is linked
 
 
 @attrs.frozen(kw_only=True)
@@ -79,6 +84,8 @@ class Tools:
     random: cabc.Callable[[int], bytes]  # secret randomness
     uniform: cabc.Callable[[], float]  # [0, 1), for jitter
     files: Files = attrs.field(factory=Files)
+    came_online: cabc.Callable[[str], None] = _not_awaited
+    """Called with the connection's name whenever it is online again."""
 
 
 @attrs.define

@@ -1,6 +1,6 @@
 """The composition root: which parts there are, who gets whom, who starts and stops when.
 
-    storage → writer → connections → api
+    storage → writer → connections → services → api
 
 Each starts once the one before it is ready, and stops before the one before it stops.
 """
@@ -14,9 +14,10 @@ import typing as t
 import attrs
 import trio
 
-from actors.assembly import make_fleet, make_writer
+from actors.assembly import make_fleet, make_services, make_writer
 from actors.fleet import Fleet
 from actors.messages import Drain, WriterMail
+from actors.services import Services
 from actors.writer import Writer
 from api.views import WriterView
 from config.model import Config
@@ -45,6 +46,11 @@ class Core:
     storage: Storage
     writer: Writer
     fleet: Fleet
+    services: Services
+
+    async def aclose(self) -> None:
+        """Close what is open towards the network."""
+        await self.services.http.aclose()
 
     def writer_view(self) -> WriterView:
         """How the writer keeps up, now."""
@@ -82,8 +88,10 @@ def storage_of(
 async def build_core(config: Config, storage: Storage) -> Core:
     """Make the parts, and bring the rows of the connections up to date; nothing runs yet."""
     writer = make_writer(config, storage)
-    fleet = await make_fleet(config, storage, writer)
-    return Core(config=config, storage=storage, writer=writer, fleet=fleet)
+    services = make_services(config, storage, writer)
+    fleet = await make_fleet(config, storage, writer, services)
+    services.bind(fleet)
+    return Core(config=config, storage=storage, writer=writer, fleet=fleet, services=services)
 
 
 def supervise(
@@ -99,7 +107,7 @@ def supervise(
     connections = ChildSpec(id="connections", start=core.fleet.run)
     return Supervisor(
         "daemon",
-        [writer, connections, *children],
+        [writer, connections, *core.services.children(), *children],
         ROOT_POLICY,
         uniform=secrets.SystemRandom().random,
     )

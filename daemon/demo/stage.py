@@ -81,7 +81,7 @@ async def open_stage(
             say("starting PostgreSQL")
             async with storage_of(config, temporary=options.data_dir is None) as storage:
                 core = await build_core(config, storage)
-                async with trio.open_nursery() as nursery:
+                async with contextlib.aclosing(core), trio.open_nursery() as nursery:
                     tree = supervise(core, nursery)
                     await nursery.start(tree.run)
                     say(f"pairing {', '.join(options.names)}")

@@ -1,0 +1,176 @@
+"""The services beside the connections: each is a supervised actor that works from durable rows.
+
+A service never touches a connection but through its line, and waits when that is not online.
+"""
+
+import collections.abc as cabc
+import functools
+import typing as t
+
+import attrs
+import structlog
+import trio
+
+from actors.addons import AddonResolver
+from actors.history import HistoryImporter
+from actors.line import Line
+from actors.media import MediaKeeper, MediaSettings
+from actors.media_http import MediaHttp
+from actors.media_uploads import StoredUploads
+from actors.settings import Files
+from actors.writer import Writer
+from storage.api import Envelope, Outcome, Storage
+from storage.blobs import Blobs
+from storage.errors import StorageError
+from storage.facts import HistoryOffered
+from storage.inbox import ADDON_KINDS
+from supervisor.spec import ChildSpec
+from whatsapp.jid import Jid
+from whatsapp.media_source import MediaSource
+from whatsapp.node import Node
+
+HOUSEKEEPING: t.Final = 3600.0  # seconds between two rounds
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("services")
+
+
+class Connections(t.Protocol):
+    """What services need of the fleet."""
+
+    def line(self, name: str) -> Line:
+        """The way to WhatsApp of a connection."""
+        ...
+
+    def own_addresses(self, name: str) -> tuple[Jid, ...]:
+        """The bare addresses of its account, the phone number first; empty: not known."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class Outside:
+    """The world of the services."""
+
+    storage: Storage
+    writer: Writer
+    blobs: Blobs
+    http: cabc.Callable[[cabc.Callable[[str], Line]], MediaHttp]
+    """Makes the client, given the lines of the connections."""
+    wall_clock: cabc.Callable[[], float]
+    random: cabc.Callable[[int], bytes]
+    uniform: cabc.Callable[[], float]
+
+
+class Services:
+    """History, files, encrypted answers and housekeeping; bound to the fleet once it is there."""
+
+    def __init__(
+        self,
+        outside: Outside,
+        media: MediaSettings,
+        *,
+        history_wanted: cabc.Callable[[str, Jid], bool],
+        keep_payloads: float,
+    ) -> None:
+        """``keep_payloads``: seconds that sent messages can be encrypted again."""
+        self._outside = outside
+        self._keep_payloads = keep_payloads
+        self._fleet: Connections | None = None
+        self.http = outside.http(self._line)
+        self.blobs = outside.blobs
+        self.files = Files(
+            fetch=self.http.fetch_small, upload=self._upload, answered=self._media_answered
+        )
+        self.addons = AddonResolver(outside.storage, self._own_addresses)
+        self.history = HistoryImporter(
+            outside.storage,
+            outside.writer.low,
+            self.http.fetch_small,
+            self._own_addresses,
+            outside.wall_clock,
+            outside.uniform,
+            wanted=history_wanted,
+        )
+        self.media = MediaKeeper(
+            outside.storage,
+            outside.blobs,
+            self.http,
+            lines=self._line,
+            own_address=lambda name: next(iter(self._own_addresses(name)), None),
+            settings=media,
+            wall_clock=outside.wall_clock,
+            random=outside.random,
+            uniform=outside.uniform,
+        )
+        outside.writer.listeners.append(self._committed)
+
+    def bind(self, fleet: Connections) -> None:
+        """Tell which connections there are, before anything runs."""
+        self._fleet = fleet
+
+    def children(self) -> list[ChildSpec]:
+        """One child of the daemon's tree for each service."""
+        return [
+            ChildSpec(id="history", start=self.history.run),
+            ChildSpec(id="media", start=self.media.run),
+            ChildSpec(id="addons", start=self.addons.run),
+            ChildSpec(id="housekeeping", start=self.keep_house),
+        ]
+
+    def came_online(self, _connection: str) -> None:
+        """What waited for a connection may go on."""
+        self.history.wake()
+        self.media.wake()
+
+    async def keep_house(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> t.NoReturn:
+        """Forget what is kept for a time only."""
+        task_status.started()
+        while True:
+            before = self._outside.wall_clock() - self._keep_payloads
+            try:
+                forgotten = await self._outside.storage.forget_payloads(before)
+            except StorageError as error:
+                log.warning("housekeeping.failed", error=str(error))
+            else:
+                log.debug("housekeeping.done", payloads=forgotten)
+            await trio.sleep(HOUSEKEEPING)
+
+    def _committed(
+        self, envelopes: cabc.Sequence[Envelope], outcomes: cabc.Sequence[Outcome]
+    ) -> None:
+        """Wake whoever has something to do now."""
+        messages = [envelope.message for envelope in envelopes if envelope.message is not None]
+        if any(isinstance(fact, HistoryOffered) for each in envelopes for fact in each.facts):
+            self.history.wake()
+        if any(message.media is not None for message in messages):
+            self.media.wake()
+        if any(message.kind in (*ADDON_KINDS, "poll", "event") for message in messages):
+            self.addons.wake()
+
+    async def _upload(self, connection: str, file: str, kind: str) -> MediaSource:
+        return await StoredUploads(self.blobs, self.http, self._line(connection))(file, kind)
+
+    def _media_answered(self, connection: str, node: Node) -> None:
+        self.media.media_answered(connection, node)
+
+    def _line(self, name: str) -> Line:
+        return self._bound().line(name)
+
+    def _own_addresses(self, name: str) -> tuple[Jid, ...]:
+        return self._bound().own_addresses(name)
+
+    def _bound(self) -> Connections:
+        if self._fleet is None:
+            raise RuntimeError("the services are not bound to a fleet")
+        return self._fleet
+
+
+def wanted_history(groups: bool, _connection: str, chat: Jid) -> bool:
+    """The chats whose history is imported."""
+    return chat.is_person or (groups and chat.is_group)
+
+
+def history_filter(groups: bool) -> cabc.Callable[[str, Jid], bool]:
+    """The same as a function of connection and chat."""
+    return functools.partial(wanted_history, groups)
