@@ -8,6 +8,7 @@ import typing as t
 import attrs
 
 from storage.facts import Fact
+from storage.inbox import Inbox
 from storage.queues import Queues
 
 
@@ -229,7 +230,7 @@ class ConversationRules:
     team_reopens: bool = False
 
 
-class Storage(Queues, t.Protocol):
+class Storage(Inbox, Queues, t.Protocol):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``
     (retry later) or ``StorageRejectedError`` (this will never work)."""
 

@@ -353,7 +353,8 @@ class Inbox(t.Protocol):
         after: int = 0,
         limit: int = 50,
     ) -> list[ContactDetail]:
-        """Contacts with ids above ``after``, by id; ``query`` is part of a name or address."""
+        """Contacts with ids above ``after``, by id, the account itself left out; ``query`` is
+        part of a name or address."""
         ...
 
     async def contact(self, connection: str, address: str) -> ContactDetail | None:
@@ -369,7 +370,7 @@ class Inbox(t.Protocol):
         go back, messages that became one are two again. What came after the merge stays with
         the survivor. None when there is no such merge; one undone before stays undone.
 
-        The next thing that shows the two to be one person merges them again.
+        Two contacts that were told apart like this are not merged again by themselves.
 
         Raises:
             StorageRejectedError: a later merge took part of the same contact: undo that first.
@@ -377,7 +378,7 @@ class Inbox(t.Protocol):
         ...
 
     async def groups(
-        self, connection: str | None, *, after: str = "", limit: int = 50
+        self, connection: str, *, after: str = "", limit: int = 50
     ) -> list[GroupDetail]:
         """Groups with addresses above ``after``, by address; members are left out."""
         ...

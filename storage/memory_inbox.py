@@ -199,7 +199,7 @@ class MemoryInbox(MemoryState):
             _contact(owner, row.id)
             for owner in self._chosen(connection)
             for row in owner.contacts.values()
-            if row.id > after and row.merged_into is None
+            if row.id > max(after, SELF) and row.merged_into is None
         ]
         if query:
             found = [

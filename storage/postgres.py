@@ -40,6 +40,7 @@ from storage.errors import (
 )
 from storage.identity import clean_text
 from storage.migrate import Migration, migrate
+from storage.postgres_inbox import PostgresInbox
 from storage.postgres_queues import PostgresQueues
 from storage.prepare import PreparedBatch, PreparedQuarantine, prepare, prepare_quarantine
 from storage.queries import queries
@@ -90,7 +91,7 @@ def _translated() -> cabc.Iterator[None]:
         raise translate(error) from error
 
 
-class PostgresStorage(PostgresQueues):
+class PostgresStorage(PostgresInbox, PostgresQueues):
     """Use :meth:`open`; the storage serves until its context ends."""
 
     def __init__(

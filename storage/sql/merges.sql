@@ -183,7 +183,6 @@ DECLARE
     v_losers bigint[];  -- by position
     v_emptied bigint[];
     v_complete bigint;
-    v_media boolean := to_regclass('media') IS NOT NULL;
 BEGIN
     -- By chat, so that each look-up has an index: the person's own chats, and all groups.
     v_moving := ARRAY(
@@ -220,39 +219,29 @@ BEGIN
     ) r
     WHERE r.id <> r.keeper;
 
-    INSERT INTO contact_merge_rows (connection_id, merge_id, kind, before)
-    SELECT p_connection, p_merge, 'message', jsonb_build_object(
-        'id', id, 'chat_id', chat_id, 'sender_id', sender_id,
-        'conversation_id', conversation_id)
-    FROM messages
-    WHERE connection_id = p_connection AND id = ANY (v_moving)
-      AND id <> ALL (coalesce(v_losers, '{}'))
-    ORDER BY id;
     IF v_losers IS NOT NULL THEN
-        IF v_media THEN
-            -- The file stays with the message that stays, at the better of its two states.
-            INSERT INTO contact_merge_rows (connection_id, merge_id, kind, before)
-            SELECT p_connection, p_merge, 'media', to_jsonb(f) FROM media f
-            WHERE f.connection_id = p_connection AND f.message_id = ANY (v_losers || v_keepers)
-            ORDER BY f.message_id;
-            DELETE FROM media f USING unnest(v_losers, v_keepers) AS pair (loser, keeper), media l
-            WHERE f.connection_id = p_connection AND f.message_id = pair.keeper
-              AND l.connection_id = p_connection AND l.message_id = pair.loser
-              AND l.state = 'stored' AND f.state <> 'stored';
-            UPDATE media f SET message_id = pair.keeper
-            FROM (
-                SELECT keeper, min(loser) AS loser
-                FROM unnest(v_losers, v_keepers) AS pairs (loser, keeper)
-                JOIN media l ON l.connection_id = p_connection AND l.message_id = loser
-                WHERE NOT EXISTS (
-                    SELECT FROM media o
-                    WHERE o.connection_id = p_connection AND o.message_id = keeper)
-                GROUP BY keeper
-            ) pair
-            WHERE f.connection_id = p_connection AND f.message_id = pair.loser;
-            DELETE FROM media
-            WHERE connection_id = p_connection AND message_id = ANY (v_losers);
-        END IF;
+        -- The file stays with the message that stays, at the better of its two states.
+        INSERT INTO contact_merge_rows (connection_id, merge_id, kind, before)
+        SELECT p_connection, p_merge, 'media', to_jsonb(f) FROM media f
+        WHERE f.connection_id = p_connection AND f.message_id = ANY (v_losers || v_keepers)
+        ORDER BY f.message_id;
+        DELETE FROM media f USING unnest(v_losers, v_keepers) AS pair (loser, keeper), media l
+        WHERE f.connection_id = p_connection AND f.message_id = pair.keeper
+          AND l.connection_id = p_connection AND l.message_id = pair.loser
+          AND l.state = 'stored' AND f.state <> 'stored';
+        UPDATE media f SET message_id = pair.keeper
+        FROM (
+            SELECT DISTINCT ON (pairs.keeper) pairs.keeper, pairs.loser
+            FROM unnest(v_losers, v_keepers) AS pairs (loser, keeper)
+            JOIN media l ON l.connection_id = p_connection AND l.message_id = pairs.loser
+            WHERE NOT EXISTS (
+                SELECT FROM media o
+                WHERE o.connection_id = p_connection AND o.message_id = pairs.keeper)
+            ORDER BY pairs.keeper, l.state = 'stored' DESC, pairs.loser
+        ) pair
+        WHERE f.connection_id = p_connection AND f.message_id = pair.loser;
+        DELETE FROM media
+        WHERE connection_id = p_connection AND message_id = ANY (v_losers);
         INSERT INTO contact_merge_rows (connection_id, merge_id, kind, before)
         SELECT p_connection, p_merge, 'duplicate', to_jsonb(m) FROM messages m
         WHERE connection_id = p_connection AND id = ANY (v_losers)
@@ -270,6 +259,13 @@ BEGIN
         WHERE connection_id = p_connection;
         DELETE FROM messages WHERE connection_id = p_connection AND id = ANY (v_losers);
     END IF;
+    INSERT INTO contact_merge_rows (connection_id, merge_id, kind, before)
+    SELECT p_connection, p_merge, 'message', jsonb_build_object(
+        'id', id, 'chat_id', chat_id, 'sender_id', sender_id,
+        'conversation_id', conversation_id)
+    FROM messages
+    WHERE connection_id = p_connection AND id = ANY (v_moving)
+    ORDER BY id;
     UPDATE messages SET
         chat_id = CASE chat_id WHEN p_gone THEN p_kept ELSE chat_id END,
         sender_id = CASE sender_id WHEN p_merged THEN p_survivor ELSE sender_id END,
@@ -442,13 +438,10 @@ BEGIN
           AND m.sender_id IN (v_merge.survivor_id, v_merge.merged_id)
           AND m.sender_id <> k.contact_id;
     END IF;
-    IF to_regclass('media') IS NOT NULL THEN
-        INSERT INTO media
-        SELECT (jsonb_populate_record(NULL::media, r.before)).* FROM contact_merge_rows r
-        WHERE r.connection_id = v_merge.connection_id AND r.merge_id = p_merge
-          AND r.kind = 'media'
-        ON CONFLICT DO NOTHING;
-    END IF;
+    INSERT INTO media
+    SELECT (jsonb_populate_record(NULL::media, r.before)).* FROM contact_merge_rows r
+    WHERE r.connection_id = v_merge.connection_id AND r.merge_id = p_merge AND r.kind = 'media'
+    ON CONFLICT DO NOTHING;
     PERFORM recount_conversations(v_merge.connection_id, v_touched || ARRAY(
         SELECT (r.before ->> 'conversation_id')::bigint FROM contact_merge_rows r
         WHERE r.connection_id = v_merge.connection_id AND r.merge_id = p_merge
