@@ -44,7 +44,7 @@ def make_services(config: Config, storage: Storage, writer: Writer) -> Services:
         OSError: a file of certificates cannot be read.
     """
     directory = config.media_directory
-    http = HttpSettings(spool=directory, hosts=config.media.hosts, ca_file=config.media_ca_file)
+    http = HttpSettings(spool=directory / "tmp", hosts=config.media.hosts, ca_file=config.media_ca_file)
     outside = Outside(
         storage=storage,
         writer=writer,
