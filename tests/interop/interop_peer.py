@@ -26,6 +26,11 @@ def key(message_id: str) -> Marker:
     return {"$key": message_id}
 
 
+def content(message_id: str) -> Marker:
+    """In an order: what is in such a message, to wrap it."""
+    return {"$content": message_id}
+
+
 def raw(data: bytes) -> Marker:
     """In an order: bytes."""
     return {"$bytes": base64.b64encode(data).decode()}

@@ -11,7 +11,7 @@
 // events  {"event": "messages.upsert", "name": "alice", "data": …}.
 //
 // In all parameters {"$message": "ID"} stands for a message that the client has sent or received,
-// {"$key": "ID"} for its key, {"$bytes": "base64"} for bytes, {"$date": ms} for a date.
+// {"$key": "ID"} for its key, {"$content": "ID"} for what is in it, {"$bytes": "base64"} for bytes, {"$date": ms} for a date.
 //
 // SIMULATOR names the server, as http://host:port. One process serves any number of clients.
 
@@ -162,6 +162,7 @@ class Client {
     if (value === null || typeof value !== 'object') return value
     if ('$message' in value) return this.known(value.$message)
     if ('$key' in value) return { ...this.known(value.$key).key }
+    if ('$content' in value) return this.known(value.$content).message
     if ('$bytes' in value) return Buffer.from(value.$bytes, 'base64')
     if ('$date' in value) return new Date(value.$date)
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, this.revive(item)]))
