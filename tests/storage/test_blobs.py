@@ -51,7 +51,6 @@ def files_in(directory: pathlib.Path) -> list[pathlib.Path]:
 @pytest.fixture
 def endpoint() -> cabc.Iterator[s3_endpoint.Endpoint]:
     """An S3 endpoint with an empty bucket."""
-    pytest.importorskip("obstore")
     with s3_endpoint.running() as endpoint:
         yield endpoint
 

@@ -185,7 +185,7 @@ class DaemonProcess:
         return f"postgresql://{SUPERUSER}@/{DATABASE}?host={host}"
 
     async def messages(self) -> list[dict[str, t.Any]]:
-        """Every message, in the order of arrival, with its chat and its author."""
+        """Every message that somebody wrote, in the order of arrival, with chat and author."""
         return await self.query(
             "SELECT n.name AS connection, m.text, m.external_id, m.kind, m.from_me,"
             " extract(epoch FROM m.sent_at) AS sent_at, k.kind AS chat_kind, k.address AS chat,"
@@ -195,6 +195,7 @@ class DaemonProcess:
             " FROM messages m JOIN connections n ON n.id = m.connection_id"
             " JOIN chats k ON (k.connection_id, k.id) = (m.connection_id, m.chat_id)"
             " JOIN contacts c ON (c.connection_id, c.id) = (m.connection_id, m.sender_id)"
+            " WHERE m.kind <> 'system'"
             " ORDER BY m.connection_id, m.arrival"
         )
 
