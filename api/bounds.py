@@ -1,4 +1,8 @@
-"""No client can take more than its share: a ceiling on requests under way, a deadline on each."""
+"""No client can take more than its share: a ceiling on requests under way, a deadline on each.
+
+Files take as long as they take, but they have to move: there the deadline is that of the next
+piece, and an hour for the whole.
+"""
 
 import json
 import typing as t
@@ -13,6 +17,8 @@ from api.views import Problem
 
 MAX_REQUESTS: t.Final = 64
 DEADLINE: t.Final = 30.0  # seconds; longer than the longest poll
+FILE_DEADLINE: t.Final = 3600.0  # seconds
+FILES: t.Final = "/media"  # the end of the paths under which files go up and down
 
 
 class Bounds:
@@ -44,14 +50,27 @@ class Bounds:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
+        latest = trio.current_time() + FILE_DEADLINE
+        moves = scope["path"].endswith(FILES)
 
         with trio.move_on_after(self._deadline) as late:
-            await self._app(scope, receive, watch)
+
+            def extend() -> None:
+                if moves:
+                    late.deadline = min(trio.current_time() + self._deadline, latest)
+
+            async def take() -> t.Any:
+                message = await receive()
+                extend()
+                return message
+
+            async def watch(message: Message) -> None:
+                nonlocal started
+                started = True
+                await send(message)
+                extend()
+
+            await self._app(scope, take, watch)
         if late.cancelled_caught and not started:
             detail = f"{scope['path']} took longer than {self._deadline:g} s and was given up"
             await _refuse(send, problem("too-slow", 504, detail))

@@ -4,7 +4,14 @@ import collections.abc as cabc
 import datetime as dt
 import typing as t
 
+import attrs
+
 from storage.api import ConversationRow
+from storage.blobs import Blob
+from storage.inbox import ContactDetail, GroupDetail, MergeRow, MessageDetail
+from storage.queues import HistoryProgress, MediaRow, OutboxRequest, OutboxRow
+
+TypingState: t.TypeAlias = t.Literal["composing", "recording", "paused"]
 
 
 class ConnectionFacts(t.Protocol):
@@ -77,7 +84,12 @@ class PairingFacts(t.Protocol):
 
     @property
     def qr(self) -> str | None:
-        """The text to draw while ``state`` is ``code``."""
+        """The text to draw while ``state`` is ``code``, unless a number was given."""
+        ...
+
+    @property
+    def code(self) -> str | None:
+        """The code to type on the phone while ``state`` is ``code``, if a number was given."""
         ...
 
     @property
@@ -111,11 +123,21 @@ class FleetPort(t.Protocol):
         """Stop it when it runs, then start it."""
         ...
 
-    async def pair(self, name: str, *, force: bool = False) -> None:
-        """Begin pairing.
+    async def pair(self, name: str, *, force: bool = False, phone: str | None = None) -> None:
+        """Begin pairing; with ``phone``, a number in international form, by a code to type.
 
         Raises:
             AlreadyPairedError: it is linked to a phone, and ``force`` is not set.
+            LocalProtocolError: ``phone`` is no phone number; nothing was changed.
+        """
+        ...
+
+    async def logout(self, name: str) -> None:
+        """Unlink the device and forget its keys.
+
+        Raises:
+            NotOnlineError: WhatsApp can be told only over a live connection; nothing changed.
+            IqError: WhatsApp refused; nothing changed.
         """
         ...
 
@@ -125,7 +147,8 @@ class FleetPort(t.Protocol):
 
 
 class StoragePort(t.Protocol):
-    """The part of storage that the API reads and orders; see ``storage.api.Storage``."""
+    """The part of storage that the API reads and orders; see ``storage.api.Storage``,
+    ``storage.inbox.Inbox`` and ``storage.queues.Queues``."""
 
     async def events(self, connection: str, limit: int) -> list[dict[str, t.Any]]: ...
 
@@ -140,3 +163,141 @@ class StoragePort(t.Protocol):
     async def statistics(self) -> dict[str, t.Any]: ...
 
     async def ping(self) -> float: ...
+
+    async def conversation_messages(
+        self, conversation_id: int, *, before: int | None = None, limit: int = 50
+    ) -> list[MessageDetail]: ...
+
+    async def message(self, message_id: int) -> MessageDetail | None: ...
+
+    async def contacts(
+        self,
+        connection: str | None,
+        *,
+        query: str | None = None,
+        after: int = 0,
+        limit: int = 50,
+    ) -> list[ContactDetail]: ...
+
+    async def merges(self, connection: str | None, *, limit: int = 50) -> list[MergeRow]: ...
+
+    async def unmerge(self, merge_id: int) -> MergeRow | None: ...
+
+    async def groups(
+        self, connection: str, *, after: str = "", limit: int = 50
+    ) -> list[GroupDetail]: ...
+
+    async def group(self, connection: str, address: str) -> GroupDetail | None: ...
+
+    async def enqueue(
+        self, connection: str, key: str, request: OutboxRequest, *, external_id: str
+    ) -> tuple[OutboxRow, bool]: ...
+
+    async def outbox_row(self, connection: str | None, outbox_id: int) -> OutboxRow | None: ...
+
+    async def outbox_list(
+        self,
+        connection: str | None = None,
+        *,
+        state: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[OutboxRow]: ...
+
+    async def outbox_retry(self, connection: str | None, outbox_id: int) -> OutboxRow | None: ...
+
+    async def media_file(self, message_id: int) -> MediaRow | None: ...
+
+    async def history_progress(self, connection: str) -> HistoryProgress: ...
+
+    async def history_retry(self, connection: str) -> int: ...
+
+
+class ActionsPort(t.Protocol):
+    """What the connections do for the API besides starting and stopping. ``name`` is that of a
+    configured connection: the routes have checked it."""
+
+    def message_id(self, name: str) -> str:
+        """A stanza id for a new message; never the same twice. The connection may be offline,
+        even unpaired."""
+        ...
+
+    def outbox_changed(self, name: str) -> None:
+        """Something was queued or is to be sent again. Waits for nothing; fine while offline."""
+        ...
+
+    async def typing(self, name: str, chat: str, state: TypingState) -> None:
+        """Show in a chat (a bare address) that somebody types, records, or has stopped.
+
+        Raises:
+            NotOnlineError: there is nobody to show it to.
+        """
+        ...
+
+    async def older_history(self, name: str, chat: str, count: int) -> str:
+        """Ask the phone for up to ``count`` messages older than those known of a chat (a bare
+        address); the id of the request. They come later, as a chunk of history.
+
+        Raises:
+            NotOnlineError: the phone cannot be asked now.
+            NoHistoryError: nothing is known of the chat.
+        """
+        ...
+
+    def history_changed(self, name: str) -> None:
+        """Chunks of history are to be imported again. Waits for nothing."""
+        ...
+
+    async def fetch_media(self, connection: str, message_id: int) -> bool:
+        """Fetch the file of a message soon, even if it was left out or given up; False when
+        there is no such file, or it is stored or removed."""
+        ...
+
+
+class FilesPort(t.Protocol):
+    """Where files are; see ``storage.blobs.Blobs``. May raise ``StorageUnavailableError``."""
+
+    async def put(self, chunks: cabc.AsyncIterable[bytes]) -> Blob:
+        """Store what the iterator yields, whole or not at all; its errors pass through."""
+        ...
+
+    async def size(self, sha256: bytes) -> int | None:
+        """Bytes of a file; None: it is not there."""
+        ...
+
+    def open(
+        self, sha256: bytes, start: int = 0, end: int | None = None
+    ) -> cabc.AsyncIterator[bytes]:
+        """Its bytes from ``start`` up to ``end``, in pieces; ``BlobMissingError`` out of the
+        iterator when it is not there."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class ReprocessFacts:
+    """How far the reading of stored messages anew is, or how the last one ended."""
+
+    state: str  # "idle", "running", "done", "failed"
+    connection: str | None = None  # None: all
+    read: int = 0
+    changed: int = 0
+    still_unknown: int = 0
+    rejected: int = 0
+    error: str | None = None  # failed: why
+
+
+class ReprocessPort(t.Protocol):
+    """Reads stored messages anew, one run at a time; a run outlives the request that began it."""
+
+    def begin(self, connection: str | None) -> bool:
+        """Begin a run over one connection or all; False when one is under way already."""
+        ...
+
+    def facts(self) -> ReprocessFacts:
+        """The run under way, or the last one; idle: there was none. Counts may be 0 until the
+        end."""
+        ...
+
+    async def finished(self) -> ReprocessFacts:
+        """Wait until no run is under way; the last one."""
+        ...

@@ -9,9 +9,13 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
+from actors.drafts import BadRequestError
 from actors.errors import AlreadyPairedError, UnknownConnectionError
+from actors.history import NoHistoryError
+from actors.line import NotOnlineError
 from api.views import Problem
 from storage.errors import StorageRejectedError, StorageUnavailableError
+from whatsapp.iq.core import IqError
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("api")
 
@@ -77,6 +81,10 @@ def _unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:
 HANDLERS: t.Final[ExceptionHandlersMap] = {
     UnknownConnectionError: _known("unknown-connection", 404),
     AlreadyPairedError: _known("already-paired", 409),
+    NotOnlineError: _known("not-online", 409),
+    NoHistoryError: _known("no-history", 404),
+    BadRequestError: _known("bad-request", 422),
+    IqError: _known("whatsapp-refused", 502),
     StorageRejectedError: _known("refused", 409),
     StorageUnavailableError: _known(
         "database-away", 503, "; messages wait at WhatsApp until the database is back"

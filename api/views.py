@@ -47,6 +47,7 @@ class PairingView:
     version: int
     state: str
     qr: str | None = attrs.field(repr=False)
+    code: str | None = attrs.field(repr=False)
     expires_in: float | None
     sentence: str
 
@@ -96,6 +97,24 @@ class DatabaseView:
 
     ping_seconds: float | None
     error: str | None
+
+
+@attrs.frozen(kw_only=True)
+class FileView:
+    """A file that was uploaded, to be sent or not."""
+
+    sha256: str  # hex: the ``file`` of a message
+    size: int  # bytes
+
+
+@attrs.frozen(kw_only=True)
+class OlderHistoryView:
+    """Older messages of a chat were asked for."""
+
+    connection: str
+    chat: str
+    count: int
+    request_id: str
 
 
 class Verdict(enum.Enum):

@@ -3,9 +3,6 @@
 Heavy modules are imported by the command that needs them: ``zapvisor status`` has to be quick.
 """
 
-import collections.abc as cabc
-import contextlib
-import datetime as dt
 import os
 import sys
 import typing as t
@@ -13,50 +10,40 @@ from pathlib import Path
 
 from cyclopts import App, Parameter
 
+from daemon import cli_inbox, cli_sending
+from daemon.cli_base import (
+    ConfigFile,
+    HowMany,
+    Json,
+    Name,
+    OnlyConnection,
+    app,
+    load,
+    now,
+    open_daemon,
+    program_version,
+    say_problems,
+    segment,
+)
 from daemon.errors import CommandError, UsageError
 
-if t.TYPE_CHECKING:
-    from config.model import Config
-    from daemon.client import ControlClient
+__all__ = ["app"]
 
-ConfigFile: t.TypeAlias = t.Annotated[
-    Path | None,
-    Parameter(
-        name=("--config", "-c"),
-        help="Configuration file; by default $ZAPVISOR_CONFIG, ./supervisor.toml,"
-        " /etc/zapvisor/supervisor.toml, or no file at all.",
-    ),
-]
-Json: t.TypeAlias = t.Annotated[
-    bool, Parameter(name="--json", negative="", help="Print JSON, for programs.")
-]
-Name: t.TypeAlias = t.Annotated[str, Parameter(help="A connection of the configuration.")]
 HEALTH_EXIT: t.Final = {"ok": 0, "degraded": 1, "failing": 2}
 
 
-def program_version() -> str:
-    """The version of the installed package."""
-    import importlib.metadata
-
-    return importlib.metadata.version("zapvisor")
-
-
-app = App(
-    name="zapvisor",
-    help="Keeps WhatsApp connections alive and stores every message exactly once.",
-    version=program_version,
-    version_flags=["--version"],
-)
 conversations_app = App(name="conversations", help="List, open and close conversations.")
 config_app = App(name="config", help="Look after the configuration.")
 app.command(conversations_app)
 app.command(config_app)
+cli_inbox.register(app)
+cli_sending.register(app)
 
 
 @app.command
 def run(*, config: ConfigFile = None) -> int:
     """Run the daemon until SIGTERM or Ctrl-C."""
-    settings = _load(config)
+    settings = load(config)
     from daemon.run import run_daemon
 
     return run_daemon(settings, version=program_version())
@@ -65,7 +52,7 @@ def run(*, config: ConfigFile = None) -> int:
 @app.command
 def status(*, json: Json = False, config: ConfigFile = None) -> int:
     """Show every connection: its state, since when, and its counts."""
-    with _daemon(config) as client:
+    with open_daemon(config) as client:
         rows = client.get("/status")
     from daemon.screen import connections_table, console, print_json
 
@@ -74,7 +61,7 @@ def status(*, json: Json = False, config: ConfigFile = None) -> int:
     elif not rows:
         console().print("No connection is configured; add a \\[\\[connections]] table.")
     else:
-        console().print(connections_table(rows, _now()))
+        console().print(connections_table(rows, now()))
     return 0
 
 
@@ -97,8 +84,8 @@ def restart(name: Name, /, *, json: Json = False, config: ConfigFile = None) -> 
 
 
 def _order(name: str, order: str, json: bool, config: Path | None) -> int:
-    with _daemon(config) as client:
-        row = client.post(f"/connections/{_segment(name)}/{order}")
+    with open_daemon(config) as client:
+        row = client.post(f"/connections/{segment(name)}/{order}")
     from daemon.screen import console, print_json
 
     if json:
@@ -116,22 +103,32 @@ def pair(
     force: t.Annotated[
         bool, Parameter(negative="", help="Link anew, even if a device is linked already.")
     ] = False,
+    code: t.Annotated[
+        str | None,
+        Parameter(help="The phone's number, +55…: show a code to type there, not one to scan."),
+    ] = None,
     json: Json = False,
     config: ConfigFile = None,
 ) -> int:
     """Link a connection to a phone: draws QR codes until one of them is scanned."""
-    with _daemon(config) as client:
+    with open_daemon(config) as client:
         from daemon.pair import pair as follow
 
-        follow(client, _segment(name), force=force, as_json=json)
+        follow(client, segment(name), force=force, phone=code, as_json=json)
     return 0
+
+
+@app.command
+def logout(name: Name, /, *, json: Json = False, config: ConfigFile = None) -> int:
+    """Unlink a connection from its phone and forget its keys; its conversations stay."""
+    return _order(name, "logout", json, config)
 
 
 @app.command
 def health(*, json: Json = False, config: ConfigFile = None) -> int:
     """Judge the whole: exit code 0 (ok), 1 (degraded) or 2 (failing, or no daemon)."""
     try:
-        with _daemon(config) as client:
+        with open_daemon(config) as client:
             facts = client.get("/health")
     except CommandError as error:
         error.exit_code = HEALTH_EXIT["failing"]
@@ -157,13 +154,13 @@ def conversations(
     status: t.Annotated[
         t.Literal["waiting", "open", "closed"] | None, Parameter(help="Only those.")
     ] = None,
-    connection: t.Annotated[str | None, Parameter(help="Only those of this connection.")] = None,
-    limit: t.Annotated[int, Parameter(help="How many, at most 200.")] = 50,
+    connection: OnlyConnection = None,
+    limit: HowMany = 50,
     json: Json = False,
     config: ConfigFile = None,
 ) -> int:
     """List conversations, the most recently active first."""
-    with _daemon(config) as client:
+    with open_daemon(config) as client:
         rows = client.get("/conversations", status=status, connection=connection, limit=limit)
     from daemon.screen import console, conversations_table, print_json
 
@@ -172,7 +169,7 @@ def conversations(
     elif not rows:
         console().print("No conversation fits.")
     else:
-        console().print(conversations_table(rows, _now()))
+        console().print(conversations_table(rows, now()))
     return 0
 
 
@@ -189,7 +186,7 @@ def close_conversation(number: int, /, *, json: Json = False, config: ConfigFile
 
 
 def _set_conversation(number: int, order: str, json: bool, config: Path | None) -> int:
-    with _daemon(config) as client:
+    with open_daemon(config) as client:
         row = client.post(f"/conversations/{number}/{order}")
     from daemon.screen import console, print_json
 
@@ -220,7 +217,7 @@ def check_config(file: Path | None = None, /, *, json: Json = False) -> int:
             problems = [_problem_facts(problem) for problem in error.problems]
             print_json({"ok": False, "problems": problems})
         else:
-            _say_problems(error.problems)
+            say_problems(error.problems)
         return UsageError.exit_code
     names = [each.name for each in settings.connections]
     if json:
@@ -311,47 +308,7 @@ def version(*, json: Json = False) -> int:
     return 0
 
 
-@contextlib.contextmanager
-def _daemon(config: Path | None) -> cabc.Iterator["ControlClient"]:
-    settings = _load(config)
-    from daemon.client import open_client
-
-    with open_client(settings.control_socket) as client:
-        yield client
-
-
-def _load(path: Path | None) -> "Config":
-    from config.errors import ConfigError
-    from config.load import load_config
-
-    try:
-        return load_config(path, os.environ)
-    except ConfigError as error:
-        _say_problems(error.problems)
-        count = len(error.problems)
-        noun = "problem" if count == 1 else "problems"
-        raise UsageError(f"the configuration has {count} {noun}; nothing was started") from error
-
-
-def _say_problems(problems: cabc.Iterable[object]) -> None:
-    for problem in problems:
-        sys.stderr.write(f"{problem}\n")
-
-
 def _problem_facts(problem: t.Any) -> dict[str, t.Any]:
     import attrs
 
     return attrs.asdict(problem)
-
-
-def _segment(name: str) -> str:
-    """A name as one segment of a path."""
-    import urllib.parse
-
-    if name in ("", ".", ".."):
-        raise UsageError(f"{name!r} cannot be the name of a connection")
-    return urllib.parse.quote(name, safe="")
-
-
-def _now() -> dt.datetime:
-    return dt.datetime.now(dt.UTC)  # noqa: TID251 - the edge: ages are shown to a person

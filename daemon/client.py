@@ -2,6 +2,7 @@
 
 import collections.abc as cabc
 import contextlib
+import json
 import socket
 import typing as t
 from pathlib import Path
@@ -12,6 +13,7 @@ from daemon.errors import NoDaemonError, RefusedError
 
 TIMEOUT: t.Final = 35.0  # seconds; longer than the daemon's own deadline on a request
 KNOCK_TIMEOUT: t.Final = 5.0  # seconds
+PIECE: t.Final = 256 * 1024  # bytes of a file sent at once
 
 
 class ControlClient:
@@ -25,14 +27,36 @@ class ControlClient:
         """The JSON behind ``path``; None when there is no content (yet)."""
         return self._ask("GET", path, params)
 
-    def post(self, path: str, **params: t.Any) -> t.Any:
-        """The JSON with which an order is answered."""
-        return self._ask("POST", path, params)
+    def post(
+        self,
+        path: str,
+        *,
+        body: t.Any = None,
+        headers: cabc.Mapping[str, str] | None = None,
+        **params: t.Any,
+    ) -> t.Any:
+        """The JSON with which an order is answered; ``body`` is sent as JSON."""
+        content = None if body is None else json.dumps(body).encode()
+        return self._ask("POST", path, params, content, headers)
 
-    def _ask(self, method: str, path: str, params: dict[str, t.Any]) -> t.Any:
+    def upload(self, path: str, file: t.BinaryIO, size: int) -> t.Any:
+        """The JSON with which a file is answered; it is sent piece by piece."""
+        headers = {"content-length": str(size), "content-type": "application/octet-stream"}
+        return self._ask("POST", path, {}, iter(lambda: file.read(PIECE), b""), headers)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        params: dict[str, t.Any],
+        body: bytes | cabc.Iterable[bytes] | None = None,
+        headers: cabc.Mapping[str, str] | None = None,
+    ) -> t.Any:
         given = {key: value for key, value in params.items() if value is not None}
         try:
-            answer = self._http.request(method, path, params=given)
+            answer = self._http.request(
+                method, path, params=given, content=body, headers=dict(headers or {})
+            )
             content = answer.json() if answer.content else None
         except httpx.TimeoutException as error:
             raise NoDaemonError(

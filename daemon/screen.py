@@ -30,6 +30,14 @@ _COLOURS: t.Final = {
     "ok": "green",
     "degraded": "yellow",
     "failing": "red",
+    "sending": "cyan",
+    "sent": "green",
+    "delivered": "green",
+    "read": "green",
+    "played": "green",
+    "failed": "red",
+    "unknown": "red",
+    "undecryptable": "yellow",
 }
 
 
@@ -71,7 +79,7 @@ def span(seconds: float) -> str:
 
 def connections_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.datetime) -> Table:
     """The table of ``zapvisor status``."""
-    table = _table("name", "state", "for", ">retries", "last message", ">messages")
+    table = new_table("name", "state", "for", ">retries", "last message", ">messages")
     for column in (">dupl.", ">undecr.", ">quar.", "what"):
         _add_column(table, column)
     for row in rows:
@@ -95,7 +103,9 @@ def connections_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.dat
 
 def conversations_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.datetime) -> Table:
     """The table of ``zapvisor conversations``."""
-    table = _table(">id", "connection", "status", "who", ">messages", "last message", ">reopened")
+    table = new_table(
+        ">id", "connection", "status", "who", ">messages", "last message", ">reopened"
+    )
     for row in rows:
         table.add_row(
             str(row["id"]),
@@ -109,7 +119,8 @@ def conversations_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.d
     return table
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """An empty table; ``>`` before a column's name aligns it right, ``what`` may be long."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
         _add_column(table, column)

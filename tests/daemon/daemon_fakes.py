@@ -3,21 +3,47 @@
 import collections.abc as cabc
 import contextlib
 import datetime as dt
+import hashlib
+import itertools
+import json
 import typing as t
 from pathlib import Path
 
 import attrs
+import httpx
 import trio
 
 from actors.errors import AlreadyPairedError, UnknownConnectionError
+from actors.history import NoHistoryError
+from actors.line import NotOnlineError
 from api.app import Backend, build_app
 from api.control_socket import control_socket
+from api.ports import ReprocessFacts
 from api.server import serve_app
 from api.views import ConnectionView, PairingView, WriterView
-from storage.api import ConversationRow
+from storage.api import (
+    ChatKind,
+    ConversationRow,
+    ConversationRules,
+    Envelope,
+    MediaFile,
+    Outcome,
+    ReceivedMessage,
+)
+from storage.blobs import Blob
 from storage.errors import StorageRejectedError, StorageUnavailableError
+from storage.facts import Fact
+from storage.inbox import Inbox
+from storage.memory import MemoryStorage
+from storage.queues import Queues
+from whatsapp.iq.core import IqError
+from whatsapp.pairing_code import phone_digits
 
 NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
+ANA = "5511999990001@s.whatsapp.net"
+ACCOUNT = "5511999990000@s.whatsapp.net"
+GROUP = "120363000000000001@g.us"
+IN_MEMORY = frozenset(dir(Inbox)) | frozenset(dir(Queues))
 
 
 def connection(name: str, **changes: t.Any) -> ConnectionView:
@@ -42,6 +68,32 @@ def connection(name: str, **changes: t.Any) -> ConnectionView:
     return ConnectionView(**facts | changes)
 
 
+@attrs.frozen
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> t.Any:
+        """What was printed, read as one JSON value."""
+        return json.loads(self.out)
+
+
+Run: t.TypeAlias = cabc.Callable[..., cabc.Awaitable[Result]]
+
+
+def problem(response: httpx.Response) -> dict[str, t.Any]:
+    """The problem in an answer, whose form is checked."""
+    assert response.headers["content-type"].startswith("application/problem+json")
+    found: dict[str, t.Any] = response.json()
+    assert set(found) == {"type", "title", "status", "detail"}
+    assert found["status"] == response.status_code
+    return found
+
+
 class FakeFleet:
     """Two connections, a list of orders, and a pairing that goes as it is told."""
 
@@ -55,6 +107,7 @@ class FakeFleet:
         self.asked: dict[str, int] = {}
         """The version after which a pairing was last asked for."""
         self.changed = trio.Event()
+        self.refusal: NotOnlineError | IqError | None = None  # of logging out
 
     def _notify(self) -> None:
         changed, self.changed = self.changed, trio.Event()
@@ -67,7 +120,7 @@ class FakeFleet:
 
     @staticmethod
     def _view(name: str, version: int, **changes: t.Any) -> PairingView:
-        facts: dict[str, t.Any] = {"state": "waiting", "qr": None, "expires_in": None}
+        facts: dict[str, t.Any] = {"state": "waiting", "qr": None, "code": None, "expires_in": None}
         sentence = "waiting for WhatsApp"
         return PairingView(
             **{"name": name, "version": version, "sentence": sentence} | facts | changes
@@ -115,13 +168,21 @@ class FakeFleet:
         self._change(name, state="connecting", sentence="connecting")
         self.orders.append(("restart", name))
 
-    async def pair(self, name: str, *, force: bool = False) -> None:
+    async def pair(self, name: str, *, force: bool = False, phone: str | None = None) -> None:
         self._check(name)
+        digits = None if phone is None else phone_digits(phone)
         if self.connections[name].paired and not force:
             raise AlreadyPairedError(name)
         self._change(name, state="pairing", sentence="waiting for a scan")
-        self.orders.append(("pair", name, force))
+        self.orders.append(("pair", name, force) if digits is None else ("code", name, digits))
         self._notify()
+
+    async def logout(self, name: str) -> None:
+        self._check(name)
+        if self.refusal is not None:
+            raise self.refusal
+        self._change(name, state="logged_out", paired=False, sentence="logged out by an operator")
+        self.orders.append(("logout", name))
 
     async def wait_pairing(self, name: str, after: int) -> PairingView:
         self._check(name)
@@ -150,6 +211,53 @@ class FakeStorage:
             reopened=0,
         )
         self.rows = {1: row, 2: attrs.evolve(row, id=2, status="closed", closed_at=NOON)}
+        self.inbox = MemoryStorage(NOON.timestamp)
+        self.numbers: dict[str, int] = {}
+        """Of the conversations ``ana`` and ``group``, and of the messages by their ids."""
+
+    async def fill(self) -> None:
+        """A conversation with Ana, one in a group, and a file."""
+        for name in ("sales", "support"):
+            await self.inbox.ensure_connection(name, ConversationRules())
+        photo = MediaFile(kind="image", mimetype="image/jpeg", name="praia.jpg")
+        for fields in (
+            {"external_id": "ANA1", "text": "bom dia"},
+            {"external_id": "ANA2", "kind": "image", "media": photo},
+            {"external_id": "TEAM1", "text": "olá", "from_me": True, "sender": ACCOUNT},
+            {"external_id": "GRP1", "chat": GROUP, "chat_kind": ChatKind.GROUP, "text": "oi"},
+        ):
+            outcome = await self.take(**fields)
+            chat = "group" if "chat" in fields else "ana"
+            self.numbers[chat] = outcome.conversation_id or 0
+            self.numbers[fields["external_id"]] = outcome.message_id or 0
+
+    async def take(self, *facts: Fact, **fields: t.Any) -> Outcome:
+        """Store one message, or facts alone."""
+        defaults = {
+            "chat": ANA,
+            "chat_kind": ChatKind.DIRECT,
+            "sender": ANA,
+            "sender_name": "Ana",
+            "from_me": False,
+            "kind": "text",
+            "sent_at": int(NOON.timestamp()),
+            "raw": b"raw",
+        }
+        message = ReceivedMessage(**{**defaults, **fields}) if fields else None
+        envelope = Envelope(connection="sales", message=message, facts=facts)
+        [outcome] = await self.inbox.apply([envelope])
+        return outcome
+
+    def __getattr__(self, name: str) -> t.Any:
+        """What the inbox and the queues are asked is answered by a storage in memory."""
+        if name not in IN_MEMORY:
+            raise AttributeError(name)
+
+        async def call(*args: t.Any, **kwargs: t.Any) -> t.Any:
+            await self._answer()
+            return await getattr(self.inbox, name)(*args, **kwargs)
+
+        return call
 
     async def _answer(self) -> None:
         if self.silent:
@@ -194,6 +302,96 @@ class FakeStorage:
         return self.rows[conversation_id]
 
 
+class FakeActions:
+    """Remembers what it was asked; offline, it refuses."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[t.Any, ...]] = []
+        self.online = True
+        self._ids = itertools.count(1)
+
+    def message_id(self, name: str) -> str:
+        return f"3EB0{name}{next(self._ids)}"
+
+    def outbox_changed(self, name: str) -> None:
+        self.asked.append(("outbox", name))
+
+    def history_changed(self, name: str) -> None:
+        self.asked.append(("history", name))
+
+    async def typing(self, name: str, chat: str, state: str) -> None:
+        self._check(name)
+        self.asked.append(("typing", name, chat, state))
+
+    async def older_history(self, name: str, chat: str, count: int) -> str:
+        self._check(name)
+        if chat != ANA:
+            raise NoHistoryError(chat)
+        self.asked.append(("older", name, chat, count))
+        return "REQ1"
+
+    async def fetch_media(self, connection: str, message_id: int) -> bool:
+        self.asked.append(("fetch", connection, message_id))
+        return True
+
+    def _check(self, name: str) -> None:
+        if not self.online:
+            raise NotOnlineError(f"{name} is not online")
+
+
+class FakeFiles:
+    """Files in a dictionary."""
+
+    def __init__(self) -> None:
+        self.files: dict[bytes, bytes] = {}
+
+    async def put(self, chunks: cabc.AsyncIterable[bytes]) -> Blob:
+        content = b"".join([chunk async for chunk in chunks])
+        sha256 = hashlib.sha256(content).digest()
+        self.files[sha256] = content
+        return Blob(sha256, len(content))
+
+    async def size(self, sha256: bytes) -> int | None:
+        await trio.lowlevel.checkpoint()
+        return len(self.files[sha256]) if sha256 in self.files else None
+
+    async def open(
+        self, sha256: bytes, start: int = 0, end: int | None = None
+    ) -> cabc.AsyncIterator[bytes]:
+        content = self.files[sha256][start:end]
+        for first in range(0, len(content), 1000):
+            await trio.lowlevel.checkpoint()
+            yield content[first : first + 1000]
+
+
+class FakeReprocess:
+    """One run, which ends as the test says."""
+
+    def __init__(self) -> None:
+        self.now = ReprocessFacts(state="idle")
+        self._done = trio.Event()
+
+    def begin(self, connection: str | None) -> bool:
+        if self.now.state == "running":
+            return False
+        self.now = ReprocessFacts(state="running", connection=connection)
+        self._done = trio.Event()
+        return True
+
+    def end(self, **facts: t.Any) -> None:
+        """The run is over."""
+        self.now = attrs.evolve(self.now, **{"state": "done"} | facts)
+        self._done.set()
+
+    def facts(self) -> ReprocessFacts:
+        return self.now
+
+    async def finished(self) -> ReprocessFacts:
+        if self.now.state == "running":
+            await self._done.wait()
+        return self.now
+
+
 @attrs.define(kw_only=True)
 class Control:
     """The app, served on a real unix socket in this process."""
@@ -202,11 +400,14 @@ class Control:
     fleet: FakeFleet
     storage: FakeStorage
     writer: WriterView
+    actions: FakeActions = attrs.field(factory=FakeActions)
+    files: FakeFiles = attrs.field(factory=FakeFiles)
+    reprocess: FakeReprocess = attrs.field(factory=FakeReprocess)
 
 
 @contextlib.asynccontextmanager
-async def open_control(path: Path) -> cabc.AsyncIterator[Control]:
-    """Serve the fakes at ``path``."""
+async def open_control(path: Path, *, complete: bool = True) -> cabc.AsyncIterator[Control]:
+    """Serve the fakes at ``path``; unless ``complete``, a daemon that only receives."""
     writer = WriterView(
         depth=0,
         capacity=1000,
@@ -223,7 +424,11 @@ async def open_control(path: Path) -> cabc.AsyncIterator[Control]:
         writer=lambda: control.writer,
         version="1.2.3",
         started_at=NOON,
+        actions=control.actions if complete else None,
+        files=control.files if complete else None,
+        reprocess=control.reprocess if complete else None,
     )
+    await control.storage.fill()
     stop = trio.Event()
     with control_socket(path) as listener:
         async with trio.open_nursery() as nursery:

@@ -1,6 +1,5 @@
 """The routes over a real unix socket: answers, problems, bounds."""
 
-import collections.abc as cabc
 import json
 import socket
 import typing as t
@@ -9,26 +8,9 @@ import attrs
 import httpx
 import pytest
 import trio
-from daemon_fakes import Control
+from daemon_fakes import Control, problem
 
 from api.bounds import Bounds
-
-
-@pytest.fixture
-async def client(control: Control) -> cabc.AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client on the control socket."""
-    transport = httpx.AsyncHTTPTransport(uds=str(control.path))
-    async with httpx.AsyncClient(transport=transport, base_url="http://zapvisor") as client:
-        yield client
-
-
-def problem(response: httpx.Response) -> dict[str, t.Any]:
-    """The problem in an answer, whose form is checked."""
-    assert response.headers["content-type"].startswith("application/problem+json")
-    found: dict[str, t.Any] = response.json()
-    assert set(found) == {"type", "title", "status", "detail"}
-    assert found["status"] == response.status_code
-    return found
 
 
 async def test_status_shows_every_connection(client: httpx.AsyncClient) -> None:
@@ -101,6 +83,7 @@ async def test_news_of_a_pairing(client: httpx.AsyncClient, control: Control) ->
         "version": 1,
         "state": "code",
         "qr": "2@abc",
+        "code": None,
         "expires_in": 60.0,
         "sentence": "",
     }
@@ -247,7 +230,7 @@ async def test_health_of_a_silent_database(
     client: httpx.AsyncClient, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A database that neither answers nor refuses does not hold the health check up."""
-    monkeypatch.setattr("api.app.DATABASE_DEADLINE", 0.05)
+    monkeypatch.setattr("api.routes_daemon.DATABASE_DEADLINE", 0.05)
     control.storage.silent = True
     control.writer = attrs.evolve(control.writer, depth=900)
     health = (await client.get("/health")).json()

@@ -1,53 +1,15 @@
 """The command line against the app on a real socket, with a fleet that only remembers."""
 
-import collections.abc as cabc
 import datetime as dt
 import json
-import typing as t
 from pathlib import Path
 
-import attrs
 import pytest
 import trio
 import trio.testing
-from daemon_fakes import NOON, Control, connection
+from daemon_fakes import NOON, Control, Run, connection
 
-from daemon.__main__ import execute
 from daemon.screen import age, draw_qr
-
-
-@attrs.frozen
-class Result:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> t.Any:
-        """What was printed, read as one JSON value."""
-        return json.loads(self.out)
-
-
-Run: t.TypeAlias = cabc.Callable[..., cabc.Awaitable[Result]]
-
-
-@pytest.fixture
-def zapvisor(
-    short_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """Runs one command in this process, in a thread, from an empty directory."""
-    monkeypatch.chdir(short_path)
-    monkeypatch.setenv("ZAPVISOR_CONTROL_SOCKET", str(short_path / "control.sock"))
-
-    async def call(*tokens: str) -> Result:
-        with trio.fail_after(20):
-            code = await trio.to_thread.run_sync(execute, tokens)
-        out, err = capsys.readouterr()
-        return Result(code, out, err)
-
-    return call
 
 
 async def test_status(zapvisor: Run, control: Control) -> None:

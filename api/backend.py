@@ -1,0 +1,63 @@
+"""Everything the routes work on, and the parameters that several of them take."""
+
+import collections.abc as cabc
+import datetime as dt
+import typing as t
+
+import attrs
+from litestar.params import QueryParameter
+
+from api.ports import ActionsPort, FilesPort, FleetPort, ReprocessPort, StoragePort
+from api.problems import ProblemError
+from api.views import WriterView
+
+Limit: t.TypeAlias = t.Annotated[int, QueryParameter(ge=1, le=200)]
+Cursor: t.TypeAlias = t.Annotated[int, QueryParameter(ge=0, le=2**63 - 1)]
+Before: t.TypeAlias = t.Annotated[int | None, QueryParameter(ge=0, le=2**63 - 1)]
+Wait: t.TypeAlias = t.Annotated[float, QueryParameter(ge=0, le=20.0)]
+
+LONG_POLL: t.Final = 20.0  # seconds
+
+P = t.TypeVar("P")
+
+
+@attrs.frozen(kw_only=True)
+class Backend:
+    """Everything the routes work on. A part that is None is not there: its routes say so."""
+
+    fleet: FleetPort
+    storage: StoragePort
+    writer: cabc.Callable[[], WriterView]
+    version: str
+    started_at: dt.datetime
+    actions: ActionsPort | None = None
+    files: FilesPort | None = None
+    reprocess: ReprocessPort | None = None
+
+
+def required(part: P | None, what: str) -> P:
+    """A part of the backend that a route cannot do without.
+
+    Raises:
+        ProblemError: it is not there.
+    """
+    if part is None:
+        raise ProblemError("unavailable", 503, f"this daemon runs without {what}")
+    return part
+
+
+def unknown(what: str, number: object, advice: str) -> ProblemError:
+    """The problem of a thing that there is not."""
+    kind = f"unknown-{what.replace(' ', '-')}"
+    return ProblemError(kind, 404, f"there is no {what} {number}; {advice}")
+
+
+def storable(number: int, what: str, advice: str) -> int:
+    """A number that the database can hold; anything else is nobody's.
+
+    Raises:
+        ProblemError: it is nobody's.
+    """
+    if not 0 < number < 2**63:
+        raise unknown(what, number, advice)
+    return number

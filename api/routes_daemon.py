@@ -1,0 +1,72 @@
+"""The daemon itself: its health and its version; reading stored messages anew."""
+
+import os
+import platform
+import typing as t
+
+import trio
+from litestar import get, post
+from litestar.params import FromQuery
+
+from api.backend import Backend, Wait, required
+from api.health import judge
+from api.ports import ReprocessFacts, StoragePort
+from api.problems import ProblemError
+from api.views import DatabaseView, HealthView, VersionView
+from storage.errors import StorageError
+
+DATABASE_DEADLINE: t.Final = 5.0  # seconds the health check waits for the database
+
+
+def daemon_routes(backend: Backend) -> list[t.Any]:
+    """The routes of this module."""
+
+    @get("/health", summary="The verdict on the whole, and what it rests on")
+    async def health() -> HealthView:
+        database, statistics = await _ask_database(backend.storage)
+        return judge(backend.fleet.status(), backend.writer(), database, statistics)
+
+    @get("/version", summary="Which daemon answers")
+    async def version() -> VersionView:
+        return VersionView(
+            version=backend.version,
+            python=platform.python_version(),
+            pid=os.getpid(),
+            started_at=backend.started_at,
+        )
+
+    @post(
+        "/reprocess",
+        status_code=202,
+        summary="Read the stored messages of a connection, or of all, anew",
+    )
+    async def begin_reprocess(connection: FromQuery[str | None] = None) -> ReprocessFacts:
+        port = required(backend.reprocess, "a reader of stored messages")
+        if connection is not None:
+            backend.fleet.status(connection)
+        if not port.begin(connection):
+            detail = "stored messages are being read anew already; GET /reprocess tells how far"
+            raise ProblemError("busy", 409, detail)
+        return port.facts()
+
+    @get("/reprocess", summary="How far that is; waits a while for its end")
+    async def reprocess(wait: Wait = 0.0) -> ReprocessFacts:
+        port = required(backend.reprocess, "a reader of stored messages")
+        with trio.move_on_after(wait):
+            return await port.finished()
+        return port.facts()
+
+    return [health, version, begin_reprocess, reprocess]
+
+
+async def _ask_database(storage: StoragePort) -> tuple[DatabaseView, dict[str, t.Any]]:
+    error = f"no answer within {DATABASE_DEADLINE:g} s"
+    with trio.move_on_after(DATABASE_DEADLINE):
+        try:
+            seconds = await storage.ping()
+            statistics = await storage.statistics()
+        except StorageError as failure:
+            error = str(failure)
+        else:
+            return DatabaseView(ping_seconds=seconds, error=None), statistics
+    return DatabaseView(ping_seconds=None, error=error), {}

@@ -1,0 +1,111 @@
+"""What all commands share: the program, its common options, and the way to the daemon."""
+
+import collections.abc as cabc
+import contextlib
+import datetime as dt
+import os
+import sys
+import typing as t
+from pathlib import Path
+
+from cyclopts import App, Parameter
+
+from daemon.errors import UsageError
+
+if t.TYPE_CHECKING:
+    from config.model import Config
+    from daemon.client import ControlClient
+
+ConfigFile: t.TypeAlias = t.Annotated[
+    Path | None,
+    Parameter(
+        name=("--config", "-c"),
+        help="Configuration file; by default $ZAPVISOR_CONFIG, ./supervisor.toml,"
+        " /etc/zapvisor/supervisor.toml, or no file at all.",
+    ),
+]
+Json: t.TypeAlias = t.Annotated[
+    bool, Parameter(name="--json", negative="", help="Print JSON, for programs.")
+]
+Name: t.TypeAlias = t.Annotated[str, Parameter(help="A connection of the configuration.")]
+OnlyConnection: t.TypeAlias = t.Annotated[
+    str | None, Parameter(name="--connection", help="Only those of this connection.")
+]
+HowMany: t.TypeAlias = t.Annotated[int, Parameter(name="--limit", help="How many, at most 200.")]
+
+
+def program_version() -> str:
+    """The version of the installed package."""
+    import importlib.metadata
+
+    return importlib.metadata.version("zapvisor")
+
+
+app = App(
+    name="zapvisor",
+    help="Keeps WhatsApp connections alive and stores every message exactly once.",
+    version=program_version,
+    version_flags=["--version"],
+)
+
+
+@contextlib.contextmanager
+def open_daemon(config: Path | None) -> cabc.Iterator["ControlClient"]:
+    """A client of the daemon that the configuration names."""
+    settings = load(config)
+    from daemon.client import open_client
+
+    with open_client(settings.control_socket) as client:
+        yield client
+
+
+def load(path: Path | None) -> "Config":
+    """The configuration; everything that is wrong with it is printed.
+
+    Raises:
+        UsageError: something is.
+    """
+    from config.errors import ConfigError
+    from config.load import load_config
+
+    try:
+        return load_config(path, os.environ)
+    except ConfigError as error:
+        say_problems(error.problems)
+        count = len(error.problems)
+        noun = "problem" if count == 1 else "problems"
+        raise UsageError(f"the configuration has {count} {noun}; nothing was started") from error
+
+
+def say_problems(problems: cabc.Iterable[object]) -> None:
+    """One line each."""
+    for problem in problems:
+        sys.stderr.write(f"{problem}\n")
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a path."""
+    import urllib.parse
+
+    if name in ("", ".", ".."):
+        raise UsageError(f"{name!r} cannot be the name of a connection")
+    return urllib.parse.quote(name, safe="")
+
+
+def now() -> dt.datetime:
+    """The time, to show ages to a person."""
+    return dt.datetime.now(dt.UTC)  # noqa: TID251 - the edge
+
+
+def show(
+    value: t.Any, json: bool, table: cabc.Callable[[], t.Any], empty: str | None = None
+) -> None:
+    """Print JSON, or a table; ``empty`` instead of a table without rows."""
+    from daemon.screen import console, print_json
+
+    if json:
+        print_json(value)
+    elif not value and empty is not None:
+        console().print(empty, markup=False)
+    else:
+        console().print(table())
