@@ -7,6 +7,7 @@ import attrs
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from st_content import content
 from st_helpers import (
     CUSTOMER,
     CUSTOMER_LID,
@@ -25,6 +26,7 @@ from storage.api import (
     ConversationRules,
     Envelope,
     Lane,
+    MediaFile,
     Outcome,
     RecordChange,
     RecordKind,
@@ -32,6 +34,19 @@ from storage.api import (
     Storage,
     Verdict,
     handled_key,
+)
+from storage.errors import StorageRejectedError
+from storage.facts import (
+    AddressPair,
+    ChatSettings,
+    ContactName,
+    Delivery,
+    DeliveryStatus,
+    GroupChange,
+    GroupMember,
+    GroupSnapshot,
+    NameSource,
+    PlaceholderVerdict,
 )
 from storage.memory import MemoryStorage
 from storage.postgres import PostgresStorage
@@ -66,6 +81,70 @@ class Close:
     reopen: bool
 
 
+@attrs.frozen
+class Undo:
+    """A merge is undone: of those not undone yet, the newest or the oldest."""
+
+    newest: bool
+
+
+TIMES = st.sampled_from([0.0, NOW - HOUR, NOW - 60, NOW, NOW + 60])
+ADDRESSES = st.sampled_from([CUSTOMER, CUSTOMER_LID, OTHER])
+facts = st.one_of(
+    st.builds(AddressPair, st.just(CUSTOMER), st.just(CUSTOMER_LID), st.just("usync")),
+    st.builds(
+        ContactName,
+        address=ADDRESSES,
+        source=st.sampled_from(NameSource),
+        name=st.sampled_from(["", "Ana", "Bia", "çé"]),
+        at=TIMES,
+    ),
+    st.builds(
+        Delivery,
+        chat=ADDRESSES,
+        direct=st.just(True),
+        ids=st.sampled_from([("A",), ("A", "B")]),
+        recipient=ADDRESSES,
+        status=st.sampled_from(DeliveryStatus),
+        at=TIMES,
+    ),
+    st.builds(
+        GroupSnapshot,
+        group=st.just(GROUP),
+        at=TIMES,
+        subject=st.sampled_from(["um", "dois"]),
+        members=st.lists(st.builds(GroupMember, address=ADDRESSES), max_size=3).map(tuple),
+    ),
+    st.builds(
+        GroupChange,
+        group=st.just(GROUP),
+        at=TIMES,
+        locked=st.sampled_from([None, True, False]),
+        joined=st.lists(
+            st.builds(GroupMember, address=ADDRESSES, role=st.sampled_from(["member", "admin"])),
+            max_size=2,
+        ).map(tuple),
+        left=st.lists(ADDRESSES, max_size=1).map(tuple),
+    ),
+    st.builds(
+        ChatSettings,
+        chat=ADDRESSES,
+        direct=st.just(True),
+        at=TIMES,
+        archived=st.sampled_from([None, True, False]),
+        muted_until=st.sampled_from([None, -1.0, 0.0, NOW + HOUR]),
+    ),
+    st.builds(
+        PlaceholderVerdict,
+        chat=ADDRESSES,
+        direct=st.just(True),
+        sender=ADDRESSES,
+        external_id=st.sampled_from(["A", "B"]),
+        verdict=st.just("gave_up"),
+    ),
+)
+
+
 @st.composite
 def envelopes(draw: st.DrawFn) -> Envelope:
     connection = draw(st.sampled_from(CONNECTIONS))
@@ -74,17 +153,30 @@ def envelopes(draw: st.DrawFn) -> Envelope:
     what = draw(st.sampled_from(["text", "text", "text", "undecryptable", "handled"]))
     records = draw(st.lists(changes, max_size=2))
     reset = draw(st.sampled_from([False] * 7 + [True]))
+    told = tuple(draw(st.lists(facts, max_size=2)))
     handled = handled_key(chat["chat"], chat["sender"], name or "")
     if what == "handled":
         return Envelope(
-            connection=connection, handled=handled, records=tuple(records), reset_records=reset
+            connection=connection,
+            handled=handled,
+            records=tuple(records),
+            facts=told,
+            reset_records=reset,
         )
     from_me = draw(st.sampled_from([False, False, True]))
     fields: dict[str, t.Any] = dict(chat)
     if from_me:
         fields = {key: value for key, value in chat.items() if key.startswith("chat")}
+    if what == "text":
+        what = draw(st.sampled_from(["text", "text", "image", "edit", "revoke", "reaction"]))
+    if what in ("edit", "revoke", "reaction"):
+        fields["target_id"] = draw(st.sampled_from(["A", "B"]))
+        fields["target_author"] = draw(st.one_of(st.none(), ADDRESSES))
+    if what == "image":
+        fields["media"] = MediaFile(kind="image")
     return Envelope(
         connection=connection,
+        facts=told,
         message=message(
             name,
             **fields,
@@ -111,6 +203,7 @@ steps = st.lists(
         st.lists(envelopes(), min_size=1, max_size=8),
         st.builds(Wait, st.sampled_from([1, 23, 25])),
         st.builds(Close, st.sampled_from([False, False, True])),
+        st.builds(Undo, st.booleans()),
     ),
     min_size=1,
     max_size=8,
@@ -168,11 +261,32 @@ async def history(storage: Storage, clock: Clock, run: list[t.Any], rule: t.Any)
                     act = storage.open_conversation if reopen else storage.close_conversation
                     changed = await act(rows[0].id)
                     answers.append(changed and without_ids(changed))
+            case Undo(newest=newest):
+                merges = await storage.merges("sales")
+                left = [row for row in merges if row.undone_at is None]
+                if left:
+                    try:
+                        undone = await storage.unmerge(left[0 if newest else -1].id)
+                        answers.append(undone and undone.addresses)
+                    except StorageRejectedError as error:
+                        answers.append(str(error)[:5])
             case batch:
                 answers.append(comparable(await storage.apply(batch), numbers))
     for name in CONNECTIONS:
         rows = await storage.conversations(status=None, connection=name, limit=1000)
         answers.append(sorted((without_ids(row) for row in rows), key=repr))
+        answers.append(await content(storage, name, lanes=True))
+        members = {}
+        for row in rows:
+            page = await storage.conversation_messages(row.id, limit=500)
+            members[repr(without_ids(row)), len(members)] = [item.external_id for item in page]
+        answers.append(sorted(members.values()))
+        answers.append(
+            [
+                (row.source, sorted(row.addresses), row.messages, row.duplicates, row.undone_at)
+                for row in await storage.merges(name)
+            ]
+        )
         answers.extend([await storage.load_records(name, kind, ["1", "2"]) for kind in RecordKind])
     answers.append(await storage.connections())
     answers.append(await storage.statistics())
