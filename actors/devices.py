@@ -16,7 +16,7 @@ import trio
 
 from actors.encryption import Target, target_of
 from actors.errors import ActorError
-from actors.notices import group_snapshot
+from actors.notices import asked_snapshot
 from storage.facts import AddressPair, DeviceList, Fact
 from storage.inbox import ContactDetail
 from whatsapp.device import Device
@@ -416,7 +416,7 @@ class Devices:
                     "this account is not a member of the group, or there is none"
                 ) from error
             raise
-        self._facts.extend(group_snapshot(group, self._wall_clock()))
+        self._facts.extend(asked_snapshot(group, self._wall_clock()))
         if jid in unchanged:
             self._groups.remember(jid, _Heard(group, trio.current_time()))
         return group

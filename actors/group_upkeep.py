@@ -8,7 +8,7 @@ import structlog
 import trio
 
 from actors.line import Line, NotOnlineError
-from actors.notices import group_snapshot
+from actors.notices import asked_snapshot
 from storage.api import Envelope
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.iq import core
@@ -92,7 +92,7 @@ class GroupUpkeep:
 
     async def _keep(self, group: Group) -> None:
         self._remember(group.jid)
-        facts = group_snapshot(group, self._wall_clock())
+        facts = asked_snapshot(group, self._wall_clock())
         await self._post(Envelope(connection=self._name, facts=facts))
 
     def _remember(self, group: Jid) -> None:

@@ -79,7 +79,7 @@ def _settings(stanza: MessageStanza, content: Content | None) -> tuple[Fact, ...
             chat=str(stanza.chat.bare),
             direct=is_direct(stanza.chat),
             at=stanza.timestamp,
-            expiration=content.expiration or 0,
+            expiration=content.detail.get("expiration", 0),
         ),
     )
 

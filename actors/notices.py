@@ -26,6 +26,7 @@ from whatsapp.stanzas import ReceiptStanza
 SYSTEM: t.Final = "system"  # kind of a message that WhatsApp itself writes into a chat
 CALL: t.Final = "call"
 MAX_CALLS: t.Final = 256  # remembered at once
+CLOCK_SKEW: t.Final = 60.0  # seconds between our clock and the server's, at most
 
 _STATUSES: t.Final[dict[str | None, DeliveryStatus]] = {
     None: DeliveryStatus.DELIVERED,
@@ -89,6 +90,15 @@ def group_snapshot(group: Group, at: float) -> tuple[Fact, ...]:
             members=tuple(_member(item) for item in group.participants),
         ),
     )
+
+
+def asked_snapshot(group: Group, now: float) -> tuple[Fact, ...]:
+    """The same as the answer to a question of ours.
+
+    Changes carry the server's time in whole seconds, the answer has ours: changes that are about
+    as old outrank it, or one that came just after it would be taken for an older one.
+    """
+    return group_snapshot(group, now - CLOCK_SKEW)
 
 
 def group_facts(event: GroupEvent) -> tuple[Fact, ...]:

@@ -9,6 +9,7 @@ from actors.decryption import Opened
 from actors.inbound import envelope_for, is_ignored, peer_news, receipt_types
 from actors.settings import ConnectionSettings
 from storage.api import ChatKind, Lane, RecordKind
+from storage.facts import ChatSettings
 from whatsapp.content import Content
 from whatsapp.device import Device
 from whatsapp.errors import DecryptionError, DecryptionFailure
@@ -71,6 +72,16 @@ def test_answers_to_other_messages_open_nothing() -> None:
     message = envelope_for("sales", DEVICE, stanza(), opened(reaction)).message
     assert message is not None
     assert message.lane is Lane.SIDE
+
+
+def test_the_time_of_disappearing_messages_is_a_setting_of_the_chat() -> None:
+    """What the other side chose, since the second of the message; switched off: 0."""
+    for seconds in (86_400, 0):
+        told = Content(kind="disappearing", detail={"expiration": seconds}, raw=b"")
+        [fact] = envelope_for("sales", DEVICE, stanza(), opened(told)).facts
+        assert fact == ChatSettings(
+            chat="15550001111@s.whatsapp.net", direct=True, at=1_790_000_000, expiration=seconds
+        )
 
 
 def test_keys_alone_are_remembered_as_handled() -> None:

@@ -3,8 +3,10 @@
 import typing as t
 
 from actors.notices import (
+    CLOCK_SKEW,
     Calls,
     address_pair,
+    asked_snapshot,
     group_facts,
     group_message,
     receipt_facts,
@@ -18,10 +20,11 @@ from storage.facts import (
     DeliveryStatus,
     GroupChange,
     GroupMember,
+    GroupSnapshot,
 )
 from whatsapp.calls import CallEvent
 from whatsapp.content import TargetKey
-from whatsapp.iq.groups import Participant
+from whatsapp.iq.groups import Group, Participant
 from whatsapp.jid import Jid
 from whatsapp.node import Node
 from whatsapp.notifications import GroupEvent
@@ -116,6 +119,16 @@ def test_a_change_of_members_is_a_fact_and_a_line_in_the_chat() -> None:
     [renamed] = group_facts(event("subject", text="X"))
     assert isinstance(renamed, GroupChange)
     assert renamed.subject == "X"
+
+
+def test_a_change_just_after_we_asked_is_newer_than_the_answer() -> None:
+    """Also when the server's clock is behind ours, and counts whole seconds."""
+    group = Group(jid=GROUP, subject="before", participants=())
+    [change] = group_facts(event("subject", text="after"))
+    assert isinstance(change, GroupChange)
+    [snapshot] = asked_snapshot(group, change.at + CLOCK_SKEW - 0.1)
+    assert isinstance(snapshot, GroupSnapshot)
+    assert snapshot.at < change.at
 
 
 def call(event: str, **more: t.Any) -> CallEvent:
