@@ -1,6 +1,7 @@
 """From the request to the plaintext, and the pace at which messages leave."""
 
 import datetime as dt
+import itertools
 import random
 import typing as t
 
@@ -46,7 +47,7 @@ async def test_the_gap_varies_by_its_jitter(autojump_clock: Clock) -> None:
     for _ in range(4):
         await pacer.turn()
         at.append(trio.current_time())
-    gaps = [after - before for before, after in zip(at, at[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(at)]
     assert gaps == pytest.approx([7.0, 12.994, 10.0])
 
 

@@ -164,7 +164,11 @@ async def make_fleet(world: World, names: tuple[str, ...]) -> Fleet:
 
 @contextlib.asynccontextmanager
 async def open_world(
-    storage: Storage, *names: str, paired: bool = True, **settings: t.Any
+    storage: Storage,
+    *names: str,
+    paired: bool = True,
+    files: Files | None = None,
+    **settings: t.Any,
 ) -> cabc.AsyncIterator[World]:
     """A running world; ``settings`` are those of connections and of the fleet."""
 
@@ -181,6 +185,7 @@ async def open_world(
             nursery=nursery,
             settings=dict(settings),
             names=names,
+            files=files or Files(),
         )
         await world.start_daemon()
         if paired:
