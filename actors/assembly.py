@@ -6,6 +6,7 @@ import typing as t
 
 import attrs
 
+from actors.actions import Actions
 from actors.fleet import Fleet, FleetSettings, Member
 from actors.media import MediaSettings
 from actors.media_http import HttpSettings, MediaHttp
@@ -44,7 +45,9 @@ def make_services(config: Config, storage: Storage, writer: Writer) -> Services:
         OSError: a file of certificates cannot be read.
     """
     directory = config.media_directory
-    http = HttpSettings(spool=directory / "tmp", hosts=config.media.hosts, ca_file=config.media_ca_file)
+    http = HttpSettings(
+        spool=directory / "tmp", hosts=config.media.hosts, ca_file=config.media_ca_file
+    )
     outside = Outside(
         storage=storage,
         writer=writer,
@@ -68,6 +71,11 @@ def make_services(config: Config, storage: Storage, writer: Writer) -> Services:
         history_wanted=history_filter(config.history.groups),
         keep_payloads=config.sending.keep_payloads,
     )
+
+
+def make_actions(fleet: Fleet, services: Services, storage: Storage) -> Actions:
+    """What the API may ask of connections and services."""
+    return Actions(fleet, services, storage, time.time, secrets.token_bytes)  # noqa: TID251 - edge
 
 
 def _bucket(config: Config) -> S3Settings | None:

@@ -11,11 +11,13 @@ import urllib.parse
 import structlog
 import trio
 
-from api.app import Backend, build_app
+from api.app import build_app
+from api.backend import Backend
 from api.control_socket import control_socket
 from api.errors import ApiError
 from api.server import GRACE, serve_app
 from config.model import Config
+from daemon.adapters import ReprocessAdapter
 from daemon.errors import CommandError, StartError
 from daemon.lock import data_directory
 from daemon.logs import configure_logs
@@ -149,6 +151,9 @@ def api_child(core: Core, listener: socket.socket, version: str) -> ChildSpec:
         writer=core.writer_view,
         version=version,
         started_at=dt.datetime.now(dt.UTC),  # noqa: TID251 - the edge
+        actions=core.actions,
+        files=core.services.blobs,
+        reprocess=ReprocessAdapter(core.reprocessor),
     )
     app = build_app(backend)
     stopping: list[trio.Event] = []

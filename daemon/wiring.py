@@ -14,7 +14,8 @@ import typing as t
 import attrs
 import trio
 
-from actors.assembly import make_fleet, make_services, make_writer
+from actors.actions import Actions, Reprocessor
+from actors.assembly import make_actions, make_fleet, make_services, make_writer
 from actors.fleet import Fleet
 from actors.messages import Drain, WriterMail
 from actors.services import Services
@@ -47,6 +48,8 @@ class Core:
     writer: Writer
     fleet: Fleet
     services: Services
+    actions: Actions
+    reprocessor: Reprocessor
 
     async def aclose(self) -> None:
         """Close what is open towards the network."""
@@ -91,7 +94,15 @@ async def build_core(config: Config, storage: Storage) -> Core:
     services = make_services(config, storage, writer)
     fleet = await make_fleet(config, storage, writer, services)
     services.bind(fleet)
-    return Core(config=config, storage=storage, writer=writer, fleet=fleet, services=services)
+    return Core(
+        config=config,
+        storage=storage,
+        writer=writer,
+        fleet=fleet,
+        services=services,
+        actions=make_actions(fleet, services, storage),
+        reprocessor=Reprocessor(storage),
+    )
 
 
 def supervise(
@@ -105,9 +116,10 @@ def supervise(
         shutdown_timeout=core.config.daemon.shutdown_timeout * DRAIN_SHARE,
     )
     connections = ChildSpec(id="connections", start=core.fleet.run)
+    reprocess = ChildSpec(id="reprocess", start=core.reprocessor.run)
     return Supervisor(
         "daemon",
-        [writer, connections, *core.services.children(), *children],
+        [writer, connections, *core.services.children(), reprocess, *children],
         ROOT_POLICY,
         uniform=secrets.SystemRandom().random,
     )
