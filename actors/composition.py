@@ -30,8 +30,8 @@ class UnsendableError(ActorError):
 
 Upload: t.TypeAlias = cabc.Callable[[str, str], cabc.Awaitable[MediaSource]]
 """Puts a file (as the request names it, and its kind) on WhatsApp's servers; tells where it lies
-now and what opens it. Raises ``UnsendableError`` when it never will, ``NotOnlineError`` when it
-may later."""
+now and what opens it. Raises ``UnsendableError`` when it never will, ``MediaUnavailableError`` or
+``NotOnlineError`` when it may later."""
 
 
 class ContentStorage(t.Protocol):

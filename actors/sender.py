@@ -22,6 +22,7 @@ from actors.devices import Devices, UnreachableError
 from actors.errors import ActorError, TransportError
 from actors.in_flight import InFlight
 from actors.line import Line, NotOnlineError
+from actors.media_http import MediaUnavailableError
 from actors.outgoing import OutboxStorage
 from actors.outgoing import SenderSettings as SenderSettings
 from actors.pacing import Pacer
@@ -46,7 +47,7 @@ from whatsapp.stanzas import AckStanza, ReceiptStanza
 BATCH: t.Final = 32  # rows read at once
 POLL: t.Final = 30.0  # seconds; for a wake-up that got lost with another process
 UNACKNOWLEDGED: t.Final = 16  # messages that wait for the server at once
-MAX_TRIES: t.Final = 5  # at what WhatsApp refuses to tell
+MAX_TRIES: t.Final = 5  # at what WhatsApp refuses for now
 MAX_PAUSE: t.Final = 600.0  # seconds; WhatsApp may ask for one
 
 TypingState: t.TypeAlias = t.Literal["composing", "recording", "paused"]
@@ -158,16 +159,14 @@ class Sender(t.Generic[P]):
             except StorageRejectedError as error:
                 await self._fail(row, f"the database refuses it: {error}")
                 return
-            except (RemoteProtocolError, NotOnlineError) as error:
+            except (RemoteProtocolError, NotOnlineError, MediaUnavailableError) as error:
                 failures += 1
                 if failures >= MAX_TRIES:
-                    await self._fail(row, f"WhatsApp does not tell how to send it: {error}")
+                    await self._fail(row, f"WhatsApp does not let it be sent: {error}")
                     return
                 self._log.info("sender.later", message=row.external_id, reason=str(error))
                 pause = self._backoff.delay(failures, 0.5 + self._tools.uniform() / 2)
-                if isinstance(error, IqError) and error.backoff is not None:
-                    pause = max(pause, min(error.backoff, MAX_PAUSE))
-                await trio.sleep(pause)
+                await trio.sleep(max(pause, min(_wanted_pause(error), MAX_PAUSE)))
 
     async def _send(self, row: OutboxRow, nursery: trio.Nursery) -> None:
         body = drafts.read_request(row.request)
@@ -216,9 +215,9 @@ class Sender(t.Generic[P]):
         """A request that brings a bug to light fails alone, and not the connection with it."""
         try:
             return await self._composer.compose(body, to)
-        except (UnsendableError, UnreachableError, NotOnlineError, TransportError):
+        except (UnsendableError, UnreachableError, MediaUnavailableError, TransportError):
             raise
-        except (RemoteProtocolError, StorageError):
+        except (RemoteProtocolError, NotOnlineError, StorageError):
             raise
         except ActorError as error:
             raise UnsendableError(str(error)) from error
@@ -366,6 +365,17 @@ class Sender(t.Generic[P]):
         """
         found = await self.devices.check_number(number)
         return None if found is None else found.form(False)
+
+
+def _wanted_pause(error: Exception) -> float:
+    """Seconds that the server wants us to wait."""
+    match error:
+        case IqError():
+            return error.backoff or 0.0
+        case MediaUnavailableError():
+            return error.retry_after or 0.0
+        case _:
+            return 0.0
 
 
 def _chat(address: str) -> Jid:

@@ -8,6 +8,7 @@ import typing as t
 import attrs
 import trio
 
+from actors.media_http import MediaUnavailableError
 from actors.sender import Sender
 from actors.settings import Files
 from simulator import Account
@@ -66,6 +67,8 @@ class OutboxStorage(FaultyStorage):
         self.uploads.append((file, kind))
         if file == "broken":
             raise ZeroDivisionError
+        if file == "late" and len(self.uploads) < 3:
+            raise MediaUnavailableError("not now", retry_after=100.0)
         return MediaSource(
             kind=kind,
             media_key=b"k" * 32,

@@ -262,6 +262,16 @@ async def test_a_file_is_uploaded_once(autojump_clock: Clock) -> None:
         assert await world.texts("buyer") == ["look"]
 
 
+async def test_an_upload_may_take_several_tries(autojump_clock: Clock) -> None:
+    """What the file's host refuses for now is tried again, after the pause that it asks for."""
+    async with sending_world() as world:
+        began = trio.current_time()
+        row = await world.send(world.customer.pn, "media", file="late", kind="image")
+        assert row.state in ("sent", "delivered")
+        assert len(world.storage.uploads) == 3
+        assert trio.current_time() - began >= 200
+
+
 async def test_read_receipts_leave_without_a_message(autojump_clock: Clock) -> None:
     """The customer sees that it was read; nothing is stored in the conversation."""
     async with sending_world() as world:
