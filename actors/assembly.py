@@ -135,7 +135,9 @@ async def make_fleet(
         _member(config, connection.name, connection.autostart, tools, settings, rows)
         for connection in config.connections
     ]
-    return Fleet(members, tools)
+    fleet = Fleet(members, tools)
+    writer.listeners.append(fleet.committed)
+    return fleet
 
 
 def conversation_rules(config: Config, name: str) -> ConversationRules:

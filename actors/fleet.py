@@ -21,7 +21,7 @@ from actors.messages import Commit, Record, Settled
 from actors.pairing import PairingBoard, PairingView
 from actors.sender import Sender
 from actors.settings import ConnectionSettings, Counts, Tools
-from storage.api import ConnectionEvent, ConnectionRow, Envelope
+from storage.api import ConnectionEvent, ConnectionRow, Envelope, Outcome
 from supervisor.backoff import Backoff
 from supervisor.errors import MailboxFullError, NotRunningError
 from supervisor.spec import ChildSpec, OnLimit, Restart, RestartIntensity, RestartPolicy
@@ -37,6 +37,7 @@ LOGGED_OUT: t.Final = (
     "logged_out_by_operator",
     "logged out by an operator; its keys are deleted, its conversations stay",
 )
+END_PATIENCE: t.Final = 5.0  # seconds for a life to end once its socket has
 SHUTDOWN: t.Final = ("shutdown", "the daemon stopped")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleet")
@@ -134,16 +135,27 @@ class Member:
         )
         self.code_for: str | None = None
         """The number to pair with by code; None: by scanning."""
+        self._over = trio.Event()  # the last life
+        self.leaving = False
+        """An operator is logging it out."""
         self._ended: ConnectionEndedError | None = None  # how the last life ended
         self.stop_reason = SHUTDOWN
 
     async def _live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        self._ended = None
+        self._ended, self._over = None, trio.Event()
         try:
             await self.connection.run(task_status=task_status)
         except ConnectionEndedError as error:
             self._ended = error
             raise
+        finally:
+            self._over.set()
+
+    async def was_logged_out(self) -> bool:
+        """Whether the life that ends just now ends because WhatsApp unlinked the device."""
+        with trio.move_on_after(END_PATIENCE):
+            await self._over.wait()
+        return self._ended is not None and self._ended.reason == "logged_out"
 
     @property
     def own_addresses(self) -> tuple[Jid, ...]:
@@ -207,6 +219,8 @@ class Member:
                 self.report("backoff", reason, sentence)
             case ChildState.FATAL:
                 self.report("parked", reason, f"gave up after {status.failures} tries: {sentence}")
+            case ChildState.STOPPED if self.leaving:
+                pass  # told when it is done
             case ChildState.STOPPED if isinstance(ended, ConnectionStoppedError):
                 self.report(ended.state, reason, sentence)
             case ChildState.STOPPED:
@@ -263,6 +277,16 @@ class Fleet:
                 task_status.started()
         finally:
             self._nursery = None
+
+    def committed(
+        self, envelopes: cabc.Sequence[Envelope], outcomes: cabc.Sequence[Outcome]
+    ) -> None:
+        """Count what the writer committed: from sockets, from the history, of our own."""
+        at = self._tools.wall_clock()
+        for envelope, outcome in zip(envelopes, outcomes, strict=True):
+            member = self._members.get(envelope.connection)
+            if member is not None and envelope.message is not None:
+                member.counts.take(envelope.message, outcome, at)
 
     async def _take_up(self, member: Member) -> None:
         if not member.paired:
@@ -338,9 +362,17 @@ class Fleet:
         if device is None:
             raise NotOnlineError(f"{name} is not online; start it before logging it out")
         line = member.connection.line
-        core.require_result(await line.request(lambda iq_id: logout_request(iq_id, device)))
-        await self._tools.storage.set_wanted(name, False)
-        await self._in_full(self._forget, member, LOGGED_OUT)
+        member.leaving = True  # the server may end the stream before it answers
+        try:
+            try:
+                core.require_result(await line.request(lambda iq_id: logout_request(iq_id, device)))
+            except NotOnlineError:
+                if not await member.was_logged_out():
+                    raise
+            await self._tools.storage.set_wanted(name, False)
+            await self._in_full(self._forget, member, LOGGED_OUT)
+        finally:
+            member.leaving = False
 
     async def _forget(self, member: Member, reason: tuple[str, str]) -> None:
         """Stop a connection that WhatsApp has unlinked, and delete its keys."""

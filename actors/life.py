@@ -69,7 +69,7 @@ class Life:
         self._received_in, self._received = trio.open_memory_channel[Received](BACKLOG)
         self._online = trio.Event()
         self._busy_since: float | None = None
-        self._statistics = SyncStatistics(name, counts, tools.writer, tools.wall_clock)
+        self._statistics = SyncStatistics(name, counts, tools.writer)
         counts.in_flight = self._in_flight.__len__
 
     async def run(self, task_status: "trio.TaskStatus[None]") -> t.NoReturn:

@@ -10,7 +10,7 @@ from actors.messages import WriterMail
 from actors.monitor import Limits
 from actors.pacing import Pace
 from actors.transport import Dial
-from storage.api import Storage
+from storage.api import Lane, Outcome, ReceivedMessage, Storage, Verdict
 from supervisor.mailbox import Mailbox
 from whatsapp.media_source import MediaSource
 from whatsapp.node import Node
@@ -98,3 +98,18 @@ class Counts:
     quarantined: int = 0
     last_message_at: float | None = None  # unix seconds
     in_flight: cabc.Callable[[], int] = lambda: 0
+
+    def take(self, message: ReceivedMessage, outcome: Outcome, at: float) -> None:
+        """Count a message that is committed, wherever it came from."""
+        match outcome.verdict:
+            case Verdict.STORED:
+                self.stored += 1
+                self.undecryptable -= outcome.filled
+                if message.lane is Lane.LIVE:
+                    self.last_message_at = at
+            case Verdict.DUPLICATE:
+                self.duplicates += 1
+            case Verdict.PLACEHOLDER:
+                self.undecryptable += outcome.retries == 1
+            case _:
+                pass

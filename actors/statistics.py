@@ -1,6 +1,5 @@
 """What a connection took in: for status at once, for the database and the log now and then."""
 
-import collections.abc as cabc
 import typing as t
 
 import attrs
@@ -26,36 +25,26 @@ class SyncStatistics:
         name: str,
         counts: Counts,
         writer: Mailbox[WriterMail],
-        wall_clock: cabc.Callable[[], float],
     ) -> None:
-        """``counts`` go on from life to life; ``wall_clock`` gives unix seconds."""
+        """``counts`` go on from life to life."""
         self._name = name
         self._counts = counts
         self._writer = writer
-        self._wall_clock = wall_clock
         self._run = self._nothing()
         self._since = trio.current_time()
 
     def count(self, outcome: Outcome) -> None:
         """Take an outcome into account."""
-        counts = self._counts
         processed = skipped = errors = 0
         match outcome.verdict:
-            case Verdict.STORED:
-                counts.stored += 1
-                counts.undecryptable -= outcome.filled
-                counts.last_message_at = self._wall_clock()
-                processed = 1
-            case Verdict.RECORDED:
+            case Verdict.STORED | Verdict.RECORDED:
                 processed = 1
             case Verdict.DUPLICATE:
-                counts.duplicates += 1
                 skipped = 1
             case Verdict.PLACEHOLDER:
-                counts.undecryptable += outcome.retries == 1
                 errors = 1
             case Verdict.QUARANTINED:
-                counts.quarantined += 1
+                self._counts.quarantined += 1
                 errors = 1
             case other:
                 t.assert_never(other)

@@ -103,6 +103,7 @@ class World:
         inbox: Mailbox[WriterMail] = Mailbox(4096)
         self.writer = Writer(self.storage, inbox, WriterSettings(), random.Random(1).random)
         self.fleet = await make_fleet(self, self.names)
+        self.writer.listeners.append(self.fleet.committed)
         self.scope = trio.CancelScope()
 
         async def run(task_status: trio.TaskStatus[None]) -> None:
