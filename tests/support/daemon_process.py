@@ -67,14 +67,48 @@ class DaemonProcess:
         rows: list[dict[str, t.Any]] = (await self.request("GET", "/status")).json()
         return rows
 
-    async def request(self, method: str, path: str, body: t.Any = None) -> httpx.Response:
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: t.Any = None,
+        headers: t.Mapping[str, str] | None = None,
+    ) -> httpx.Response:
         """One request to the control socket, whatever the answer; a file for an upload."""
         transport = httpx.AsyncHTTPTransport(uds=str(self.directory / "data" / "control.sock"))
         given = {"content": body} if isinstance(body, bytes) else {"json": body}
         async with httpx.AsyncClient(
             transport=transport, base_url="http://zapvisor", timeout=TIMEOUT
         ) as client:
-            return await client.request(method, path, **({} if body is None else given))
+            return await client.request(
+                method, path, headers=headers, **({} if body is None else given)
+            )
+
+    async def send(
+        self, name: str, to: str, /, *, key: str | None = None, **fields: t.Any
+    ) -> dict[str, t.Any]:
+        """Ask a connection to send a message; its row of the outbox, or the refusal."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        answer = await self.request(
+            "POST", f"/connections/{name}/messages", {"to": to, **fields}, headers
+        )
+        row: dict[str, t.Any] = answer.json()
+        return row
+
+    async def until_outbox(self, number: int, *states: str) -> dict[str, t.Any]:
+        """The row of the outbox, once it is in one of the states."""
+        row: dict[str, t.Any] = {}
+
+        async def there() -> bool:
+            row.update((await self.request("GET", f"/outbox/{number}")).json())
+            return row["state"] in states
+
+        try:
+            await self.until(there, f"message {number} is {' or '.join(states)}")
+        except AssertionError as error:
+            error.add_note(f"the message: {row}")
+            raise
+        return row
 
     async def kill(self) -> None:
         """``kill -9``: no handler runs, no buffer is flushed."""
