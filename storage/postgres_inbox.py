@@ -72,13 +72,11 @@ class PostgresInbox(abc.ABC):
         self, connection: str, chat: str | None, external_id: str, *, author: str | None = None
     ) -> StoredMessage | None:
         """See :meth:`storage.inbox.Inbox.find_message`."""
-        rows = await self._fetch(
-            "find_message",
-            connection,
-            None if chat is None else clean_text(chat),
-            clean_text(external_id),
-            None if author is None else clean_text(author),
-        )
+        wanted = (clean_text(external_id), None if author is None else clean_text(author))
+        if chat is None:
+            rows = await self._fetch("find_message_anywhere", connection, *wanted)
+        else:
+            rows = await self._fetch("find_message", connection, clean_text(chat), *wanted)
         return _stored(rows[0]) if rows else None
 
     async def oldest_message(self, connection: str, chat: str) -> StoredMessage | None:

@@ -23,26 +23,46 @@ SELECT d.* FROM connections c
 JOIN message_details d ON d.connection_id = c.id AND d.id = $1;
 
 -- name: find_message
--- The message with an id, in a chat or anywhere; that of an author first.
-SELECT s.* FROM connections c
-JOIN messages m ON m.connection_id = c.id AND m.external_id = $3
-    AND ($2::text IS NULL OR m.chat_id = chat_at(c.id, $2))
-JOIN stored_messages s ON s.connection_id = m.connection_id AND s.id = m.id
-WHERE c.name = $1
-ORDER BY m.sender_id = (
-    SELECT a.contact_id FROM contact_addresses a
-    WHERE a.connection_id = c.id AND a.address = $4) DESC NULLS LAST, m.id
-LIMIT 1;
+-- The message with an id in a chat; that of an author first.
+SELECT s.* FROM stored_messages s
+WHERE (s.connection_id, s.id) = (
+    SELECT m.connection_id, m.id
+    FROM connections c
+    CROSS JOIN LATERAL (SELECT chat_at(c.id, $2) AS id OFFSET 0) k
+    JOIN messages m ON m.connection_id = c.id AND m.chat_id = k.id AND m.external_id = $3
+    WHERE c.name = $1
+    ORDER BY m.sender_id = (
+        SELECT a.contact_id FROM contact_addresses a
+        WHERE a.connection_id = c.id AND a.address = $4) DESC NULLS LAST, m.id
+    LIMIT 1);
+
+-- name: find_message_anywhere
+-- The message with an id, whatever its chat; that of an author first.
+SELECT s.* FROM stored_messages s
+WHERE (s.connection_id, s.id) = (
+    SELECT m.connection_id, m.id
+    FROM connections c
+    JOIN messages m ON m.connection_id = c.id AND m.external_id = $2
+    WHERE c.name = $1
+    ORDER BY m.sender_id = (
+        SELECT a.contact_id FROM contact_addresses a
+        WHERE a.connection_id = c.id AND a.address = $3) DESC NULLS LAST, m.id
+    LIMIT 1);
 
 -- name: oldest_message
 -- The first message of a chat that has an id of WhatsApp's.
-SELECT s.* FROM connections c
-JOIN messages m ON m.connection_id = c.id AND m.chat_id = chat_at(c.id, $2)
-JOIN stored_messages s ON s.connection_id = m.connection_id AND s.id = m.id
-WHERE c.name = $1 AND m.lane <> 'side'
-  AND NOT starts_with(m.external_id, 'generated-') AND NOT starts_with(m.external_id, 'hashed-')
-ORDER BY m.sent_at, m.arrival, m.id
-LIMIT 1;
+SELECT s.* FROM stored_messages s
+WHERE (s.connection_id, s.id) = (
+    SELECT m.connection_id, m.id
+    FROM connections c
+    CROSS JOIN LATERAL (SELECT chat_at(c.id, $2) AS id OFFSET 0) k
+    JOIN conversations v ON v.connection_id = c.id AND v.chat_id = k.id
+    JOIN messages m ON m.connection_id = v.connection_id AND m.conversation_id = v.id
+    WHERE c.name = $1 AND m.lane <> 'side'
+      AND NOT starts_with(m.external_id, 'generated-')
+      AND NOT starts_with(m.external_id, 'hashed-')
+    ORDER BY m.sent_at, m.arrival, m.id
+    LIMIT 1);
 
 -- name: pending_addons
 -- Encrypted side messages above an id, each with the id of the message it means.
