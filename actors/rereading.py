@@ -5,12 +5,14 @@ import typing as t
 
 from actors.reading import Origin
 from storage.api import ConnectionRow, Lane
-from storage.inbox import Inbox, StoredMessage
+from storage.inbox import Inbox, StoredMessage, WaitingPlaceholder
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
 
 
-def origin_of_row(stored: StoredMessage, own: cabc.Sequence[Jid]) -> Origin | None:
+def origin_of_row(
+    stored: StoredMessage | WaitingPlaceholder, own: cabc.Sequence[Jid]
+) -> Origin | None:
     """Where a stored message was written; None when its row does not tell in full.
 
     ``own`` are the account's bare addresses, the phone number's first; of our own messages the
@@ -34,7 +36,7 @@ def origin_of_row(stored: StoredMessage, own: cabc.Sequence[Jid]) -> Origin | No
         own=addresses,
         id=stored.external_id,
         timestamp=int(stored.sent_at.timestamp()),
-        lane=Lane(stored.lane),
+        lane=Lane(stored.lane) if isinstance(stored, StoredMessage) else Lane.LIVE,
     )
 
 

@@ -8,9 +8,9 @@ import typing as t
 import attrs
 
 from actors.reading import Origin
+from actors.rereading import origin_of_row
 from storage.inbox import WaitingPlaceholder
 from whatsapp.content import TargetKey
-from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
 from whatsapp.stanzas import MessageStanza
 
@@ -126,21 +126,4 @@ def origin_of_placeholder(row: WaitingPlaceholder, own: tuple[Jid, ...]) -> Orig
     """The same from a row; None for what the phone cannot know by its id or its addresses."""
     if row.external_id.startswith(DERIVED_IDS):
         return None
-    try:
-        senders = [Jid.parse(address) for address in row.senders]
-        chat = Jid.parse(row.chat)
-        chat_alt = None if row.chat_alt is None else Jid.parse(row.chat_alt)
-    except RemoteProtocolError:
-        return None
-    if not senders:
-        return None
-    return Origin(
-        chat=chat,
-        chat_alt=chat_alt,
-        sender=senders[0],
-        sender_alt=next(iter(senders[1:]), None),
-        from_me=row.from_me,
-        own=own,
-        id=row.external_id,
-        timestamp=int(row.sent_at.timestamp()),
-    )
+    return origin_of_row(row, own)

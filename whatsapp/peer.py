@@ -117,14 +117,6 @@ def history_on_demand_request(wanted: OnDemand) -> bytes:
     return build_protocol(_NUMBERS[PeerKind.REQUEST], request=request)
 
 
-def snapshot_recovery_request(collection: str, at: int) -> bytes:
-    """Asks the phone for the whole of an app-state collection, outside of the server."""
-    request = history_pb2.HistoryPeerRequest(type=Operation.SNAPSHOT_RECOVERY)
-    request.snapshot.collection = collection.encode()
-    request.snapshot.timestamp = at
-    return build_protocol(_NUMBERS[PeerKind.REQUEST], request=request)
-
-
 def parse_request(raw: bytes) -> PeerRequest:
     """Read a request: the phone's side.
 
@@ -141,26 +133,6 @@ def parse_request(raw: bytes) -> PeerRequest:
         on_demand=_on_demand(request.on_demand) if request.HasField("on_demand") else None,
         collection=text(request.snapshot.collection) if request.HasField("snapshot") else None,
     )
-
-
-def key_request(key_ids: cabc.Iterable[bytes]) -> bytes:
-    """Asks the own devices for app-state keys."""
-    request = history_pb2.HistoryKeyRequest()
-    for key_id in key_ids:
-        request.key_ids.add(key_id=key_id)
-    return build_protocol(_NUMBERS[PeerKind.KEY_REQUEST], key_request=request)
-
-
-def parse_key_request(raw: bytes) -> tuple[bytes, ...]:
-    """The ids of the keys that are asked for: the phone's side.
-
-    Raises:
-        RemoteProtocolError: not such a request.
-    """
-    protocol = protocol_of(raw)
-    if not protocol.HasField("key_request"):
-        raise RemoteProtocolError("no key request")
-    return tuple(item.key_id for item in protocol.key_request.key_ids[:MAX_RESULTS])
 
 
 def _on_demand(fields: history_pb2.HistoryPeerRequest.OnDemand) -> OnDemand:

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whatsapp import compose, peer
+from whatsapp.appstate.requests import build_key_request, build_recovery_request
 from whatsapp.content import TargetKey, build_device_sent
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.history import build_notification
@@ -42,16 +43,8 @@ def test_older_history_is_asked_for_by_the_oldest_message() -> None:
 
 def test_a_collection_is_asked_for_by_name() -> None:
     """The phone reads which collection does not verify."""
-    request = peer.parse_request(peer.snapshot_recovery_request("regular_low", 1_790_000_000))
+    request = peer.parse_request(build_recovery_request("regular_low", 1_790_000_000))
     assert (request.operation, request.collection) == (Operation.SNAPSHOT_RECOVERY, "regular_low")
-
-
-def test_keys_are_asked_for_by_id() -> None:
-    """The phone reads which keys are missing."""
-    assert peer.parse_key_request(peer.key_request([b"\x00\x01", b"\x02"])) == (
-        b"\x00\x01",
-        b"\x02",
-    )
 
 
 def test_the_answer_keeps_its_results_apart() -> None:
@@ -81,7 +74,7 @@ def test_address_pairs_of_the_phone() -> None:
     [
         (peer.placeholder_resend_request(KEYS), PeerKind.REQUEST),
         (peer.build_response(Operation.PLACEHOLDER_RESEND, "X", []), PeerKind.RESPONSE),
-        (peer.key_request([b"\x01"]), PeerKind.KEY_REQUEST),
+        (build_key_request([b"\x01"]), PeerKind.KEY_REQUEST),
         (peer.build_lid_mappings([]), PeerKind.LID_MAPPINGS),
         (build_notification(sync_type="recent"), PeerKind.HISTORY_NOTIFICATION),
         (peer.build_protocol(6), PeerKind.KEY_SHARE),
@@ -107,7 +100,6 @@ def test_some_clients_wrap_what_they_ask() -> None:
     [
         peer.parse_request,
         peer.parse_response,
-        peer.parse_key_request,
         peer.parse_lid_mappings,
         peer.protocol_of,
     ],
