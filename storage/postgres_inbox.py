@@ -10,6 +10,7 @@ import typing as t
 import attrs
 
 from storage.api import Lane, ReceivedMessage
+from storage.facts import NameSource
 from storage.identity import clean_text
 from storage.inbox import (
     PAGE,
@@ -315,12 +316,12 @@ def _quoted(found: cabc.Mapping[str, t.Any]) -> Quoted:
 
 
 def _contact(row: t.Any) -> ContactDetail:
-    addresses = tuple(row["addresses"])
+    addresses, names = tuple(row["addresses"]), _json(row["names"])
     return ContactDetail(
         id=row["id"],
         connection=row["connection"],
         name=row["name"],
-        names=_json(row["names"]),
+        names={source.value: names[source.value] for source in NameSource if source.value in names},
         addresses=addresses,
         shown=shown_address(addresses),
         is_self=row["is_self"],
