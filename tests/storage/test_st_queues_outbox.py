@@ -226,7 +226,10 @@ async def test_only_what_was_being_sent_is_unsure(storage: Storage) -> None:
     """A crash leaves queued messages queued and sent ones sent; a second start changes nothing."""
     rows = [await queued(storage, f"k{number}") for number in range(3)]
     await tell(storage, step(rows[1], "sending"), step(rows[2], "sending"), step(rows[2], "sent"))
+    other = await queued(storage, "k9", connection="support")
+    await tell(storage, step(other, "sending"), connection="support")
     assert [row.id for row in await storage.settle_interrupted("sales")] == [rows[1].id]
+    assert await storage.outbox_counts("support") == {"sending": 1}
     assert await storage.settle_interrupted("sales") == []
     assert [await state_of(storage, row) for row in rows] == ["queued", "unknown", "sent"]
 
@@ -246,6 +249,17 @@ async def test_an_operator_may_send_again(storage: Storage, clock: Clock) -> Non
     assert [item.id for item in await storage.outbox_pending("sales", 5)] == [row.id, later.id]
     await tell(storage, step(row, "sending", after=61), receipt(row, after=62))
     assert await state_of(storage, row) == "delivered"
+
+
+@pytest.mark.parametrize("state", [state for state in OutboxState if state != "unknown"])
+async def test_nothing_else_is_sent_again(storage: Storage, state: OutboxState) -> None:
+    """What was never sent needs no order, what was sent or refused takes none."""
+    row = await queued(storage)
+    if state is not OutboxState.QUEUED:
+        await tell(storage, step(row, state))
+    with pytest.raises(StorageRejectedError, match=f"is {state}, not unknown"):
+        await storage.outbox_retry("sales", row.id)
+    assert await state_of(storage, row) == state
 
 
 async def test_facts_apply_once_and_together(storage: Storage) -> None:
