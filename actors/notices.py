@@ -34,6 +34,8 @@ _STATUSES: t.Final[dict[str | None, DeliveryStatus]] = {
     "read": DeliveryStatus.READ,
     "played": DeliveryStatus.PLAYED,
 }
+_ELSEWHERE: t.Final = {"accepted_elsewhere": "terminated", "rejected_elsewhere": "rejected"}
+"""Reasons for which a call ends on this device because another own device took or refused it."""
 _SEEN_ELSEWHERE: t.Final = frozenset({"read", "read-self", "played", "played-self"})
 
 
@@ -177,14 +179,21 @@ def _member(item: Participant) -> GroupMember:
 # ---- calls
 
 
+@attrs.define
+class _Known:
+    video: bool
+    answered: bool = False
+
+
 class Calls:
     """Tells missed calls from answered ones; remembers the latest few."""
 
     def __init__(self) -> None:
-        self._answered: dict[str, bool] = {}  # by call id
+        self._known: dict[str, _Known] = {}  # by call id
 
     def message(self, event: CallEvent, own: tuple[Jid, ...]) -> ReceivedMessage | None:
         """The message that an event of a call leaves; None: nothing to show."""
+        known = self._known.get(event.call_id)
         outcome = self._outcome(event)
         if outcome is None:
             return None
@@ -205,7 +214,7 @@ class Calls:
         detail: dict[str, t.Any] = {
             "event": outcome,
             "call_id": event.call_id,
-            "video": event.video,
+            "video": event.video or (known is not None and known.video),
         }
         if event.reason is not None:
             detail["reason"] = event.reason
@@ -214,16 +223,22 @@ class Calls:
     def _outcome(self, event: CallEvent) -> str | None:
         match event.event:
             case "offer":
-                self._answered.setdefault(event.call_id, False)
-                while len(self._answered) > MAX_CALLS:
-                    del self._answered[next(iter(self._answered))]
+                self._remembered(event)
                 return "offer"
             case "accept":
-                self._answered[event.call_id] = True
+                self._remembered(event).answered = True
                 return None
             case "reject":
-                self._answered.pop(event.call_id, None)
+                self._known.pop(event.call_id, None)
                 return "rejected"
             case _:
-                answered = self._answered.pop(event.call_id, None)
-                return "missed" if answered is False else "terminated"
+                known = self._known.pop(event.call_id, None)
+                if event.reason in _ELSEWHERE:
+                    return _ELSEWHERE[event.reason]
+                return "missed" if known is not None and not known.answered else "terminated"
+
+    def _remembered(self, event: CallEvent) -> _Known:
+        known = self._known.setdefault(event.call_id, _Known(event.video))
+        while len(self._known) > MAX_CALLS:
+            del self._known[next(iter(self._known))]
+        return known

@@ -2,6 +2,8 @@
 
 import typing as t
 
+import pytest
+
 from actors.notices import (
     CLOCK_SKEW,
     Calls,
@@ -157,6 +159,18 @@ def test_a_call_that_nobody_took_is_missed() -> None:
     assert outcomes("offer", "accept", "terminate") == ["offer", "terminated"]
     assert outcomes("offer", "reject") == ["offer", "rejected"]
     assert outcomes("terminate") == ["terminated"]  # began before this daemon: not known
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [("accepted_elsewhere", "terminated"), ("rejected_elsewhere", "rejected")],
+)
+def test_a_call_that_another_own_device_took_is_not_missed(reason: str, expected: str) -> None:
+    calls = Calls()
+    calls.message(call("offer", video=True), OWN)
+    end = calls.message(call("terminate", reason=reason), OWN)
+    assert end is not None
+    assert end.detail == {"event": expected, "call_id": "C", "video": True, "reason": reason}
 
 
 def test_a_call_offer_is_a_reason_to_open_a_conversation_its_end_is_not() -> None:
