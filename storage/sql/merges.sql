@@ -182,6 +182,7 @@ DECLARE
     v_keepers bigint[];
     v_losers bigint[];  -- by position
     v_emptied bigint[];
+    v_instead bigint[];  -- by position: a message that stays for one that was in it
     v_complete bigint;
 BEGIN
     -- By chat, so that each look-up has an index: the person's own chats, and all groups.
@@ -246,9 +247,15 @@ BEGIN
         SELECT p_connection, p_merge, 'duplicate', to_jsonb(m) FROM messages m
         WHERE connection_id = p_connection AND id = ANY (v_losers)
         ORDER BY id;
-        v_emptied := ARRAY(
-            SELECT DISTINCT conversation_id FROM messages
-            WHERE connection_id = p_connection AND id = ANY (v_losers));
+        SELECT array_agg(f.conversation_id ORDER BY f.conversation_id),
+            array_agg(f.keeper ORDER BY f.conversation_id)
+        INTO v_emptied, v_instead
+        FROM (
+            SELECT DISTINCT ON (m.conversation_id) m.conversation_id, pair.keeper
+            FROM unnest(v_losers, v_keepers) AS pair (loser, keeper)
+            JOIN messages m ON m.connection_id = p_connection AND m.id = pair.loser
+            ORDER BY m.conversation_id, pair.loser
+        ) f;
         SELECT count(*) FILTER (WHERE state = 'stored') INTO v_complete FROM messages
         WHERE connection_id = p_connection AND id = ANY (v_losers);
         UPDATE counters SET
@@ -296,17 +303,10 @@ BEGIN
         ORDER BY v.id;
         UPDATE conversations v SET
             status = 'closed', closed_at = coalesce(v.closed_at, p_now),
-            merged_into = (
-                SELECT m.conversation_id
-                FROM contact_merge_rows r
-                JOIN unnest(v_losers, v_keepers) AS pair (loser, keeper)
-                    ON pair.loser = (r.before ->> 'id')::bigint
-                JOIN messages m ON m.connection_id = p_connection AND m.id = pair.keeper
-                WHERE r.connection_id = p_connection AND r.merge_id = p_merge
-                  AND r.kind = 'duplicate'
-                  AND (r.before ->> 'conversation_id')::bigint = v.id
-                ORDER BY pair.loser LIMIT 1)
-        WHERE v.connection_id = p_connection AND v.id = ANY (v_emptied) AND v.messages = 0
+            merged_into = m.conversation_id
+        FROM unnest(v_emptied, v_instead) AS pair (emptied, keeper)
+        JOIN messages m ON m.connection_id = p_connection AND m.id = pair.keeper
+        WHERE v.connection_id = p_connection AND v.id = pair.emptied AND v.messages = 0
           AND v.merged_into IS NULL;
     END IF;
     UPDATE contact_merges SET
