@@ -80,6 +80,7 @@ async def daemon(
     settings = (
         '[sending]\ngap = "0s"\nper_minute = 10000\n'
         f'[media]\nca_file = "{certificate}"\nhosts = ["{simulator.media.host}"]\n'
+        'max_size = "1MiB"\n'
     )
     async with open_daemon(
         tmp_path / "daemon",
