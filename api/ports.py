@@ -9,7 +9,7 @@ import attrs
 from storage.api import ConversationRow
 from storage.blobs import Blob
 from storage.inbox import ContactDetail, GroupDetail, MergeRow, MessageDetail
-from storage.queues import HistoryProgress, MediaRow, OutboxRequest, OutboxRow
+from storage.queues import HistoryOverview, HistoryProgress, MediaRow, OutboxRequest, OutboxRow
 
 TypingState: t.TypeAlias = t.Literal["composing", "recording", "paused"]
 
@@ -209,6 +209,8 @@ class StoragePort(t.Protocol):
     async def media_file(self, message_id: int) -> MediaRow | None: ...
 
     async def history_progress(self, connection: str) -> HistoryProgress: ...
+
+    async def history_overview(self) -> list[HistoryOverview]: ...
 
     async def history_retry(self, connection: str) -> int: ...
 

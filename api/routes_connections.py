@@ -8,8 +8,13 @@ from litestar.params import FromPath, FromQuery
 
 from actors.drafts import BadRequestError
 from api.backend import LONG_POLL, Backend, Cursor, Limit, Wait
+from api.ports import StoragePort
 from api.views import ConnectionView, PairingView
+from storage.errors import StorageError
+from storage.queues import HistoryOverview
 from whatsapp.errors import LocalProtocolError
+
+PATIENCE: t.Final = 1.0  # seconds that the status waits for the database
 
 
 def connection_routes(backend: Backend) -> list[t.Any]:
@@ -22,7 +27,8 @@ def connection_routes(backend: Backend) -> list[t.Any]:
 
     @get("/status", summary="All connections")
     async def status() -> list[ConnectionView]:
-        return [ConnectionView.of(facts) for facts in fleet.status()]
+        history = await _histories(storage)
+        return [ConnectionView.of(facts, history.get(facts.name)) for facts in fleet.status()]
 
     @post("/connections/{name:str}/start", status_code=200, summary="Run a connection")
     async def start(name: FromPath[str]) -> ConnectionView:
@@ -80,3 +86,14 @@ def connection_routes(backend: Backend) -> list[t.Any]:
         return await storage.events(name, limit)
 
     return [status, start, stop, restart, pair, pairing, logout, events]
+
+
+async def _histories(storage: StoragePort) -> dict[str, HistoryOverview]:
+    """The imports by connection; empty while the database does not answer at once, for the
+    status of connections is wanted then more than ever."""
+    with trio.move_on_after(PATIENCE):
+        try:
+            return {each.connection: each for each in await storage.history_overview()}
+        except StorageError:
+            return {}
+    return {}

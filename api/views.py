@@ -9,8 +9,19 @@ import attrs
 
 from api.ports import ConnectionFacts, PairingFacts
 from storage.api import ConversationRow
+from storage.queues import HistoryOverview
 
 T = t.TypeVar("T")
+
+
+@attrs.frozen(kw_only=True)
+class HistoryView:
+    """The import of a connection's history in a line."""
+
+    percent: int | None  # as the phone counts
+    messages: int  # taken in
+    waiting: int  # chunks
+    failed: int  # chunks
 
 
 @attrs.frozen(kw_only=True)
@@ -32,11 +43,15 @@ class ConnectionView:
     quarantined: int
     in_flight: int
     next_attempt_in: float | None
+    history: HistoryView | None = None  # None: none was offered, or the database is away
 
     @classmethod
-    def of(cls, facts: ConnectionFacts) -> "ConnectionView":
-        """The view of what the fleet says."""
-        return _copied(cls, facts)
+    def of(cls, facts: ConnectionFacts, history: HistoryOverview | None = None) -> "ConnectionView":
+        """The view of what the fleet says, and of what storage knows of its history."""
+        view = _copied(cls, facts, leave_out=("history",))
+        if history is None:
+            return view
+        return attrs.evolve(view, history=_copied(HistoryView, history))
 
 
 @attrs.frozen(kw_only=True)
@@ -157,6 +172,6 @@ class Problem:
     detail: str
 
 
-def _copied(cls: cabc.Callable[..., T], source: object) -> T:
+def _copied(cls: cabc.Callable[..., T], source: object, leave_out: cabc.Collection[str] = ()) -> T:
     names = [field.name for field in attrs.fields(t.cast("type[attrs.AttrsInstance]", cls))]
-    return cls(**{name: getattr(source, name) for name in names})
+    return cls(**{name: getattr(source, name) for name in names if name not in leave_out})

@@ -77,6 +77,15 @@ def span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def history_note(history: cabc.Mapping[str, t.Any] | None) -> str:
+    """What is worth saying of an import while it is under way, or has failed in part."""
+    if history is None or not (history["waiting"] or history["failed"]):
+        return ""
+    percent = "" if history["percent"] is None else f" {history['percent']} %,"
+    failed = f", {history['failed']} parts failed" if history["failed"] else ""
+    return f"; history{percent} {history['messages']} messages{failed}"
+
+
 def connections_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.datetime) -> Table:
     """The table of ``zapvisor status``."""
     table = new_table("name", "state", "for", ">retries", "last message", ">messages")
@@ -86,6 +95,7 @@ def connections_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.dat
         sentence = row["sentence"]
         if row["next_attempt_in"] is not None:
             sentence += f"; next try in {span(row['next_attempt_in'])}"
+        sentence += history_note(row.get("history"))
         table.add_row(
             Text(row["name"]),
             coloured(row["state"]),

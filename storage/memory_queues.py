@@ -30,6 +30,7 @@ from storage.prepare_queues import (
 from storage.queues import (
     CHUNK_STATES,
     OUTBOX_RANK,
+    HistoryOverview,
     HistoryProgress,
     OutboxRequest,
     OutboxRow,
@@ -299,6 +300,21 @@ class MemoryQueues(MemoryMedia):
             chats=tuple(count for _chat, count in sorted(queues.chats.items())),
             errors=tuple(chunk.error or "no error told" for chunk in failed[:10]),
         )
+
+    async def history_overview(self) -> list[HistoryOverview]:
+        """See :meth:`storage.queues.Queues.history_overview`."""
+        names = [name for name in sorted(self._queues) if self._queues[name].chunks]
+        progress = [await self.history_progress(name) for name in names]
+        return [
+            HistoryOverview(
+                connection=each.connection,
+                percent=each.percent,
+                messages=each.position,
+                waiting=each.chunks["pending"] + each.chunks["importing"],
+                failed=each.chunks["failed"],
+            )
+            for each in progress
+        ]
 
     async def history_retry(self, connection: str) -> int:
         """See :meth:`storage.queues.Queues.history_retry`."""

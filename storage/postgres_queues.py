@@ -16,6 +16,7 @@ from storage.prepare_queues import prepare_request, prepare_result, shown_addres
 from storage.queues import (
     CHUNK_STATES,
     CLAIM_LEASE,
+    HistoryOverview,
     HistoryProgress,
     MediaJob,
     MediaResult,
@@ -207,6 +208,10 @@ class PostgresQueues(abc.ABC):
             chats=tuple(HistoryChatCount(**row) for row in chats),
             errors=tuple(error for [error] in errors),
         )
+
+    async def history_overview(self) -> list[HistoryOverview]:
+        """See :meth:`storage.queues.Queues.history_overview`."""
+        return [HistoryOverview(**row) for row in await self._fetch("history_overview")]
 
     async def history_retry(self, connection: str) -> int:
         """See :meth:`storage.queues.Queues.history_retry`."""

@@ -182,6 +182,17 @@ class HistoryProgress:
     errors: tuple[str, ...]  # of failed chunks, the newest first, 10 at most
 
 
+@attrs.frozen(kw_only=True)
+class HistoryOverview:
+    """The import of one connection's history in a line."""
+
+    connection: str
+    percent: int | None  # see HistoryProgress
+    messages: int  # taken in
+    waiting: int  # chunks that are not done
+    failed: int  # chunks
+
+
 CHUNK_STATES: t.Final = ("pending", "importing", "done", "failed")
 
 
@@ -325,6 +336,10 @@ class Queues(t.Protocol):
 
     async def history_progress(self, connection: str) -> HistoryProgress:
         """How far the import is; all zero for a connection without history."""
+        ...
+
+    async def history_overview(self) -> list[HistoryOverview]:
+        """The imports of all connections that were offered any history, by name."""
         ...
 
     async def history_retry(self, connection: str) -> int:

@@ -198,6 +198,17 @@ SELECT count(*) FILTER (WHERE h.state = 'pending') AS pending,
 FROM history_chunks h JOIN connections c ON c.id = h.connection_id
 WHERE c.name = $1;
 
+-- name: history_overview
+-- The imports of all connections in a line each.
+SELECT c.name AS connection,
+    max(h.progress) FILTER (WHERE h.state = 'done'
+        AND h.sync_type IN ('initial_bootstrap', 'recent', 'full')) AS percent,
+    coalesce(sum(h.position), 0)::bigint AS messages,
+    count(*) FILTER (WHERE h.state IN ('pending', 'importing')) AS waiting,
+    count(*) FILTER (WHERE h.state = 'failed') AS failed
+FROM history_chunks h JOIN connections c ON c.id = h.connection_id
+GROUP BY c.name ORDER BY c.name COLLATE "C";
+
 -- name: history_chats
 -- The imported messages of a connection by chat.
 SELECT h.chat, h.offered, h.stored, h.duplicate, h.failed

@@ -11,6 +11,7 @@ import trio
 from daemon_fakes import Control, problem
 
 from api.bounds import Bounds
+from storage.facts import HistoryOffered, HistoryStep
 
 
 async def test_status_shows_every_connection(client: httpx.AsyncClient) -> None:
@@ -19,6 +20,25 @@ async def test_status_shows_every_connection(client: httpx.AsyncClient) -> None:
     assert (sales["name"], sales["state"], sales["messages"]) == ("sales", "online", 12)
     assert sales["since"] == "2026-03-01T12:00:00Z"
     assert support["paired"] is False
+    assert sales["history"] is None
+
+
+async def test_status_shows_how_far_the_history_is(
+    client: httpx.AsyncClient, control: Control
+) -> None:
+    """A line per connection that was offered any; none while the database is away."""
+    await control.storage.fill()
+    offer = HistoryOffered(
+        key="h", notification=b"n", sync_type="recent", chunk_order=1, progress=40
+    )
+    await control.storage.take(offer)
+    await control.storage.take(HistoryStep(key="h", state="importing", position=64, total=99))
+    sales, support = (await client.get("/status")).json()
+    assert sales["history"] == {"percent": None, "messages": 64, "waiting": 1, "failed": 0}
+    assert support["history"] is None
+    control.storage.away = True
+    [sales, _support] = (await client.get("/status")).json()
+    assert sales["history"] is None
 
 
 @pytest.mark.parametrize("order", ["start", "stop", "restart"])

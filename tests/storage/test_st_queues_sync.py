@@ -23,7 +23,7 @@ from storage.facts import (
 )
 from storage.memory import MemoryStorage
 from storage.postgres import PostgresStorage
-from storage.queues import HistoryProgress
+from storage.queues import HistoryOverview, HistoryProgress
 
 SECRET = b"a notification that holds a media key"
 
@@ -127,6 +127,9 @@ async def test_progress(storage: Storage, clock: Clock) -> None:
         ),
         errors=("the file␀is gone",),
     )
+    assert await storage.history_overview() == [
+        HistoryOverview(connection="sales", percent=60, messages=210, waiting=1, failed=1)
+    ]
 
 
 async def test_a_step_counts_once(storage: Storage) -> None:
