@@ -113,7 +113,8 @@ class Envelope:
     that its redelivery is known: ``chat sender id`` as built by :func:`handled_key`."""
     records: tuple[RecordChange, ...] = ()
     facts: tuple[Fact, ...] = ()
-    """What else is now known, applied in order after the message."""
+    """What else is now known, applied in order after the messages of the batch; but addresses
+    that turn out to be one person's are joined before them."""
     reset_records: bool = False
     """Delete all records of the connection first: a new device takes the place of the old."""
     stanza: bytes = attrs.field(default=b"", repr=False)  # encoded node, for the quarantine
