@@ -215,7 +215,9 @@ class MediaKeeper:
             return
         finally:
             self._slots.release()
-        if result.state is not MediaState.PENDING:
+        if result.state is MediaState.PENDING:
+            self.wake()  # it may be due before what the loop waits for
+        else:
             self._asked_for.discard(key)
         if result.state is MediaState.STORED:
             self._phone.forget(key)

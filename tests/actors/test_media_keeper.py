@@ -288,6 +288,20 @@ async def test_failures_back_off_and_end(autojump_clock: MockClock, desk: Desk) 
     assert desk.queues.files[number].error == "the file's host answered 500"
 
 
+async def test_a_plan_is_kept_on_time(autojump_clock: MockClock, desk: Desk) -> None:
+    """Also one that is made while the keeper already waits for something later."""
+    for turn in range(2):
+        desk.receive(f"/v/{turn}")
+    desk.servers.files.clear()  # gone: the phone is asked for one after the other
+    desk.queues.hold_finish = trio.Event()
+    async with desk.running():
+        await trio.sleep(POLL / 4)  # the keeper has seen nothing else to do, and waits
+        assert len(desk.line.sent) == 1
+        desk.queues.hold_finish.set()
+        await trio.sleep(POLL / 4)
+        assert len(desk.line.sent) == 2
+
+
 async def test_offline_nothing_fails_for_good(autojump_clock: MockClock, desk: Desk) -> None:
     """Without a connection it may be our own network that is down."""
     number, _ = desk.receive()
