@@ -4,7 +4,7 @@ import pathlib
 import typing as t
 
 from interop_expect import differences
-from interop_peer import Driver, key, raw
+from interop_peer import Driver, Peer, key, raw
 
 from simulator import Account
 from tests.support.daemon_process import DaemonProcess
@@ -13,11 +13,19 @@ FILE: t.Final = bytes(range(256))
 DAY: t.Final = 86_400
 
 
-async def test_a_message_is_shown_as_it_is_now(
+async def test_messages_are_shown_as_they_are_now(
     daemon: DaemonProcess, team: Account, baileys: Driver, tmp_path: pathlib.Path
 ) -> None:
-    """Every version, who deleted and when, the newest reaction of each person; content stays."""
+    """Whatever is said of them in the open, or encrypted for those who have them."""
     alice = await baileys.connect("alice")
+    await look_at_changes(daemon, team, alice, tmp_path)
+    await look_at_encrypted_answers(daemon, team, alice)
+
+
+async def look_at_changes(
+    daemon: DaemonProcess, team: Account, alice: Peer, tmp_path: pathlib.Path
+) -> None:
+    """Every version, who deleted and when, the newest reaction of each person; content stays."""
     to = str(team.pn)
     path = tmp_path / "file.bin"
     path.write_bytes(FILE)
@@ -86,12 +94,9 @@ async def test_a_message_is_shown_as_it_is_now(
     assert settings == [{"address": alice.account, "value": DAY}]
 
 
-async def test_encrypted_answers_are_read(
-    daemon: DaemonProcess, team: Account, baileys: Driver
-) -> None:
+async def look_at_encrypted_answers(daemon: DaemonProcess, team: Account, alice: Peer) -> None:
     """Votes, answers to events, encrypted reactions, comments and edits: with the secret of the
     message that they answer, whichever address they were encrypted under."""
-    alice = await baileys.connect("alice")
     to, me = str(team.pn), alice.account
 
     poll = {"name": "Lunch?", "values": ["yes", "no", "maybe"], "selectableCount": 0}

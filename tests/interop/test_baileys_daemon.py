@@ -11,17 +11,6 @@ if t.TYPE_CHECKING:
     from conftest import Driver, Peer
 
 
-async def pair(daemon: DaemonProcess, simulator: Simulator, name: str) -> Account:
-    """Pair a connection with a phone of its own."""
-    account = simulator.create_account(f"team {name}")
-
-    async def scan(qr: str) -> object:
-        return await simulator.scan_qr(qr, phone=account.pn.user)
-
-    await daemon.pair(name, scan)
-    return account
-
-
 async def stored(daemon: DaemonProcess, count: int) -> list[dict[str, t.Any]]:
     """All that people wrote, once it is so much; a moment later there is still no more."""
 
@@ -42,10 +31,9 @@ def number(peer: "Peer") -> str:
 
 
 async def test_texts_arrive_once_online_offline_and_across_a_restart(
-    daemon: DaemonProcess, simulator: Simulator, baileys: "Driver"
+    daemon: DaemonProcess, simulator: Simulator, team: Account, baileys: "Driver"
 ) -> None:
     """Right text, sender, chat, order and time, once each; and the clients see the delivery."""
-    team = await pair(daemon, simulator, "sales")
     team.phone.answers = False  # so that the delivery receipts seen are the daemon's own
     alice, bob = await baileys.connect("alice"), await baileys.connect("bob")
     sent: list[tuple[Peer, str, str]] = []
@@ -57,12 +45,12 @@ async def test_texts_arrive_once_online_offline_and_across_a_restart(
         await say(alice, f"alice online {turn}")
         await say(bob, f"bob online {turn}")
     await stored(daemon, 6)
-    await daemon.command("stop", "sales")
+    await daemon.request("POST", "/connections/sales/stop")
     await daemon.until_state("sales", "stopped")
     for turn in range(3):  # offline
         await say(alice, f"alice offline {turn}")
         await say(bob, f"bob offline {turn}")
-    await daemon.command("start", "sales")
+    await daemon.request("POST", "/connections/sales/start")
     await stored(daemon, 12)
     assert await daemon.terminate() == 0
     for turn in range(3):  # while no daemon runs
@@ -86,35 +74,10 @@ async def test_texts_arrive_once_online_offline_and_across_a_restart(
         await peer.wait_for_delivery(message_id)
 
 
-async def test_a_group_shows_who_wrote(
-    daemon: DaemonProcess, simulator: Simulator, baileys: "Driver"
-) -> None:
-    """Group texts of several clients are one conversation with an author each."""
-    team = await pair(daemon, simulator, "sales")
-    alice, bob = await baileys.connect("alice"), await baileys.connect("bob")
-    group = await alice.call("groupCreate", "deal", [bob.account, str(team.pn)])
-    texts = []
-    for turn in range(3):
-        for peer in (alice, bob):
-            texts.append(f"{peer.name} {turn}")
-            await peer.send(group["id"], texts[-1])
-        if turn == 1:
-            await stored(daemon, len(texts))
-            await daemon.command("restart", "sales")
-    rows = await stored(daemon, len(texts))
-    assert sorted(row["text"] for row in rows) == sorted(texts)
-    assert {row["chat"] for row in rows} == {group["id"]}
-    assert len({row["conversation_id"] for row in rows}) == 1
-    for row in rows:
-        peer = alice if row["text"].startswith("alice") else bob
-        assert f"{number(peer)}@s.whatsapp.net" in row["sender"]
-
-
 async def test_nothing_is_lost_or_doubled_by_kill_9_in_a_burst(
-    daemon: DaemonProcess, simulator: Simulator, baileys: "Driver"
+    daemon: DaemonProcess, simulator: Simulator, team: Account, baileys: "Driver"
 ) -> None:
     """The promise: the daemon is killed again and again while two clients write to it."""
-    team = await pair(daemon, simulator, "sales")
     peers = [await baileys.connect(name) for name in ("alice", "bob")]
     texts = [[f"{peer.name} {turn}" for turn in range(60)] for peer in peers]
 
@@ -144,41 +107,3 @@ async def test_nothing_is_lost_or_doubled_by_kill_9_in_a_burst(
 
     await daemon.until(settled, "WhatsApp is acknowledged for everything")
     assert {row["kind"] for row in await daemon.messages()} == {"text"}
-
-
-async def test_a_corrupt_ciphertext_of_a_real_client_is_sent_again(
-    daemon: DaemonProcess, simulator: Simulator, baileys: "Driver"
-) -> None:
-    """Our retry receipt is one that a real client answers; the placeholder is filled in place."""
-    team = await pair(daemon, simulator, "sales")
-    team.phone.answers = False
-    alice = await baileys.connect("alice")
-    await alice.send(str(team.pn), "first")
-    await stored(daemon, 1)
-    simulator.faults.corrupt(team.companions[0].pn, 1)
-    await alice.send(str(team.pn), "broken")
-
-    async def filled() -> bool:
-        return [row["text"] for row in await daemon.messages()] == ["first", "broken"]
-
-    await daemon.until(filled, "the retry fills the placeholder")
-    [row] = await daemon.query("SELECT retries, filled_at FROM messages WHERE text = 'broken'")
-    assert row["retries"] == 1
-    assert row["filled_at"] is not None
-
-
-async def test_hostile_texts_are_stored(
-    daemon: DaemonProcess, simulator: Simulator, baileys: "Driver"
-) -> None:
-    """NUL characters, lone surrogates (three bytes that are not UTF-8) and 64 KiB are stored."""
-    team = await pair(daemon, simulator, "sales")
-    alice = await baileys.connect("alice")
-    texts = ["a\0b", "lone \ud83d surrogate", "x" * 65536, "ação 👋 ok", "after"]
-    for text in texts:
-        await alice.send(str(team.pn), text)
-    rows = await stored(daemon, len(texts))
-    assert [row["text"] for row in rows] == [
-        "a\u2400b",
-        "lone \ufffd\ufffd\ufffd surrogate",
-        *texts[2:],
-    ]

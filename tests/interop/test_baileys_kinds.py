@@ -185,6 +185,19 @@ def texts_and_cards() -> dict[str, Case]:
     }
 
 
+def hostile() -> dict[str, Case]:
+    """NUL characters, lone surrogates (three bytes that are not UTF-8), 64 KiB."""
+    sent = {
+        "a\0b": "a\u2400b",
+        "lone \ud83d surrogate": "lone \ufffd\ufffd\ufffd surrogate",
+        "x" * 65536: "x" * 65536,
+    }
+    return {
+        f"hostile text {number}": Case(kind="text", send={"text": text}, text=stored)
+        for number, (text, stored) in enumerate(sent.items())
+    }
+
+
 def business() -> dict[str, Case]:
     button = {"buttonId": "b1", "buttonText": {"displayText": "Yes"}, "type": 1}
     return {
@@ -419,7 +432,7 @@ async def test_every_kind_is_stored_as_what_it_is(
     path = tmp_path / "file.bin"
     path.write_bytes(FILE)
     alice = await baileys.connect("alice")
-    cases = texts_and_cards() | business() | files(path)
+    cases = texts_and_cards() | hostile() | business() | files(path)
     sent = await send_all(alice, str(team.pn), cases)
     last = await alice.send(str(team.pn), "the end")
     await daemon.until_message(last)
