@@ -511,6 +511,23 @@ async def test_what_never_comes_gets_a_verdict(
     assert message.verdict == "gave_up"
 
 
+async def test_placeholders_outlive_a_kill(
+    autojump_clock: Clock, world: WholeWorld, ana: Account
+) -> None:
+    """The next daemon asks the phone for what the last one could not read."""
+    ana.phone.answers = False
+    world.simulator.faults.corrupt(world.team.pn, 3)
+    sent = [await ana.phone.send_text(world.team.pn, f"broken {n}") for n in range(3)]
+    await world.settled()
+    await world.restart_daemon()
+    for number, message_id in enumerate(sent):
+        message = await world.shown(message_id, lambda now: now.state == "stored")
+        assert message.text == f"broken {number}"
+    await world.settled()
+    assert [m.external_id for m in await world.talk(ana)] == sent
+    assert sum(world.phone.asked.values()) == 1
+
+
 # ---- who people are
 
 
@@ -543,13 +560,13 @@ async def test_two_addresses_become_one_person(
 
     [merge] = await world.eventually(merged, "a merge")
     assert [m.external_id for m in await world.talk(ana)] == ["HIDDEN1", "NUMBER1"]
-    [person] = [row for row in await world.storage.contacts(NAME) if not row.is_self]
+    [person] = await world.storage.contacts(NAME)
     assert (set(person.addresses), person.shown) == (
         {str(ana.pn), str(ana.lid)},
         f"+{ana.pn.user}",
     )
     await world.storage.unmerge(merge.id)
-    people = [row for row in await world.storage.contacts(NAME) if not row.is_self]
+    people = await world.storage.contacts(NAME)
     assert len(people) == 2
 
 

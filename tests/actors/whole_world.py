@@ -5,6 +5,7 @@ import contextlib
 import json
 import pathlib
 import random
+import ssl
 import typing as t
 from unittest import mock
 
@@ -28,10 +29,13 @@ from storage.queues import OutboxRequest, OutboxRow
 from supervisor.mailbox import Mailbox
 from tests.actors.conftest import NAME
 from tests.actors.world import DEADLINE, START, World, make_fleet
+from whatsapp.iq import prekeys
 from whatsapp.jid import Jid
 from whatsapp.sending import message_id
 
 T = t.TypeVar("T")
+TRUST: t.Final = ssl.create_default_context()  # takes long to make
+PREKEYS: t.Final = 60  # instead of hundreds, which take long too
 Where: t.TypeAlias = Account | Jid | str
 
 
@@ -225,7 +229,11 @@ async def open_whole(
             directory=directory,
             media=media or MediaSettings(),
         )
-        with mock.patch.object(blobs, "in_thread", _at_once):
+        with (
+            mock.patch.object(blobs, "in_thread", _at_once),
+            mock.patch.object(ssl, "create_default_context", return_value=TRUST),
+            mock.patch.object(prekeys, "INITIAL_UPLOAD", PREKEYS),
+        ):
             await world.start_daemon()
             prepare(simulator)
             await world.pair(NAME)
