@@ -5,7 +5,7 @@ import pathlib
 import typing as t
 
 from interop_expect import differences
-from interop_peer import Driver, key, known, raw
+from interop_peer import Driver, Peer, key, known, raw
 
 from simulator import Account, Simulator
 from simulator.phone import Chunk
@@ -14,12 +14,18 @@ from tests.support.daemon_process import DaemonProcess
 FILE: t.Final = bytes(range(256)) * 4
 
 
-async def test_a_second_companion_writes_for_the_team(
-    daemon: DaemonProcess, team: Account, baileys: Driver
+async def test_a_second_companion_of_the_team(
+    daemon: DaemonProcess, simulator: Simulator, team: Account, baileys: Driver
 ) -> None:
-    """Its messages, edits, deletions and reactions are the team's, each once; ours reach it."""
+    """What is done on another linked device is known here."""
     bob = await baileys.connect("bob")
     laptop = await baileys.connect("laptop", phone=team.pn.user)
+    await write(daemon, team, bob, laptop)
+    await change_settings(daemon, simulator, team, bob, laptop)
+
+
+async def write(daemon: DaemonProcess, team: Account, bob: Peer, laptop: Peer) -> None:
+    """Its messages, edits, deletions and reactions are the team's, each once; ours reach it."""
     us = str(team.pn)
     question = await bob.send(us, "are you there?")
     stored = await daemon.until_message(question)
@@ -77,13 +83,11 @@ async def test_a_second_companion_writes_for_the_team(
     await daemon.until(seen, "what the laptop read is read")
 
 
-async def test_what_a_companion_sets_is_known(
-    daemon: DaemonProcess, simulator: Simulator, team: Account, baileys: Driver
+async def change_settings(
+    daemon: DaemonProcess, simulator: Simulator, team: Account, bob: Peer, laptop: Peer
 ) -> None:
     """Names, archived, muted, pinned and unread chats, labels: as they come, and after a patch
     that was broken on its way or set while the daemon was down."""
-    bob = await baileys.connect("bob")
-    laptop = await baileys.connect("laptop", phone=team.pn.user)
     who = bob.account
     hello = await bob.send(str(team.pn), "hello")
     await laptop.wait_for_text("hello")

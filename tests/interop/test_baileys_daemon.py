@@ -35,7 +35,7 @@ async def test_texts_arrive_once_online_offline_and_across_a_restart(
 ) -> None:
     """Right text, sender, chat, order and time, once each; and the clients see the delivery."""
     team.phone.answers = False  # so that the delivery receipts seen are the daemon's own
-    alice, bob = await baileys.connect("alice"), await baileys.connect("bob")
+    alice, bob = await baileys.connect_all("alice", "bob")
     sent: list[tuple[Peer, str, str]] = []
 
     async def say(peer: "Peer", text: str) -> None:
@@ -78,7 +78,7 @@ async def test_nothing_is_lost_or_doubled_by_kill_9_in_a_burst(
     daemon: DaemonProcess, simulator: Simulator, team: Account, baileys: "Driver"
 ) -> None:
     """The promise: the daemon is killed again and again while two clients write to it."""
-    peers = [await baileys.connect(name) for name in ("alice", "bob")]
+    peers = await baileys.connect_all("alice", "bob")
     texts = [[f"{peer.name} {turn}" for turn in range(60)] for peer in peers]
 
     async def write(peer: "Peer", lines: list[str]) -> None:

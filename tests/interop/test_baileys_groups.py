@@ -31,7 +31,7 @@ async def test_a_group_and_its_changes(
     daemon: DaemonProcess, simulator: Simulator, team: Account, baileys: Driver
 ) -> None:
     """Lines of the system, members and their roles, settings; who wrote, voted and deleted."""
-    alice, bob, carol = [await baileys.connect(name) for name in ("alice", "bob", "carol")]
+    alice, bob, carol = await baileys.connect_all("alice", "bob", "carol")
     group: str = (await alice.call("groupCreate", "deal", [bob.account, str(team.pn)]))["id"]
     texts = {peer: await peer.send(group, f"I am {peer.name}") for peer in (alice, bob)}
     for message_id in texts.values():

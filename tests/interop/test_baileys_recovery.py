@@ -2,7 +2,7 @@
 
 import typing as t
 
-from interop_peer import Driver
+from interop_peer import Driver, Peer
 
 from simulator import Account, Simulator
 from tests.support.daemon_process import DaemonProcess
@@ -12,13 +12,21 @@ def filled(row: dict[str, t.Any]) -> bool:
     return bool(row["state"] == "stored")
 
 
-async def test_a_broken_message_is_filled_in_by_a_retry(
+async def test_what_did_not_arrive_is_filled_in(
     daemon: DaemonProcess, simulator: Simulator, team: Account, baileys: Driver
+) -> None:
+    """By who wrote it, else by the own phone."""
+    alice, bob = await baileys.connect_all("alice", "bob")
+    await break_and_retry(daemon, simulator, team, baileys, alice)
+    await withhold(daemon, simulator, team, alice, bob)
+
+
+async def break_and_retry(
+    daemon: DaemonProcess, simulator: Simulator, team: Account, baileys: Driver, alice: Peer
 ) -> None:
     """Of a person, of a group, of an own device; in its place among the others, with one row."""
     team.phone.answers = False
     device = team.companions[0]
-    alice = await baileys.connect("alice")
     us = str(team.pn)
     group: str = (await alice.call("groupCreate", "deal", [us]))["id"]
     laptop = await baileys.connect("laptop", phone=team.pn.user)
@@ -44,15 +52,15 @@ async def test_a_broken_message_is_filled_in_by_a_retry(
     assert [row["external_id"] for row in rows] == [*first, *broken, last]
 
 
-async def test_what_nobody_sends_again_comes_from_the_phone(
-    daemon: DaemonProcess, simulator: Simulator, team: Account, baileys: Driver
+async def withhold(
+    daemon: DaemonProcess, simulator: Simulator, team: Account, alice: Peer, bob: Peer
 ) -> None:
     """Its writer went offline, or the server withholds it: the phone has it. What it may not or
     cannot give is said to be lost."""
+    team.phone.answers = True
     device = team.companions[0]
-    alice = await baileys.connect("alice")
     us = str(team.pn)
-    await daemon.until_message(await alice.send(us, "first"))
+    await daemon.until_message(await alice.send(us, "before"))
     simulator.faults.withhold(device.pn, 1)
     withheld = await alice.send(us, "withheld")
     row = await daemon.until_message(withheld, filled, "is filled in")
@@ -63,7 +71,6 @@ async def test_what_nobody_sends_again_comes_from_the_phone(
     row = await daemon.until_message(broken, filled, "is filled in")
     assert row["text"] == "broken"
 
-    bob = await baileys.connect("bob")
     simulator.faults.withhold(device.pn, 1, kind="view_once_unavailable_fanout")
     once = await bob.send(us, "only once")
     row = await daemon.until_message(once, lambda row: row["verdict"], "has a verdict")

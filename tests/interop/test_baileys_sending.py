@@ -1,6 +1,5 @@
 """What the team sends through the daemon, as real clients receive it and answer."""
 
-import pathlib
 import typing as t
 
 from interop_expect import differences
@@ -27,11 +26,19 @@ async def received(peer: Peer, message_id: str) -> Event:
 async def test_everything_that_can_be_sent_arrives(
     daemon: DaemonProcess, team: Account, baileys: Driver
 ) -> None:
+    """To people and to groups, with files, once for each key."""
+    alice, bob = await baileys.connect_all("alice", "bob")
+    await talk(daemon, team, alice)
+    await send_files(daemon, alice)
+    await use_a_key_again(daemon, bob)
+    await write_to_a_group(daemon, team, alice, bob)
+
+
+async def talk(daemon: DaemonProcess, team: Account, alice: Peer) -> None:
     """Texts, replies, places, cards, polls and votes; what changes them; read receipts, typing.
 
     And all of it stands in the conversation, once.
     """
-    alice = await baileys.connect("alice")
     me, us = alice.account, str(team.pn)
     number = me.partition("@")[0]
     greeting = await alice.send(us, "hello")
@@ -134,11 +141,8 @@ async def test_everything_that_can_be_sent_arrives(
     assert "not on WhatsApp" in failed["reason"]
 
 
-async def test_files_are_sent(
-    daemon: DaemonProcess, team: Account, baileys: Driver, tmp_path: pathlib.Path
-) -> None:
+async def send_files(daemon: DaemonProcess, alice: Peer) -> None:
     """The client downloads the bytes that were handed to the daemon."""
-    alice = await baileys.connect("alice")
     uploaded = (await daemon.request("POST", "/media", FILE)).json()
     image = await daemon.send(
         "sales", alice.account, kind="image", file=uploaded["sha256"],
@@ -168,9 +172,8 @@ async def test_files_are_sent(
     assert stored.content == FILE
 
 
-async def test_a_group_is_written_to(daemon: DaemonProcess, team: Account, baileys: Driver) -> None:
+async def write_to_a_group(daemon: DaemonProcess, team: Account, alice: Peer, bob: Peer) -> None:
     """Every member reads it, and each one's receipts are told apart."""
-    alice, bob = await baileys.connect("alice"), await baileys.connect("bob")
     group: str = (await alice.call("groupCreate", "deal", [bob.account, str(team.pn)]))["id"]
     question = await alice.send(group, "who is there?")
     await daemon.until_message(question)
@@ -197,19 +200,16 @@ async def test_a_group_is_written_to(daemon: DaemonProcess, team: Account, baile
     await daemon.until_outbox(row["id"], "read")
 
 
-async def test_the_same_key_sends_once(
-    daemon: DaemonProcess, team: Account, baileys: Driver
-) -> None:
+async def use_a_key_again(daemon: DaemonProcess, bob: Peer) -> None:
     """A request may be repeated without fear; another one under the same key is refused."""
-    alice = await baileys.connect("alice")
-    first = await daemon.send("sales", alice.account, key="order-1", text="once")
-    again = await daemon.send("sales", alice.account, key="order-1", text="once")
+    first = await daemon.send("sales", bob.account, key="order-1", text="once")
+    again = await daemon.send("sales", bob.account, key="order-1", text="once")
     assert again["id"] == first["id"]
-    other = await daemon.send("sales", alice.account, key="order-1", text="twice")
+    other = await daemon.send("sales", bob.account, key="order-1", text="twice")
     assert "id" not in other
-    await daemon.send("sales", alice.account, key="order-2", text="after")
-    await alice.wait_for_text("after")
-    assert alice.texts() == ["once", "after"]
+    await daemon.send("sales", bob.account, key="order-2", text="after")
+    await bob.wait_for_text("after")
+    assert bob.texts() == ["once", "after"]
 
 
 async def test_who_cannot_read_it_gets_it_again(
