@@ -380,6 +380,34 @@ def files(path: pathlib.Path) -> dict[str, Case]:
             send={**image, "viewOnce": True},
             expect={**media("image", "image/jpeg"), "flags": {"view_once"}},
         ),
+        "view once, newer": Case(
+            kind="image",
+            relay={"viewOnceMessageV2": {"message": content("image")}},
+            text="a view",
+            expect={**media("image", "image/jpeg"), "flags": {"view_once"}},
+        ),
+        "album": Case(
+            kind="album",
+            send={"album": {"expectedImageCount": 1, "expectedVideoCount": 1}},
+            expect={"detail": {"images": 1, "videos": 1}},
+        ),
+        "picture of the album": Case(
+            kind="image",
+            send={**image, "albumParentKey": key("album")},
+            expect={**media("image", "image/jpeg"), "detail": {"album": {"$id": "album"}}},
+        ),
+        "film of the album": Case(
+            kind="video",
+            send={**video, "albumParentKey": key("album")},
+            expect={**media("video", "video/mp4"), "detail": {"album": {"$id": "album"}}},
+        ),
+        "answer to a picture": Case(
+            kind="text",
+            send={"text": "nice"},
+            options={"quoted": known("image")},
+            text="nice",
+            expect={"quoted": {"external_id": {"$id": "image"}, "kind": "image"}},
+        ),
         "product": Case(
             kind="product",
             send={
@@ -400,6 +428,8 @@ def files(path: pathlib.Path) -> dict[str, Case]:
 def resolved(order: t.Any, sent: dict[str, str]) -> t.Any:
     """The order, with the ids of messages in the place of the names of their cases."""
     match order:
+        case {"$id": name}:
+            return sent[name]
         case {"$message": name} | {"$key": name} | {"$content": name}:
             (marker,) = order
             return {marker: sent[name]}
@@ -416,7 +446,9 @@ async def send_all(peer: Peer, to: str, cases: dict[str, Case]) -> dict[str, str
     sent: dict[str, str] = {}
     for name, case in cases.items():
         if case.send is not None:
-            sent[name] = await peer.send_content(to, resolved(case.send, sent), **case.options)
+            sent[name] = await peer.send_content(
+                to, resolved(case.send, sent), **resolved(case.options, sent)
+            )
         else:
             sent[name] = await peer.relay(to, resolved(case.relay, sent))
     return sent
@@ -446,6 +478,6 @@ async def test_every_kind_is_stored_as_what_it_is(
     for name, case in cases.items():
         expected = {"kind": case.kind, "text": case.text, "sender": {"name": "alice"}}
         found = rows.get(sent[name], {})
-        wrong += differences(found, expected | case.expect, name)
+        wrong += differences(found, expected | resolved(case.expect, sent), name)
     assert wrong == []
     assert [row["external_id"] for row in rows.values()] == [*sent.values(), last]

@@ -32,6 +32,7 @@ async def test_everything_that_can_be_sent_arrives(
     await send_files(daemon, alice)
     await use_a_key_again(daemon, bob)
     await write_to_a_group(daemon, team, alice, bob)
+    await reach_every_device(daemon, baileys, bob)
 
 
 async def talk(daemon: DaemonProcess, team: Account, alice: Peer) -> None:
@@ -165,6 +166,8 @@ async def send_files(daemon: DaemonProcess, alice: Peer) -> None:
         message = await received(alice, message_id)
         assert differences(message["message"], expected) == []
         assert await alice.download(message_id) == FILE
+    await alice.call("sendReceipts", [key(voice["external_id"])], "played")
+    await daemon.until_outbox(voice["id"], "played")
     row = await daemon.until_message(
         image["external_id"], lambda row: row["media"]["state"] == "stored"
     )
@@ -177,11 +180,17 @@ async def write_to_a_group(daemon: DaemonProcess, team: Account, alice: Peer, bo
     group: str = (await alice.call("groupCreate", "deal", [bob.account, str(team.pn)]))["id"]
     question = await alice.send(group, "who is there?")
     await daemon.until_message(question)
-    row = await daemon.send("sales", group, text="we are", quoted=question)
+    number = bob.account.partition("@")[0]
+    row = await daemon.send(
+        "sales", group, text=f"we, @{number}", quoted=question, mentions=[bob.account]
+    )
     sent = row["external_id"]
     for peer in (alice, bob):
         message = await received(peer, sent)
-        assert text_of(message) == "we are"
+        assert text_of(message) == f"we, @{bob.account_lid.partition('@')[0]}"
+        context = message["message"]["extendedTextMessage"]["contextInfo"]
+        assert context["mentionedJid"] == [bob.account_lid]
+        assert (context["stanzaId"], context["participant"]) == (question, alice.account_lid)
         assert message["key"]["participant"] in (str(team.pn), str(team.lid))
     await bob.call("readMessages", [key(sent)])
     await alice.react(group, sent, "👍")
@@ -210,6 +219,18 @@ async def use_a_key_again(daemon: DaemonProcess, bob: Peer) -> None:
     await daemon.send("sales", bob.account, key="order-2", text="after")
     await bob.wait_for_text("after")
     assert bob.texts() == ["once", "after"]
+
+
+async def reach_every_device(daemon: DaemonProcess, baileys: Driver, bob: Peer) -> None:
+    """Of the person as it has them now: one more, then one less."""
+    tablet = await baileys.connect("tablet", phone=bob.account.partition("@")[0])
+    await daemon.send("sales", bob.account, text="to both")
+    await tablet.wait_for_text("to both")
+    await bob.wait_for_text("to both")
+    await tablet.call("logout")
+    await daemon.send("sales", bob.account, text="to one")
+    await bob.wait_for_text("to one")
+    assert tablet.texts() == ["to both"]
 
 
 async def test_who_cannot_read_it_gets_it_again(
