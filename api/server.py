@@ -5,12 +5,31 @@ import logging
 import socket
 import typing as t
 
+import hypercorn.trio.run
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Closed, Event
 from hypercorn.trio import serve
+from hypercorn.trio.tcp_server import TCPServer
 from litestar.types import ASGIApp
 
 GRACE: t.Final = 1.0  # seconds that requests under way get when the server stops
+
+
+class PatientServer(TCPServer):
+    """One client. Hypercorn writes an error to a client that left in the middle of its request
+    while another task shuts the socket down; what trio then raises would end the whole server,
+    for everybody."""
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send; a socket that is being shut down is as good as closed."""
+        try:
+            await super().protocol_send(event)
+        except trio.BusyResourceError:
+            await self.protocol.handle(Closed())
+
+
+hypercorn.trio.run.TCPServer = PatientServer  # type: ignore[attr-defined]  # made there alone
 
 
 async def serve_app(
