@@ -2,11 +2,9 @@
 
 Theory of operation. The messages of a chunk are numbered in an order that depends on its bytes
 alone: conversation by conversation, each from its oldest message to its newest, statuses last.
-They go to the writer in steps. The last envelope of a step carries the fact that everything
-before a position is committed, so the two commit together; whatever a crash repeats is known to
-the database by its identity. All of a step but its last envelope is settled before that one is
-posted, so that a step tells what became of its messages; of the last one the next step tells. The
-final step stands alone.
+They go to the writer in steps: once all messages of a step are settled, an envelope of its own
+carries the fact that everything before a position is committed, and what became of it. Whatever a
+crash repeats is known to the database by its identity, so each message is counted in one step.
 """
 
 import collections
@@ -157,17 +155,12 @@ class ChunkImport:
 
     async def _commit_step(self) -> None:
         if self._position < self._total:
-            last = self._step.pop() if self._step else _Post(self._envelope())
-            if last.quarantine is not None:
-                self._step.append(last)
-                last = _Post(self._envelope())
             await self._post_all()
             await self._lane.settle()
             if self._lost:
                 return
             step = self._step_fact("importing", self._position)
-            envelope = attrs.evolve(last.envelope, facts=(*last.envelope.facts, step))
-            await self._post(attrs.evolve(last, envelope=envelope, position=self._position))
+            await self._post(_Post(self._envelope(facts=(step,)), position=self._position))
         self._in_step = 0
         self._log_progress()
 

@@ -316,6 +316,8 @@ async def test_killed_after_every_commit_it_ends_the_same(
         assert daemon.content() == whole.content(), kill_after
         progress = await daemon.storage.history_progress(NAME)
         assert (progress.position, progress.chunks["done"]) == (162, 1)
+        assert sum(item.offered for item in progress.chats) == 162, kill_after
+        assert sum(item.stored + item.duplicate for item in progress.chats) == 162, kill_after
 
 
 async def _imported(kill_after: int) -> Daemon:
