@@ -205,6 +205,24 @@ class DaemonProcess:
         rows: list[dict[str, t.Any]] = json.loads(done.stdout)
         return rows
 
+    async def execute(self, sql: str) -> None:
+        """Change the database, without the daemon."""
+        psql = find_binaries().directory / "psql"
+        with trio.fail_after(TIMEOUT):
+            await trio.run_process(
+                [str(psql), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql,
+                 self.dsn or self._embedded_dsn()],
+            )  # fmt: skip
+
+    async def slow_down(self, table: str, seconds: float) -> None:
+        """Make every update of a table take time, so that a kill finds something under way."""
+        await self.execute(
+            f"CREATE FUNCTION slow_{table}() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$;"
+            f" CREATE TRIGGER slow AFTER UPDATE ON {table}"
+            f" FOR EACH STATEMENT EXECUTE FUNCTION slow_{table}()"
+        )
+
     def embedded_homes(self) -> list[str]:
         """Where the daemon's own databases were, by its log; the newest last."""
         return [
