@@ -320,7 +320,8 @@ class Session:
             self._start(self._farewell, last)
 
     async def _farewell(self, last: Node) -> None:
-        with trio.move_on_after(self._world.settings.farewell):
+        gone = (trio.BrokenResourceError, trio.ClosedResourceError)
+        with trio.move_on_after(self._world.settings.farewell), contextlib.suppress(*gone):
             await self.send(last)
             await trio.sleep_forever()
         self._scope.cancel()

@@ -423,6 +423,16 @@ async def test_endings_do_not_need_a_handshake(
         await transport.receive()
 
 
+async def test_endings_may_come_too_late(
+    autojump_clock: MockClock, simulator: Simulator, desk: Companion
+) -> None:
+    """The client that is told to go has just gone, whoever notices first."""
+    for _ in range(10):
+        desk.cut()
+        assert await simulator.end("503", desk.jid) == 1
+        await desk.log_in()
+
+
 async def test_group_of_everyone(
     autojump_clock: MockClock, simulator: Simulator, nursery: trio.Nursery
 ) -> None:
