@@ -85,11 +85,6 @@ class Companion:
         await self._transport.aclose()
         await trio.testing.wait_all_tasks_blocked()
 
-    def cut(self) -> None:
-        """Go away without a word, before anybody can notice."""
-        assert self._transport is not None
-        self._transport.abort()
-
     async def pair(self, name: str) -> None:
         """Register, be scanned by the phone of ``name``, and see the connection end."""
         await self.connect()
