@@ -52,20 +52,27 @@ def postgres_server() -> cabc.Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(directory, temporary=True, state_root=directory / "state")
     trio.run(server.start)
     try:
+        for setting in ("fsync", "full_page_writes"):  # nobody cuts the power
+            run_sql(server.dsn, f"ALTER SYSTEM SET {setting} = off")
+        run_sql(server.dsn, "SELECT pg_reload_conf()")
         yield server
     finally:
         trio.run(server.stop)
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def run_sql(dsn: str, sql: str) -> None:
+    """One statement, by itself."""
+    psql = find_binaries().directory / "psql"
+    flags = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql, dsn]
+    subprocess.run([str(psql), *flags], check=True, timeout=TIMEOUT, stdout=subprocess.DEVNULL)
+
+
 @pytest.fixture
 async def database(postgres_server: EmbeddedPostgres) -> str:
     """An empty database of the test's own: its DSN."""
     name = f"t{uuid.uuid4().hex[:12]}"
-    psql = find_binaries().directory / "psql"
-    create = ["-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", f"CREATE DATABASE {name}"]
-    with trio.fail_after(TIMEOUT):
-        await trio.run_process([str(psql), *create, postgres_server.dsn])
+    await trio.to_thread.run_sync(run_sql, postgres_server.dsn, f"CREATE DATABASE {name}")
     before, _, parameters = postgres_server.dsn.partition("?")
     return f"{before.rpartition('/')[0]}/{name}?{parameters}"
 

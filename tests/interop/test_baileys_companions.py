@@ -165,8 +165,11 @@ async def test_history_is_imported_and_merged(
             us, {"image": {"url": str(path)}, "jpegThumbnail": raw(b"\xff"), "caption": "old"}
         )
     )
-    for _ in before:
-        await alice.wait_for_text("an answer")
+
+    async def on_the_phone() -> bool:
+        return {message_id for _, _, message_id in team.phone.kept} >= {*before}
+
+    await daemon.until(on_the_phone, "the phone has all of it")
     whole = team.phone.conversation(alice_jid, limit=4)
     newest = team.phone.conversation(alice_jid, limit=2)
     team.phone.history = (

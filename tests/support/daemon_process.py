@@ -17,6 +17,7 @@ import trio
 
 from storage.binaries import find_binaries
 from storage.embedded import DATABASE, SUPERUSER, EmbeddedPostgres
+from tests.support.psql import Psql
 
 TIMEOUT: t.Final = 60.0  # seconds; far above what anything here takes
 PAUSE: t.Final = 0.05  # seconds between two looks at another process
@@ -32,6 +33,7 @@ class DaemonProcess:
     """Where the database is; None: the daemon's own, wherever its log says that it put it."""
     process: subprocess.Popen[bytes] | None = None
     runs: int = 0
+    _psql: Psql | None = attrs.field(default=None, repr=False)
 
     @property
     def log(self) -> str:
@@ -194,16 +196,18 @@ class DaemonProcess:
 
     async def query(self, sql: str) -> list[dict[str, t.Any]]:
         """Rows of the database, asked without the daemon."""
-        wrapped = f"SELECT coalesce(json_agg(q), '[]') FROM ({sql}) q"
-        psql = find_binaries().directory / "psql"
+        dsn = self.dsn or self._embedded_dsn()
+        if self._psql is None or self._psql.dsn != dsn:
+            await self.close_query()
+            self._psql = Psql(dsn)
         with trio.fail_after(TIMEOUT):
-            done = await trio.run_process(
-                [str(psql), "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", wrapped,
-                 self.dsn or self._embedded_dsn()],
-                capture_stdout=True,
-            )  # fmt: skip
-        rows: list[dict[str, t.Any]] = json.loads(done.stdout)
-        return rows
+            return await self._psql.ask(sql)
+
+    async def close_query(self) -> None:
+        """Let go of the database."""
+        psql, self._psql = self._psql, None
+        if psql is not None:
+            await psql.aclose()
 
     async def execute(self, sql: str) -> None:
         """Change the database, without the daemon."""
@@ -338,6 +342,7 @@ async def open_daemon(
             yield daemon
         finally:
             with trio.CancelScope(shield=True):
+                await daemon.close_query()
                 if daemon.process is not None and daemon.process.poll() is None:
                     await daemon.terminate()
                 for home in daemon.embedded_homes():  # it may be outside of the test's directory
