@@ -117,7 +117,7 @@ async def test_a_changed_file_is_not_shown(
 ) -> None:
     """What is not what its sender announced is never stored, and says so in the end."""
     world.simulator.faults.fail_media("corrupt", count=100)
-    source = ana.phone.upload("image", b"picture", mimetype="image/jpeg")
+    source = ana.phone.upload("image", b"picture" * 10_000, mimetype="image/jpeg")
     sent = await ana.phone.send_message(world.team.pn, compose.media(source))
     message = await world.shown(sent, lambda now: now.media and now.media.state == "failed")
     assert message.media is not None
