@@ -191,7 +191,8 @@ async def test_history_is_imported_and_merged(
 
     await daemon.until(imported, "the history is imported")
     await daemon.request("POST", "/connections/sales/history", {"chat": alice.account, "count": 10})
-    await daemon.until_message(before[0], what="comes on demand")
+    for message_id in before:
+        await daemon.until_message(message_id, what="comes on demand")
     await daemon.until_message(
         before[-1], lambda row: row["media"]["state"] == "stored", "has its file"
     )
