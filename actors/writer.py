@@ -246,14 +246,14 @@ def _answer(mail: Writable, outcome: Outcome | None) -> None:
 
 def _log_outcome(envelope: Envelope, outcome: Outcome) -> None:
     facts = {"connection": envelope.connection, "message": outcome.message_id}
+    if outcome.reopened:
+        log.info(
+            "Reopening closed conversation",
+            connection=envelope.connection,
+            conversation=outcome.conversation_id,
+        )
     match outcome.verdict:
         case Verdict.STORED:
-            if outcome.reopened:
-                log.info(
-                    "Reopening closed conversation",
-                    connection=envelope.connection,
-                    conversation=outcome.conversation_id,
-                )
             log.info(
                 "Message saved",
                 **facts,

@@ -326,6 +326,8 @@ class MemoryStorage(MemoryInbox):
         )
         if seen or (known is not None and not known.placeholder):
             connection.duplicates += 1
+            if known is not None and message.live and known.content.lane is Lane.HISTORY:
+                return self._make_live(connection, known, message)
             return _outcome(Verdict.DUPLICATE, known)
         self._learn_name(connection, message)
         if known is not None:
@@ -356,6 +358,18 @@ class MemoryStorage(MemoryInbox):
             self._add_file(connection, known)
         verdict = Verdict.PLACEHOLDER if placeholder else Verdict.STORED
         return _outcome(verdict, known, opened=opened, reopened=reopened)
+
+    def _make_live(
+        self, connection: Connection, known: Message, message: PreparedMessage
+    ) -> Outcome:
+        """A message from the history has come live, too: it takes its place."""
+        target, opened, reopened = self._converse(connection.rules, known.chat, message)
+        known.conversation.messages -= 1
+        target.messages += 1
+        target.last_message_at = max(target.last_message_at, message.sent_at)
+        known.conversation = target
+        known.content = attrs.evolve(known.content, lane=Lane.LIVE)
+        return _outcome(Verdict.DUPLICATE, known, opened=opened, reopened=reopened)
 
     def _retried(self, connection: Connection, known: Message, message: PreparedMessage) -> Outcome:
         if message.undecryptable:

@@ -12,6 +12,7 @@
 --   * A message from the history goes to the conversation that had begun by its own time, else
 --     to the oldest, else to a closed one made for it; it never changes a status. So does one
 --     that only changes or answers another (a reaction), and it does not count as activity.
+--     When such a message comes live after all, the rules of live ones hold for it, once.
 --   * last_message_at never moves backwards.
 --   * Addresses that a batch shows to be one person's are joined before its messages are looked
 --     at: see merges.sql. Its facts come last: see facts.sql.
@@ -21,6 +22,7 @@
 DROP FUNCTION IF EXISTS apply_batch(jsonb, text[], bytea[], bytea[]);
 DROP FUNCTION IF EXISTS apply_batch(jsonb, text[], bytea[], bytea[], bytea[]);
 DROP FUNCTION IF EXISTS find_conversation(batch_row, timestamptz);
+DROP FUNCTION IF EXISTS make_live(batch_row, bigint, bigint);
 DROP FUNCTION IF EXISTS resolve_contact(integer, text, text, boolean, timestamptz);
 DROP FUNCTION IF EXISTS resolve_contact(integer, text, text, boolean, text, timestamptz);
 DROP FUNCTION IF EXISTS apply_records(jsonb, bytea[], timestamptz);
@@ -206,6 +208,18 @@ BEGIN
 END
 $$;
 
+-- A message from the history has come live, too: it takes its place in the conversation.
+CREATE FUNCTION make_live(p_row batch_row, p_former bigint, p_target bigint)
+RETURNS void LANGUAGE sql AS $$
+    UPDATE messages SET lane = 'live', conversation_id = p_target
+    WHERE connection_id = p_row.connection_id AND id = p_row.known_id;
+    UPDATE conversations SET messages = messages - 1
+    WHERE connection_id = p_row.connection_id AND id = p_former;
+    UPDATE conversations SET
+        messages = messages + 1, last_message_at = greatest(last_message_at, p_row.sent_at)
+    WHERE connection_id = p_row.connection_id AND id = p_target;
+$$;
+
 -- Writes the sealed records of a batch.
 CREATE FUNCTION apply_records(p_batch jsonb, p_sealed bytea[], p_now timestamptz)
 RETURNS void LANGUAGE plpgsql AS $$
@@ -348,6 +362,8 @@ DECLARE
     v_pair record;
     v_row batch_row;
     v_found record;
+    v_told record;
+    v_first integer;
     v_opened integer[] := '{}';
     v_reopened integer[] := '{}';
 BEGIN
@@ -520,14 +536,32 @@ BEGIN
             FROM ranked r
             ORDER BY r.ord);
 
-        -- The rules, for the messages that have no live conversation to go to.
+        -- The rules, for the messages that have no live conversation to go to, and for those
+        -- that history told first: their live copy makes them news, once.
         FOR v_row IN
             SELECT * FROM unnest(v_rows) w
             WHERE w.new_id IS NOT NULL AND w.conversation_id IS NULL
+               OR w.duplicate AND w.live
             ORDER BY w.ord
         LOOP
+            IF v_row.duplicate THEN
+                v_first := CASE WHEN v_row.known_id IS NULL THEN v_row.first_ord END;
+                SELECT m.lane, m.conversation_id INTO v_told FROM messages m
+                WHERE m.connection_id = v_row.connection_id AND m.id = v_row.known_id;
+                v_rows[v_row.ord].known_conversation := v_told.conversation_id;
+                CONTINUE WHEN coalesce(v_told.lane, v_rows[v_first].lane)
+                    IS DISTINCT FROM 'history';
+            END IF;
             v_found := find_conversation(v_row, v_now);
-            v_rows[v_row.ord].conversation_id := v_found.target;
+            IF NOT v_row.duplicate THEN
+                v_rows[v_row.ord].conversation_id := v_found.target;
+            ELSIF v_first IS NOT NULL THEN
+                v_rows[v_first].lane := 'live';
+                v_rows[v_first].conversation_id := v_found.target;
+            ELSE
+                v_rows[v_row.ord].known_conversation := v_found.target;
+                PERFORM make_live(v_row, v_told.conversation_id, v_found.target);
+            END IF;
             IF v_found.opened THEN
                 v_opened := v_opened || v_row.ord;
             ELSIF v_found.reopened THEN

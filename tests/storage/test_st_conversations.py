@@ -320,3 +320,31 @@ async def test_lists(storage: Storage, clock: Clock) -> None:
     assert await listed(status="closed") == ["15550001"]
     assert await listed(status="open") == []
     assert len(await listed()) == 2
+
+
+async def test_what_history_told_first_is_news_when_it_comes_live(storage: Storage) -> None:
+    """The customer's last message came with the history, then from the queue: it waits."""
+    stored = await take(storage, "A", lane=Lane.HISTORY)
+    assert (await only(storage, stored)).status == "closed"
+    again, once_more = await take(storage, "A"), await take(storage, "A")
+    assert (again.verdict, again.message_id) == (Verdict.DUPLICATE, stored.message_id)
+    assert (again.reopened, once_more.reopened) == (True, False)
+    row = await only(storage, again)
+    assert (row.status, row.messages) == ("waiting", 1)
+    late = await take(storage, "A", lane=Lane.HISTORY)
+    assert (late.verdict, late.reopened) == (Verdict.DUPLICATE, False)
+
+
+async def test_one_batch_may_hold_both(storage: Storage) -> None:
+    """The same when history and queue come together."""
+    batch = [envelope("A", lane=Lane.HISTORY), envelope("A"), envelope("B"), envelope("A")]
+    outcomes = await storage.apply(batch)
+    assert [outcome.verdict for outcome in outcomes] == [
+        Verdict.STORED,
+        Verdict.DUPLICATE,
+        Verdict.STORED,
+        Verdict.DUPLICATE,
+    ]
+    assert [outcome.reopened for outcome in outcomes] == [False, True, False, False]
+    row = await only(storage, outcomes[0])
+    assert (row.status, row.messages, row.reopened) == ("waiting", 2, 1)
