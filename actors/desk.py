@@ -3,7 +3,7 @@
 import collections.abc as cabc
 import typing as t
 
-from actors.notices import Calls, group_facts, group_message, receipt_facts
+from actors.notices import Calls, Moments, group_facts, group_message, receipt_facts
 from storage.api import Envelope, ReceivedMessage
 from storage.facts import Fact
 from whatsapp.binary import codec
@@ -79,6 +79,7 @@ class Desk:
         self._post = post
         self._listener = listener
         self._calls = Calls()
+        self._moments = Moments()
 
     async def receipt(self, node: Node) -> None:
         """A receipt for messages of ours, or for what another own device did."""
@@ -125,10 +126,13 @@ class Desk:
             await self._keep(node)
             return
         self._listener.group_changed(events[0].group)
-        for event in events[:-1]:
-            envelope = self._envelope(node, group_message(event, self._own), group_facts(event))
-            await self._post(envelope, None)
-        await self._keep(node, group_message(events[-1], self._own), group_facts(events[-1]))
+        for event in events:
+            facts = group_facts(event, self._moments.of(event))
+            message = group_message(event, self._own)
+            if event is events[-1]:
+                await self._keep(node, message, facts)
+            else:
+                await self._post(self._envelope(node, message, facts), None)
         if any(event.action in ("add", "create") for event in events):
             self._listener.group_unknown(events[0].group)
 

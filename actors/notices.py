@@ -1,5 +1,6 @@
 """From receipts, notifications and calls to what they change. Pure."""
 
+import collections
 import collections.abc as cabc
 import typing as t
 
@@ -26,6 +27,8 @@ from whatsapp.stanzas import ReceiptStanza
 SYSTEM: t.Final = "system"  # kind of a message that WhatsApp itself writes into a chat
 CALL: t.Final = "call"
 MAX_CALLS: t.Final = 256  # remembered at once
+MOMENTS: t.Final = 10_000  # told apart in one second
+MAX_MOMENTS: t.Final = 256  # remembered
 CLOCK_SKEW: t.Final = 60.0  # seconds between our clock and the server's, at most
 
 _STATUSES: t.Final[dict[str | None, DeliveryStatus]] = {
@@ -103,11 +106,38 @@ def asked_snapshot(group: Group, now: float) -> tuple[Fact, ...]:
     return group_snapshot(group, now - CLOCK_SKEW)
 
 
-def group_facts(event: GroupEvent) -> tuple[Fact, ...]:
-    """What a change of a group changes."""
+class Moments:
+    """When things happened that the server dates by the second.
+
+    It tells them in their order, so within a second the later one is a little later; one that is
+    told again keeps its moment.
+    """
+
+    def __init__(self) -> None:
+        self._known: collections.OrderedDict[tuple[str, str, int], float] = (
+            collections.OrderedDict()
+        )
+        self._second = 0
+        self._count = 0
+
+    def of(self, event: GroupEvent) -> float:
+        """Unix seconds."""
+        key = (str(event.group), event.id, event.index)
+        if (known := self._known.get(key)) is not None:
+            return known
+        self._count = min(self._count + 1, MOMENTS - 1) if event.at == self._second else 0
+        self._second = event.at
+        moment = self._known[key] = event.at + self._count / MOMENTS
+        if len(self._known) > MAX_MOMENTS:
+            self._known.popitem(last=False)
+        return moment
+
+
+def group_facts(event: GroupEvent, at: float) -> tuple[Fact, ...]:
+    """What a change of a group changes, at that moment (unix seconds)."""
     if event.snapshot is not None:
-        return group_snapshot(event.snapshot, event.at)
-    change = GroupChange(group=str(event.group), at=event.at)
+        return group_snapshot(event.snapshot, at)
+    change = GroupChange(group=str(event.group), at=at)
     match event.action:
         case "subject":
             change = attrs.evolve(change, subject=event.text)

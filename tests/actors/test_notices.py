@@ -2,11 +2,13 @@
 
 import typing as t
 
+import attrs
 import pytest
 
 from actors.notices import (
     CLOCK_SKEW,
     Calls,
+    Moments,
     address_pair,
     asked_snapshot,
     group_facts,
@@ -93,7 +95,7 @@ def event(action: str, **more: t.Any) -> GroupEvent:
 
 def test_a_change_of_members_is_a_fact_and_a_line_in_the_chat() -> None:
     added = event("add", people=(Participant(BRUNO_LID, Jid.parse("55@s.whatsapp.net")),))
-    pair, change = group_facts(added)
+    pair, change = group_facts(added, 5)
     assert pair == AddressPair("55@s.whatsapp.net", str(BRUNO_LID), "group")
     assert change == GroupChange(
         group=str(GROUP),
@@ -112,13 +114,13 @@ def test_a_change_of_members_is_a_fact_and_a_line_in_the_chat() -> None:
         str(ANNA),
         False,
     )
-    assert group_facts(event("leave", people=(Participant(ANNA_LID),))) == (
+    assert group_facts(event("leave", people=(Participant(ANNA_LID),)), 5) == (
         GroupChange(group=str(GROUP), at=5, left=(str(ANNA_LID),)),
     )
-    [promoted] = group_facts(event("promote", people=(Participant(ANNA_LID),)))
+    [promoted] = group_facts(event("promote", people=(Participant(ANNA_LID),)), 5)
     assert isinstance(promoted, GroupChange)
     assert promoted.joined[0].role == "admin"
-    [renamed] = group_facts(event("subject", text="X"))
+    [renamed] = group_facts(event("subject", text="X"), 5)
     assert isinstance(renamed, GroupChange)
     assert renamed.subject == "X"
 
@@ -126,11 +128,24 @@ def test_a_change_of_members_is_a_fact_and_a_line_in_the_chat() -> None:
 def test_a_change_just_after_we_asked_is_newer_than_the_answer() -> None:
     """Also when the server's clock is behind ours, and counts whole seconds."""
     group = Group(jid=GROUP, subject="before", participants=())
-    [change] = group_facts(event("subject", text="after"))
+    [change] = group_facts(event("subject", text="after"), 5)
     assert isinstance(change, GroupChange)
     [snapshot] = asked_snapshot(group, change.at + CLOCK_SKEW - 0.1)
     assert isinstance(snapshot, GroupSnapshot)
     assert snapshot.at < change.at
+
+
+def test_changes_of_one_second_keep_their_order() -> None:
+    """The first is as old as the server says; one that comes again keeps its moment."""
+    moments = Moments()
+    events = [attrs.evolve(event("subject"), id=name) for name in "abc"]
+    seen = [moments.of(each) for each in events]
+    assert seen[0] == 5 < seen[1] < seen[2] < 6
+    assert moments.of(events[0]) == 5
+    assert moments.of(attrs.evolve(events[0], id="d", at=6)) == 6
+    many = [moments.of(attrs.evolve(events[0], id=f"e{n}", at=7)) for n in range(20_000)]
+    assert many == sorted(many)
+    assert many[-1] < 8
 
 
 def call(event: str, **more: t.Any) -> CallEvent:
