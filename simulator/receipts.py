@@ -58,6 +58,8 @@ def _settle(world: World, device: Device, kind: str, stanza_id: str, answer: Nod
     for entry in device.queue.find(kind, stanza_id):
         if not entry.offered or not _same_person(world, entry, answer):
             continue
+        if kind == "receipt" and entry.node.text("type") != answer.text("type"):
+            continue  # delivered and read bear the same id, and are acknowledged one by one
         device.queue.remove(entry)
         if entry.record is not None and entry.record.acknowledged_at is None:
             entry.record.acknowledged_at = world.now()
