@@ -120,6 +120,11 @@ class Office:
             await trio.sleep(0.01)
 
 
+def now() -> float:
+    """Unix seconds, the same for the keeper and its rows."""
+    return 1_790_000_000.0 + trio.current_time()
+
+
 @pytest.fixture
 async def office(tmp_path: pathlib.Path) -> cabc.AsyncIterator[Office]:
     """Everything runs, on real sockets; bounded by a deadline."""
@@ -138,7 +143,7 @@ async def office(tmp_path: pathlib.Path) -> cabc.AsyncIterator[Office]:
                 lines=lambda _name: line,
                 random=os.urandom,
             )
-            storage = MemoryStorage()
+            storage = MemoryStorage(now)
             await storage.ensure_connection(NAME, ConversationRules())
             line.keeper = keeper = MediaKeeper(
                 storage,
@@ -147,7 +152,7 @@ async def office(tmp_path: pathlib.Path) -> cabc.AsyncIterator[Office]:
                 lines=lambda _name: line,
                 own_address=lambda _name: OWN,
                 settings=MediaSettings(),
-                wall_clock=lambda: 1_790_000_000.0 + trio.current_time(),
+                wall_clock=now,
                 random=os.urandom,
                 uniform=lambda: 0.5,
             )
