@@ -166,11 +166,20 @@ class DaemonProcess:
             assert await process.wait() == 0, self.log[-3000:]
         await self.until_state(name, "online")
 
-    async def link(self, name: str, scan: t.Callable[[str], t.Awaitable[object]]) -> None:
-        """Pair like ``zapvisor pair NAME``, without the cost of a process."""
+    async def link(
+        self, name: str, scan: t.Callable[[str], t.Awaitable[object]], phone: str | None = None
+    ) -> None:
+        """Pair like ``zapvisor pair NAME``, without the cost of a process.
+
+        With a phone number ``scan`` gets the code to type there, not one to scan.
+        """
         path = f"/connections/{name}/pair"
-        (await self.request("POST", path)).raise_for_status()
-        version, scanned = 0, False
+        version = 0
+        if (before := await self.request("GET", f"{path}ing?wait=0.05")).content:
+            version = before.json()["version"]  # of the pairing before this one
+        query = "" if phone is None else f"?phone={phone}"
+        (await self.request("POST", f"{path}{query}")).raise_for_status()
+        scanned = False
         with trio.fail_after(TIMEOUT):
             while True:
                 answer = await self.request("GET", f"{path}ing?after={version}")
@@ -181,9 +190,9 @@ class DaemonProcess:
                 if news["state"] == "paired":
                     break
                 assert news["state"] != "failed", news["sentence"]
-                if news["qr"] and not scanned:
+                if (shown := news["qr"] or news["code"]) and not scanned:
                     scanned = True
-                    await scan(news["qr"])
+                    await scan(shown)
         await self.until_state(name, "online")
 
     async def until_state(self, name: str, state: str) -> None:
