@@ -11,17 +11,16 @@ from actors.fleet import Fleet, FleetSettings, Member
 from actors.media import MediaSettings
 from actors.media_http import HttpSettings, MediaHttp
 from actors.media_phone import PhoneSettings
-from actors.messages import WriterMail
 from actors.monitor import Limits
 from actors.pacing import Pace
 from actors.services import Outside, Services, history_filter
 from actors.settings import ConnectionSettings, Tools
 from actors.transport import Dial, websocket_dialer
 from actors.writer import Writer, WriterSettings
+from actors.writer_inbox import writer_inbox
 from config.model import Config
 from storage.api import ConnectionRow, ConversationRules, ReopenFrom, Storage
 from storage.blobs import S3Settings, open_blobs
-from supervisor.mailbox import Mailbox
 from whatsapp.certificates import PRODUCTION_ROOT_KEY
 
 _jitter: t.Final = secrets.SystemRandom()
@@ -29,7 +28,7 @@ _jitter: t.Final = secrets.SystemRandom()
 
 def make_writer(config: Config, storage: Storage) -> Writer:
     """The writer over ``storage``; its mailbox outlives its restarts."""
-    inbox: Mailbox[WriterMail] = Mailbox(config.writer.mailbox)
+    inbox = writer_inbox(config.writer.mailbox, config.writer.mailbox_bytes)
     settings = WriterSettings(
         batch_messages=config.writer.batch_messages,
         batch_bytes=config.writer.batch_bytes,

@@ -63,7 +63,7 @@ class Connection:
             ConnectionEndedError: always, one way or another; cancellation aside.
         """
         self._report("connecting", "fence", "waiting until everything received is stored")
-        fence = Fence(trio.Event())
+        fence = Fence(trio.Event(), self.name)
         await self._tools.writer.post(fence)
         await fence.passed.wait()
         if self._board.requested:

@@ -26,7 +26,7 @@ from storage.facts import HistoryStep
 from storage.inbox import StoredMessage
 from storage.queues import PendingHistory
 from supervisor.backoff import Backoff
-from supervisor.mailbox import Mailbox
+from supervisor.mailbox import Postbox
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.history import (
     MAX_INFLATED,
@@ -114,7 +114,7 @@ class HistoryImporter:
     def __init__(
         self,
         storage: HistoryRows,
-        writer: Mailbox[WriterMail],
+        writer: Postbox[WriterMail],
         fetch: Fetch,
         own_addresses: OwnAddresses,
         wall_clock: cabc.Callable[[], float],

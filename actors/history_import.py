@@ -24,7 +24,7 @@ from actors.messages import WriterMail
 from storage.api import Envelope, Outcome, ReceivedMessage, Verdict
 from storage.facts import ContactName, Fact, HistoryChatCount, HistoryStep
 from storage.queues import PendingHistory
-from supervisor.mailbox import Mailbox
+from supervisor.mailbox import Postbox
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.history_model import HistoryChunk, Slices
 from whatsapp.jid import STATUS_BROADCAST, Jid
@@ -84,7 +84,7 @@ class ChunkImport:
         self,
         job: PendingHistory,
         chunk: HistoryChunk,
-        writer: Mailbox[WriterMail],
+        writer: Postbox[WriterMail],
         *,
         own: tuple[Jid, ...],
         wanted: Wanted,

@@ -8,15 +8,21 @@ import trio
 
 from actors.messages import Commit, Quarantine, Settled, WriterMail
 from actors.records import RecordCache
+from actors.writer_inbox import envelope_size
 from storage.api import Envelope, Outcome
-from supervisor.mailbox import Mailbox
+from supervisor.allowance import Allowance
+from supervisor.mailbox import Postbox
 
 P = t.TypeVar("P")
+
+BYTES: t.Final = 16 * 1024 * 1024
+"""Of one connection under way, a single bigger envelope aside."""
 
 
 @attrs.frozen
 class _Entry(t.Generic[P]):
     envelope: Envelope
+    size: int  # bytes
     purpose: P
     posted_at: float  # trio clock
     done: "list[Outcome | None]"
@@ -26,14 +32,22 @@ class _Entry(t.Generic[P]):
 class InFlight(t.Generic[P]):
     """Posts envelopes with a purpose, and gives the purpose back once they are settled.
 
-    At most ``limit`` are under way; posting waits for room. That bound holds one connection's
-    flood back before it fills the writer's mailbox, and guarantees the writer room to answer.
+    At most ``limit`` are under way, with at most ``max_bytes``; posting waits for room. That
+    bound holds one connection's flood back before it fills the writer's mailbox, and guarantees
+    the writer room to answer.
     """
 
-    def __init__(self, writer: Mailbox[WriterMail], cache: RecordCache, limit: int) -> None:
+    def __init__(
+        self,
+        writer: Postbox[WriterMail],
+        cache: RecordCache,
+        limit: int,
+        max_bytes: int = BYTES,
+    ) -> None:
         self._writer = writer
         self._cache = cache
         self._room = trio.Semaphore(limit, max_value=limit)
+        self._bytes = Allowance(max_bytes)
         self._posting = trio.Lock()  # first come, first posted, across all waits
         self._entries: dict[int, _Entry[P]] = {}
         self._next_ticket = 1
@@ -54,19 +68,36 @@ class InFlight(t.Generic[P]):
     async def post(
         self, envelope: Envelope, purpose: P, *, quarantine: str | None = None
     ) -> "_Entry[P]":
-        """Hand an envelope to the writer; its records are taken over into the cache."""
+        """Hand an envelope to the writer; its records are taken over into the cache.
+
+        Cancelled, it has posted nothing, and the cache is as it was.
+        """
+        size = envelope_size(envelope)
         async with self._posting:
             await self._room.acquire()
+            try:
+                await self._bytes.take(size)
+            except trio.Cancelled:
+                self._room.release()
+                raise
             ticket, self._next_ticket = self._next_ticket, self._next_ticket + 1
-            entry = _Entry(envelope, purpose, trio.current_time(), [], trio.Event())
+            entry = _Entry(envelope, size, purpose, trio.current_time(), [], trio.Event())
+            # Before it is posted: the answer may be there before this task runs again.
             self._entries[ticket] = entry
-            self._cache.put(envelope.records, ticket)
+            before = self._cache.put(envelope.records, ticket)
             mail: WriterMail = (
                 Commit(envelope, ticket, self._reply)
                 if quarantine is None
                 else Quarantine(envelope, quarantine, ticket, self._reply)
             )
-            await self._writer.post(mail)
+            try:
+                await self._writer.post(mail)
+            except BaseException:
+                del self._entries[ticket]
+                self._cache.take_back(before, self._entries)
+                self._bytes.give_back(size)
+                self._room.release()
+                raise
         return entry
 
     async def commit(self, envelope: Envelope, purpose: P) -> Outcome | None:
@@ -80,6 +111,7 @@ class InFlight(t.Generic[P]):
         answer = await self._answers.receive()
         entry = self._entries.pop(answer.ticket)
         self._room.release()
+        self._bytes.give_back(entry.size)
         self._cache.settled(entry.envelope.records, answer.ticket)
         entry.done.append(answer.outcome)
         entry.settled.set()

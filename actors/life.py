@@ -15,13 +15,14 @@ import typing as t
 import trio
 
 from actors.app_state import Asked
+from actors.backlog import Backlog
 from actors.endings import collapse
 from actors.errors import ConnectionEndedError, ConnectionHeldError
 from actors.heartbeat import beat
 from actors.in_flight import InFlight
 from actors.intake import Intake
 from actors.line import ConnectionLine
-from actors.link import Greeting, Link, Received, open_link
+from actors.link import Greeting, Link, open_link
 from actors.monitor import Progress, watch
 from actors.parts import Parts
 from actors.purpose import MAX_RETRY_RECEIPTS, Purpose
@@ -38,7 +39,6 @@ from whatsapp.payload import login_payload
 from whatsapp.stanzas import MessageStanza, ack, delivery_receipt, retry_receipt
 
 SYNC_DEADLINE: t.Final = 60.0  # seconds for the end marker of the offline queue
-BACKLOG: t.Final = 256  # nodes read ahead of the dispatcher
 
 
 class Life:
@@ -66,7 +66,7 @@ class Life:
         self._in_flight = InFlight[Purpose](tools.writer, cache, settings.in_flight)
         self.parts = Parts(name, device, settings, tools, cache, self._in_flight, line, asked)
         self._intake = Intake(name, device, settings, tools, cache, self._in_flight, self.parts)
-        self._received_in, self._received = trio.open_memory_channel[Received](BACKLOG)
+        self._received = Backlog()
         self._online = trio.Event()
         self._busy_since: float | None = None
         self._statistics = SyncStatistics(name, counts, tools.writer)
@@ -129,8 +129,7 @@ class Life:
 
     async def _read(self, link: Link) -> None:
         while True:
-            for item in await link.receive():
-                await self._received_in.send(item)
+            await self._received.put(await link.receive())
 
     async def _log_in(
         self, link: Link, deadline: float, task_status: "trio.TaskStatus[None]"
@@ -188,14 +187,15 @@ class Life:
         now = trio.current_time()
         return Progress(
             silence=now - link.heard_at,
-            backlog=self._received.statistics().current_buffer_used,
+            backlog=len(self._received),
             busy_for=0.0 if self._busy_since is None else now - self._busy_since,
             in_flight=len(self._in_flight),
             oldest_in_flight=self._in_flight.oldest_age(),
         )
 
     async def _dispatch(self, link: Link) -> None:
-        async for received in self._received:
+        while True:
+            received = await self._received.take()
             self._busy_since = trio.current_time()
             await self._intake.take(link, received)
             self._busy_since = None

@@ -1,6 +1,5 @@
 """One open socket to WhatsApp: nodes in, nodes out, and answers to requests."""
 
-import collections
 import collections.abc as cabc
 import contextlib
 import typing as t
@@ -14,7 +13,13 @@ from whatsapp.e2ee.curve import KeyPair
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.iq.core import IqIds
 from whatsapp.node import Node
-from whatsapp.stream import ClientStream, FrameRejected, HandshakeCompleted, NodeReceived
+from whatsapp.stream import (
+    ClientStream,
+    FrameRejected,
+    HandshakeCompleted,
+    NodeReceived,
+    StreamEvent,
+)
 
 Received: t.TypeAlias = Node | FrameRejected
 
@@ -44,7 +49,8 @@ class Link:
         self._transport = transport
         self._stream = stream
         self._sending = trio.Lock()
-        self._pending: collections.deque[Received] = collections.deque()
+        self._events: cabc.Iterator[StreamEvent] = iter(())
+        """What came with the last bytes; opened one by one, as it is taken."""
         self._waiters: dict[str, trio.MemorySendChannel[Node]] = {}
 
     async def send(self, node: Node) -> None:
@@ -52,12 +58,13 @@ class Link:
         async with self._sending:
             await self._transport.send(self._stream.send(node))
 
-    async def receive(self) -> cabc.Sequence[Received]:
+    async def receive(self) -> Received:
         """Wait for what comes next. Answers to requests go to whoever asked."""
         while True:
-            nodes = [node for node in await self._read() if not self._resolve(node)]
-            if nodes:
-                return nodes
+            event = await self._next_event()
+            received = event.node if isinstance(event, NodeReceived) else event
+            if not isinstance(received, HandshakeCompleted) and not self._resolve(received):
+                return received
 
     async def request(self, node: Node, timeout: float) -> Node:
         """Send an iq and wait for its answer, a result or an error.
@@ -86,35 +93,19 @@ class Link:
         """Exchange the Noise messages; the server's certificates are verified in there."""
         await self._transport.send(self._stream.start())
         while True:
-            events = self._stream.receive(await self._transport.receive())
-            finished = False
-            for event in events:
-                match event:
-                    case HandshakeCompleted(to_send=to_send):
-                        await self._transport.send(to_send)
-                        finished = True
-                    case NodeReceived(node=node):
-                        self._pending.append(node)
-                    case FrameRejected():
-                        self._pending.append(event)
-                    case other:
-                        t.assert_never(other)
-            if finished:
+            event = await self._next_event()
+            if isinstance(event, HandshakeCompleted):
+                await self._transport.send(event.to_send)
                 return
 
-    async def _read(self) -> list[Received]:
-        if self._pending:
-            received = list(self._pending)
-            self._pending.clear()
-            return received
-        data = await self._transport.receive()
-        self.heard_at = trio.current_time()
-        events = self._stream.receive(data)
-        return [
-            event.node if isinstance(event, NodeReceived) else event
-            for event in events
-            if not isinstance(event, HandshakeCompleted)
-        ]
+    async def _next_event(self) -> StreamEvent:
+        """The next frame, opened; a checkpoint."""
+        while (event := next(self._events, None)) is None:
+            data = await self._transport.receive()
+            self.heard_at = trio.current_time()
+            self._events = self._stream.read(data)
+        await trio.lowlevel.checkpoint()
+        return event
 
     def _resolve(self, node: Received) -> bool:
         if (

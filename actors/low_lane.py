@@ -9,7 +9,7 @@ import trio
 from actors.errors import ActorError
 from actors.messages import Commit, Quarantine, Settled, WriterMail
 from storage.api import Envelope, Outcome
-from supervisor.mailbox import Mailbox
+from supervisor.mailbox import Postbox
 
 UNDER_WAY: t.Final = 64  # envelopes posted and not answered
 ANSWER_TIMEOUT: t.Final = 600.0  # seconds that the writer may take for one
@@ -33,7 +33,7 @@ class LowLane(t.Generic[P]):
 
     def __init__(
         self,
-        writer: Mailbox[WriterMail],
+        writer: Postbox[WriterMail],
         settled: cabc.Callable[[P, Outcome | None], None],
         limit: int = UNDER_WAY,
     ) -> None:

@@ -41,9 +41,11 @@ class Quarantine:
 
 @attrs.frozen
 class Fence:
-    """Set ``passed`` once everything posted before is settled."""
+    """Set ``passed`` once everything that was posted before is settled."""
 
     passed: trio.Event
+    connection: str | None = None
+    """Everything of this connection, that is; None: of all."""
 
 
 @attrs.frozen

@@ -120,9 +120,9 @@ class PairingFlow:
     async def _serve(self, link: Link) -> None:
         """Handle nodes until the device is paired and the server has asked for a restart."""
         while True:
-            for received in await link.receive():
-                if isinstance(received, Node) and await self._handle(link, received):
-                    return
+            received = await link.receive()
+            if isinstance(received, Node) and await self._handle(link, received):
+                return
 
     async def _handle(self, link: Link, node: Node) -> bool:
         match node.tag:

@@ -18,20 +18,34 @@ from storage.errors import SealError
 log: structlog.stdlib.BoundLogger = structlog.get_logger("records")
 
 Key: t.TypeAlias = tuple[RecordKind, str]
+Before: t.TypeAlias = tuple[tuple[Key, bytes | None, bool, int | None], ...]
+"""What stood there: key, value, whether it was loaded, and the ticket that carried it."""
+
+BYTES: t.Final = 4 * 1024 * 1024
+"""Of records in one cache."""
 
 _USED_ONCE: t.Final = frozenset({RecordKind.PREKEY, RecordKind.PEER})  # not worth keeping in memory
 
 
 class RecordCache:
-    """Least-recently-used cache of at most about ``capacity`` records, absences included."""
+    """Least-recently-used cache of at most about ``capacity`` records, absences included, and
+    about ``max_bytes`` of them. What has not settled stays, whatever the bounds say."""
 
-    def __init__(self, storage: Storage, connection: str, capacity: int = 1024) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        connection: str,
+        capacity: int = 1024,
+        max_bytes: int = BYTES,
+    ) -> None:
         self.lock = trio.Lock()
         """Held from loading records to posting the envelope that changes them, so that no two
         tasks step the same session at once; never held while waiting for the network."""
         self._storage = storage
         self._connection = connection
         self._capacity = capacity
+        self._max_bytes = max_bytes
+        self._bytes = 0  # of the values
         self._values: collections.OrderedDict[Key, bytes | None] = collections.OrderedDict()
         self._carried: dict[Key, int] = {}  # the newest ticket that carries a changed record
 
@@ -46,7 +60,8 @@ class RecordCache:
             return
         found = await self._read(kind, missing)
         for key in missing:
-            self._values.setdefault((kind, key), found.get(key))
+            if (kind, key) not in self._values:
+                self._store((kind, key), found.get(key))
         self._evict(keep=len(wanted))
 
     async def _read(self, kind: RecordKind, keys: list[str]) -> dict[str, bytes]:
@@ -64,13 +79,37 @@ class RecordCache:
         self._values.move_to_end((kind, key))
         return self._values[kind, key]
 
-    def put(self, changes: cabc.Iterable[RecordChange], ticket: int) -> None:
-        """Take over changes that travel with the envelope ``ticket``."""
+    def put(self, changes: cabc.Iterable[RecordChange], ticket: int) -> Before:
+        """Take over changes that travel with the envelope ``ticket``; what stood there before."""
+        before: list[tuple[Key, bytes | None, bool, int | None]] = []
         for change in changes:
             key = (change.kind, change.key)
-            self._values[key] = change.value
-            self._values.move_to_end(key)
+            known = key in self._values
+            before.append((key, self._values.get(key), known, self._carried.get(key)))
+            self._store(key, change.value)
             self._carried[key] = ticket
+        return tuple(before)
+
+    def take_back(self, before: Before, under_way: cabc.Container[int]) -> None:
+        """The envelope was not posted after all, and nothing was put meanwhile; ``under_way``
+        are the tickets that have not settled."""
+        for key, value, known, ticket in reversed(before):
+            if known:
+                self._store(key, value)
+            else:
+                self._drop(key)
+            if ticket is None or ticket not in under_way:
+                self._carried.pop(key, None)
+            else:
+                self._carried[key] = ticket
+
+    def _store(self, key: Key, value: bytes | None) -> None:
+        self._bytes += len(value or b"") - len(self._values.get(key) or b"")
+        self._values[key] = value
+        self._values.move_to_end(key)
+
+    def _drop(self, key: Key) -> None:
+        self._bytes -= len(self._values.pop(key) or b"")
 
     def settled(self, changes: cabc.Iterable[RecordChange], ticket: int) -> None:
         """The envelope ``ticket`` is committed: its records may leave the cache."""
@@ -79,17 +118,21 @@ class RecordCache:
             if self._carried.get(key) == ticket:
                 del self._carried[key]
                 if change.kind in _USED_ONCE:
-                    del self._values[key]
+                    self._drop(key)
         self._evict(keep=0)
 
     def __len__(self) -> int:
         return len(self._values)
 
     def _evict(self, keep: int) -> None:
-        """Drop the oldest settled records; the newest ``keep`` stay whatever the bound says."""
-        excess = len(self._values) - max(self._capacity, keep)
-        if excess <= 0:
+        """Drop the oldest settled records; the newest ``keep`` stay whatever the bounds say."""
+        if not self._too_much(keep):
             return
-        candidates = list(self._values)[: len(self._values) - keep]
-        for key in [key for key in candidates if key not in self._carried][:excess]:
-            del self._values[key]
+        for key in list(self._values)[: len(self._values) - keep]:
+            if key not in self._carried:
+                self._drop(key)
+                if not self._too_much(keep):
+                    return
+
+    def _too_much(self, keep: int) -> bool:
+        return len(self._values) > max(self._capacity, keep) or self._bytes > self._max_bytes

@@ -11,7 +11,7 @@ from actors.monitor import Limits
 from actors.pacing import Pace
 from actors.transport import Dial
 from storage.api import Lane, Outcome, ReceivedMessage, Storage, Verdict
-from supervisor.mailbox import Mailbox
+from supervisor.mailbox import Postbox
 from whatsapp.media_source import MediaSource
 from whatsapp.node import Node
 
@@ -78,7 +78,7 @@ class Tools:
     """The outside world of a connection."""
 
     storage: Storage
-    writer: Mailbox[WriterMail]
+    writer: Postbox[WriterMail]
     dial: Dial
     wall_clock: cabc.Callable[[], float]  # unix seconds
     random: cabc.Callable[[int], bytes]  # secret randomness

@@ -10,7 +10,7 @@ from actors.messages import Record, WriterMail
 from actors.settings import Counts
 from storage.api import Outcome, SyncRun, Verdict
 from supervisor.errors import MailboxFullError
-from supervisor.mailbox import Mailbox
+from supervisor.mailbox import Postbox
 
 INTERVAL: t.Final = 60.0  # seconds between two rows of sync statistics
 
@@ -24,7 +24,7 @@ class SyncStatistics:
         self,
         name: str,
         counts: Counts,
-        writer: Mailbox[WriterMail],
+        writer: Postbox[WriterMail],
     ) -> None:
         """``counts`` go on from life to life."""
         self._name = name

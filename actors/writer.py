@@ -1,14 +1,17 @@
 """The one actor that writes messages, conversations and Signal state.
 
-Theory of operation. The mailbox is drained into a batch: whatever arrived during the previous
-commit, bounded by count and bytes, goes into one transaction (group commit without waiting).
-A second mailbox, for what can wait (history), is served while the first is empty.
+Theory of operation. Each connection has a lane of the mailbox, and a batch takes from all lanes
+in fair shares: whatever arrived during the previous commit, bounded by count and bytes, goes into
+one transaction (group commit without waiting). So a message of a quiet connection waits for the
+running batch and its own, however much the others have posted. A second mailbox, for what can
+wait (history), is served while the first is empty, and now and then though it is not.
 Answers follow the COMMIT. Three things can go wrong with a batch:
 
 - the database is away: the same batch is retried with growing pauses for as long as it takes;
   meanwhile the mailbox fills and its bound holds the connections back;
-- the data is refused: the batch is halved until the poison stands alone, which is quarantined,
-  so one bad row never takes good ones with it;
+- the data is refused: the batch is parted until the refused connection stands alone; the poison
+  in its mail is looked for between the batches of the others (``actors.suspects``) and
+  quarantined, so one bad row never takes good ones with it;
 - the writer itself is cancelled in a commit: the outcome is unknown, nobody is answered, and
   WhatsApp redelivers; every write is idempotent.
 """
@@ -22,17 +25,21 @@ import structlog
 import trio
 
 from actors.messages import Commit, Drain, Fence, Quarantine, Record, Settled, WriterMail
-from storage.api import ConnectionEvent, Envelope, Outcome, Storage, Verdict
+from actors.suspects import Suspects, Writable
+from actors.writer_inbox import Inbox, envelope_size, writer_inbox
+from storage.api import ConnectionEvent, Envelope, Outcome, Storage, SyncRun, Verdict
 from storage.errors import StorageError, StorageRejectedError, StorageUnavailableError
 from supervisor.backoff import Backoff
 from supervisor.errors import MailboxEmptyError
-from supervisor.mailbox import Mailbox
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("writer")
 
-Writable: t.TypeAlias = Commit | Quarantine
 Committed: t.TypeAlias = cabc.Callable[[cabc.Sequence[Envelope], cabc.Sequence[Outcome]], None]
 T = t.TypeVar("T")
+
+
+RECORDS: t.Final = 32  # rows of their own after a batch, each a transaction
+STEPS: t.Final = 8  # for suspects after a batch, while others wait
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +49,7 @@ class WriterSettings:
     batch_messages: int = 512
     batch_bytes: int = 4 * 1024 * 1024
     low_batch: int = 64  # messages of the low-priority lane in one transaction
+    low_every: int = 8  # live batches after which one of these comes in any case
     retry_max: float = 10.0  # seconds
 
 
@@ -54,22 +62,41 @@ class WriterStatus:
     last_commit_seconds: float = 0.0
     retrying_since: float | None = None  # trio clock; the database is away
     last_error: str | None = None
+    busy_since: float | None = None
+    """When it last made a step, on trio's clock, while it has work; None: it waits for mail.
+    A step is a call of storage that ended, one way or another, or a pause before the next try."""
+
+
+@attrs.define
+class _Batch:
+    """What was taken out of one mailbox to be settled together."""
+
+    source: Inbox
+    commits: list[Commit] = attrs.field(factory=list)
+    rows: list[ConnectionEvent | SyncRun] = attrs.field(factory=list)
+    fences: list[Fence] = attrs.field(factory=list)
+    size: int = 0  # bytes
+    drained: bool = False
+
+    def is_full(self, messages: int, size: int) -> bool:
+        """Whether nothing more goes in."""
+        return len(self.commits) >= messages or self.size >= size or len(self.rows) >= RECORDS
 
 
 class Writer:
-    """Commits envelopes in the order of the mailbox; answers each one after its COMMIT."""
+    """Commits envelopes, those of a connection in their order; answers after the COMMIT."""
 
     def __init__(
         self,
         storage: Storage,
-        inbox: Mailbox[WriterMail],
+        inbox: Inbox,
         settings: WriterSettings,
         uniform: cabc.Callable[[], float],
     ) -> None:
         """``uniform`` gives numbers in [0, 1) for the jitter of retries."""
         self.inbox = inbox
-        self.low: Mailbox[WriterMail] = Mailbox(2 * settings.low_batch)
-        """Served only while ``inbox`` is empty, in small batches: for what can wait."""
+        self.low = writer_inbox(2 * settings.low_batch, 4 * settings.batch_bytes)
+        """Served while ``inbox`` is empty, in small batches: for what can wait."""
         self.listeners: list[Committed] = []
         """Called after each COMMIT, before its answers; they must neither wait nor fail."""
         self._rung = trio.Event()
@@ -80,112 +107,147 @@ class Writer:
         self._settings = settings
         self._uniform = uniform
         self._backoff = Backoff(initial=0.05, maximum=settings.retry_max)
+        self._suspects = Suspects(storage, self._settled, _answer, self._backoff, uniform)
+        self._overtaken = 0  # batches that went before waiting mail of the low-priority lane
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve mail until ``Drain``; any other exit is a crash, left to the supervisor."""
+        self._suspects.clear()  # of a run that crashed: like its batch, unanswered
+        for inbox in (self.inbox, self.low):
+            inbox.resume_all()
         task_status.started()
-        while True:
-            source, mail = await self._first_mail()
-            limit = self._settings.batch_messages
-            if source is self.low:
-                limit = min(limit, self._settings.low_batch)
-            batch: list[Writable] = []
-            size = 0
-            while mail is not None:
-                match mail:
-                    case Commit() | Quarantine():
-                        batch.append(mail)
-                        size += envelope_size(mail.envelope)
-                    case Fence(passed=passed):
-                        await self._settle(batch)
-                        batch, size = [], 0
-                        passed.set()
-                    case Record(row=row):
-                        await self._settle(batch)
-                        batch, size = [], 0
-                        await self._record(row)
-                    case Drain():
-                        await self._settle(batch)
-                        return
-                    case other:
-                        t.assert_never(other)
-                full = len(batch) >= limit or size >= self._settings.batch_bytes
-                mail = None if full else _next_mail(source)
-            await self._settle(batch)
+        try:
+            while not await self._serve():
+                pass
+        finally:
+            self.status.busy_since = None
 
-    async def _first_mail(self) -> tuple[Mailbox[WriterMail], WriterMail | None]:
-        """The next mail and where it came from; the low-priority lane comes second."""
-        while True:
-            await trio.lowlevel.checkpoint()
-            rung = self._rung
-            for source in (self.inbox, self.low):
-                if (mail := _next_mail(source)) is not None:
-                    return source, mail
-            await rung.wait()
+    async def _serve(self) -> bool:
+        """Settle what is there, or wait until something is; True: that was all."""
+        await trio.lowlevel.checkpoint()
+        rung = self._rung
+        batch = self._gather()
+        if batch is None:
+            if not await self._suspects.step():
+                self.status.busy_since = None
+                with trio.move_on_at(self._suspects.due_at()):
+                    await rung.wait()
+            self._beat()
+            return False
+        self._beat()
+        await self._settle(batch)
+        for _ in range(STEPS):
+            if not await self._suspects.step():
+                break
+            self._beat()
+        return batch.drained
+
+    def stalled_for(self) -> float:
+        """Seconds since it last made a step though it has work; 0: it waits for mail."""
+        since = self.status.busy_since
+        return 0.0 if since is None else trio.current_time() - since
+
+    def _beat(self) -> None:
+        self.status.busy_since = trio.current_time()
 
     def _ring(self) -> None:
         rung, self._rung = self._rung, trio.Event()
         rung.set()
 
-    async def _settle(self, batch: cabc.Sequence[Writable]) -> None:
-        """Commit what has to be committed, in order, and answer."""
-        start = 0
-        while start < len(batch):
-            first = batch[start]
-            if isinstance(first, Quarantine):
-                await self._quarantine(first, first.error)
-                start += 1
-                continue
-            commits: list[Commit] = []
-            for mail in batch[start:]:
-                if not isinstance(mail, Commit):
-                    break
-                commits.append(mail)
-            await self._commit(commits)
-            start += len(commits)
+    # ---- what goes together --------------------------------------------------------------
 
-    async def _commit(self, mails: cabc.Sequence[Commit]) -> None:
+    def _gather(self) -> _Batch | None:
+        """The next batch, out of what is there."""
+        live, low = (self.inbox, self._settings.batch_messages), (self.low, self._low_limit)
+        due = self._overtaken >= self._settings.low_every
+        for source, limit in (low, live) if due else (live, low):
+            batch = _Batch(source)
+            if self._fill(batch, limit):
+                overtakes = source is self.inbox and len(self.low) > 0
+                self._overtaken = self._overtaken + 1 if overtakes else 0
+                return batch
+        return None
+
+    @property
+    def _low_limit(self) -> int:
+        return min(self._settings.batch_messages, self._settings.low_batch)
+
+    def _fill(self, batch: _Batch, limit: int) -> bool:
+        """Take mail until the batch is full; False: there was none."""
+        taken = False
+        while not batch.drained and not batch.is_full(limit, self._settings.batch_bytes):
+            mail = _next_mail(batch.source)
+            if mail is None:
+                break
+            taken = True
+            match mail:
+                case Commit(envelope=envelope):
+                    batch.commits.append(mail)
+                    batch.size += envelope_size(envelope)
+                case Quarantine():
+                    self._suspects.quarantine(batch.source, mail)
+                case Fence():
+                    batch.fences.append(mail)
+                    if mail.connection is None:
+                        break
+                case Record(row=row):
+                    batch.rows.append(row)
+                case Drain():
+                    batch.drained = True
+                case other:
+                    t.assert_never(other)
+        return taken
+
+    # ---- what is committed ---------------------------------------------------------------
+
+    async def _settle(self, batch: _Batch) -> None:
+        """Commit what has to be committed, and answer."""
+        if batch.commits:
+            await self._commit(batch.source, batch.commits)
+        for row in batch.rows:
+            await self._record(row)
+        if batch.drained or any(fence.connection is None for fence in batch.fences):
+            await self._settle_suspects()
+        for fence in batch.fences:
+            if not self._suspects.hold(batch.source, fence):
+                fence.passed.set()
+
+    async def _settle_suspects(self) -> None:
+        """Wait until there are none."""
+        while self._suspects:
+            await trio.sleep_until(min(self._suspects.due_at(), trio.current_time() + 1.0))
+            await self._suspects.step()
+            self._beat()
+
+    async def _commit(self, source: Inbox, mails: cabc.Sequence[Commit]) -> None:
         envelopes = [mail.envelope for mail in mails]
         began = trio.current_time()
         try:
             outcomes = await self._persist(lambda: self._storage.apply(envelopes))
         except StorageRejectedError as error:
-            await self._bisect(mails, error)
+            names = list(dict.fromkeys(envelope.connection for envelope in envelopes))
+            if len(names) == 1:
+                self._suspects.refused(source, mails, str(error))
+                return
+            first = set(names[: len(names) // 2])
+            await self._commit(source, [m for m in mails if m.envelope.connection in first])
+            await self._commit(source, [m for m in mails if m.envelope.connection not in first])
             return
+        self.status.last_commit_seconds = trio.current_time() - began
+        self._settled(mails, outcomes)
+
+    def _settled(self, mails: cabc.Sequence[Commit], outcomes: cabc.Sequence[Outcome]) -> None:
+        """Tell everybody that this is committed."""
         self.status.batches += 1
         self.status.envelopes += len(mails)
-        self.status.last_commit_seconds = trio.current_time() - began
+        envelopes = [mail.envelope for mail in mails]
         for listener in self.listeners:
             listener(envelopes, outcomes)
         for mail, outcome in zip(mails, outcomes, strict=True):
             _log_outcome(mail.envelope, outcome)
             _answer(mail, outcome)
 
-    async def _bisect(self, mails: cabc.Sequence[Commit], error: StorageRejectedError) -> None:
-        if len(mails) == 1:
-            await self._quarantine(mails[0], str(error))
-            return
-        middle = len(mails) // 2
-        await self._commit(mails[:middle])
-        await self._commit(mails[middle:])
-
-    async def _quarantine(self, mail: Writable, error: str) -> None:
-        outcome: Outcome | None
-        try:
-            outcome = await self._persist(lambda: self._storage.quarantine(mail.envelope, error))
-        except StorageRejectedError as refusal:
-            log.error(
-                "Message could not be quarantined",
-                connection=mail.envelope.connection,
-                error=str(refusal),
-                cause=error,
-            )
-            outcome = None
-        else:
-            log.error("Message quarantined", connection=mail.envelope.connection, error=error)
-        _answer(mail, outcome)
-
-    async def _record(self, row: t.Any) -> None:
+    async def _record(self, row: ConnectionEvent | SyncRun) -> None:
         try:
             if isinstance(row, ConnectionEvent):
                 await self._persist(lambda: self._storage.record_event(row))
@@ -203,8 +265,11 @@ class Writer:
             except StorageUnavailableError as error:
                 failures += 1
                 self._away(error, failures)
+                self._beat()
                 await trio.sleep(self._backoff.delay(failures, self._uniform()))
+                self._beat()
             else:
+                self._beat()
                 if failures:
                     log.info("Database is back", tries=failures)
                 self.status.retrying_since = None
@@ -220,19 +285,11 @@ class Writer:
             )
 
 
-def _next_mail(source: Mailbox[WriterMail]) -> WriterMail | None:
+def _next_mail(source: Inbox) -> WriterMail | None:
     try:
         return source.receive_nowait()
     except MailboxEmptyError:
         return None
-
-
-def envelope_size(envelope: Envelope) -> int:
-    """Bytes of payload in an envelope, roughly."""
-    size = len(envelope.stanza) + sum(len(change.value or b"") for change in envelope.records)
-    if (message := envelope.message) is not None:
-        size += len(message.raw) + len(message.text or "")
-    return size
 
 
 def _answer(mail: Writable, outcome: Outcome | None) -> None:

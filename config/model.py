@@ -127,6 +127,7 @@ class WriterConfig:
     batch_messages: t.Annotated[int, Count(1, 10_000)] = 512
     batch_bytes: t.Annotated[int, Size(64 * 1024)] = 4 * 1024 * 1024
     mailbox: t.Annotated[int, Count()] = 4096  # envelopes
+    mailbox_bytes: t.Annotated[int, Size(1024 * 1024)] = 64 * 1024 * 1024
     in_flight: t.Annotated[int, Count()] = 256  # envelopes of one connection
     retry_max: t.Annotated[float, Duration(at_most=3600)] = 10.0  # seconds
 

@@ -115,8 +115,8 @@ async def _run_tree(
     config: Config, storage: Storage, listener: socket.socket, stopper: _Stopper, version: str
 ) -> None:
     core = await build_core(config, storage)
-    async with contextlib.aclosing(core), trio.open_nursery() as nursery:
-        tree = supervise(core, nursery, [api_child(core, listener, version)])
+    async with contextlib.aclosing(core):
+        tree = supervise(core, [api_child(core, listener, version)])
         stopper.stop_tree = tree.stop
         await tree.run(task_status=t.cast("t.Any", _Ready(config, version)))
 

@@ -7,7 +7,6 @@ Each starts once the one before it is ready, and stops before the one before it 
 
 import collections.abc as cabc
 import contextlib
-import functools
 import secrets
 import typing as t
 
@@ -17,7 +16,7 @@ import trio
 from actors.actions import Actions, Reprocessor
 from actors.assembly import make_actions, make_fleet, make_services, make_writer
 from actors.fleet import Fleet
-from actors.messages import Drain, WriterMail
+from actors.messages import Drain
 from actors.services import Services
 from actors.writer import Writer
 from api.views import WriterView
@@ -26,8 +25,6 @@ from storage.api import Storage
 from storage.open import open_storage
 from storage.seal import load_or_create_key
 from supervisor.backoff import Backoff
-from supervisor.errors import MailboxFullError
-from supervisor.mailbox import Mailbox
 from supervisor.spec import ChildSpec, RestartIntensity, RestartPolicy
 from supervisor.tree import Supervisor
 
@@ -60,7 +57,7 @@ class Core:
         status, inbox = self.writer.status, self.writer.inbox
         since = status.retrying_since
         return WriterView(
-            depth=len(inbox),
+            depth=inbox.places_taken,
             capacity=inbox.capacity,
             batches=status.batches,
             envelopes=status.envelopes,
@@ -105,14 +102,12 @@ async def build_core(config: Config, storage: Storage) -> Core:
     )
 
 
-def supervise(
-    core: Core, nursery: trio.Nursery, children: cabc.Iterable[ChildSpec] = ()
-) -> Supervisor:
-    """The tree of the core, with more children after it; ``nursery`` must outlive it."""
+def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor:
+    """The tree of the core, with more children after it."""
     writer = ChildSpec(
         id="writer",
         start=core.writer.run,
-        stop=functools.partial(_drain, core.writer.inbox, nursery),
+        stop=lambda: core.writer.inbox.post_nowait(Drain()),  # there is always room for it
         shutdown_timeout=core.config.daemon.shutdown_timeout * DRAIN_SHARE,
     )
     connections = ChildSpec(id="connections", start=core.fleet.run)
@@ -123,11 +118,3 @@ def supervise(
         ROOT_POLICY,
         uniform=secrets.SystemRandom().random,
     )
-
-
-def _drain(inbox: Mailbox[WriterMail], nursery: trio.Nursery) -> None:
-    """Ask the writer to settle everything and end, even when its mailbox is full just now."""
-    try:
-        inbox.post_nowait(Drain())
-    except MailboxFullError:
-        nursery.start_soon(inbox.post, Drain())

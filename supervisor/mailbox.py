@@ -23,6 +23,19 @@ class MailboxStatistics:
 
 
 Mail = t.TypeVar("Mail")
+Mail_contra = t.TypeVar("Mail_contra", contravariant=True)
+
+
+class Postbox(t.Protocol[Mail_contra]):
+    """The side of a mailbox for those who post."""
+
+    async def post(self, mail: Mail_contra) -> None:
+        """See :meth:`Mailbox.post`."""
+        ...
+
+    def post_nowait(self, mail: Mail_contra) -> None:
+        """See :meth:`Mailbox.post_nowait`."""
+        ...
 
 
 class Mailbox(t.Generic[Mail]):

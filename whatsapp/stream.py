@@ -4,6 +4,7 @@ After any error a stream is closed: drop it and the socket with it.
 Source: docs/protocol.md#framing and docs/protocol.md#noise-handshake
 """
 
+import collections.abc as cabc
 import enum
 import typing as t
 
@@ -121,10 +122,23 @@ class ClientStream:
                 stream is closed and what else these bytes held is lost (it was not acknowledged).
             LocalProtocolError: not started, or closed.
         """
+        return list(self.read(data))
+
+    def read(self, data: bytes) -> cabc.Iterator[StreamEvent]:
+        """The same, one frame after the other: none is opened before it is asked for, so that
+        whoever takes them slowly holds what is unpacked of one only. To be used up before
+        more is read.
+
+        Raises:
+            RemoteProtocolError, LocalProtocolError: as ``receive``, once that frame is reached.
+        """
         if self.state in (State.NEW, State.CLOSED):
             raise LocalProtocolError(f"receive while {self.state.name}")
         try:
-            return [self._event(payload) for payload in self._frames.feed(data)]
+            for payload in self._frames.feed(data):
+                yield self._event(payload)
+        except GeneratorExit:
+            raise  # nobody wants the rest
         except BaseException:
             self.state = State.CLOSED
             raise

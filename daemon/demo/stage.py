@@ -82,7 +82,7 @@ async def open_stage(
             async with storage_of(config, temporary=options.data_dir is None) as storage:
                 core = await build_core(config, storage)
                 async with contextlib.aclosing(core), trio.open_nursery() as nursery:
-                    tree = supervise(core, nursery)
+                    tree = supervise(core)
                     await nursery.start(tree.run)
                     say(f"pairing {', '.join(options.names)}")
                     accounts = await _pair_all(core, simulator, options.names)

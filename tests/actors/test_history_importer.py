@@ -17,15 +17,15 @@ from actors.errors import ActorError
 from actors.history import HistoryImporter, HistorySettings, NoHistoryError, request_older
 from actors.line import NotOnlineError
 from actors.media_http import MediaGoneError
-from actors.messages import Commit, Settled, WriterMail
+from actors.messages import Commit, Settled
 from actors.writer import Writer, WriterSettings
+from actors.writer_inbox import writer_inbox
 from storage.api import ConversationRules, Envelope, Outcome
 from storage.errors import SealError
 from storage.facts import HistoryOffered
 from storage.inbox import StoredMessage
 from storage.queues import HistoryProgress, PendingHistory
 from supervisor.backoff import Backoff
-from supervisor.mailbox import Mailbox
 from tests.actors.conftest import CUSTOMER, NAME, START, FaultyStorage, make_envelope
 from whatsapp import compose
 from whatsapp.content import TargetKey
@@ -108,7 +108,7 @@ class Daemon:
     @contextlib.asynccontextmanager
     async def running(self, low_batch: int = 64) -> cabc.AsyncIterator[None]:
         """From its start to its end, or to its kill."""
-        inbox: Mailbox[WriterMail] = Mailbox(1000)
+        inbox = writer_inbox(1000)
         settings = WriterSettings(low_batch=low_batch)
         self.writer = Writer(self.storage, inbox, settings, uniform=lambda: 0.5)
         self.importer = HistoryImporter(

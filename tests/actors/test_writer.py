@@ -8,10 +8,10 @@ import pytest
 import trio
 import trio.testing
 
-from actors.messages import Commit, Drain, Fence, Quarantine, Record, Settled, WriterMail
+from actors.messages import Commit, Drain, Fence, Quarantine, Record, Settled
 from actors.writer import Writer, WriterSettings
+from actors.writer_inbox import writer_inbox
 from storage.api import ConnectionEvent, Envelope, Verdict
-from supervisor.mailbox import Mailbox
 from tests.actors.conftest import FaultyStorage, make_envelope
 
 
@@ -19,7 +19,7 @@ class Bench:
     """A writer with one customer of it."""
 
     def __init__(self, storage: FaultyStorage, settings: WriterSettings) -> None:
-        self.inbox: Mailbox[WriterMail] = Mailbox(1000)
+        self.inbox = writer_inbox(1000)
         self.writer = Writer(storage, self.inbox, settings, uniform=lambda: 0.5)
         self.reply, self.answers = trio.open_memory_channel[Settled](1000)
 

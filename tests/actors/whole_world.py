@@ -18,6 +18,7 @@ from actors.media_http import HttpSettings, MediaHttp
 from actors.services import Outside, Services, history_filter
 from actors.settings import Files
 from actors.writer import Writer, WriterSettings
+from actors.writer_inbox import writer_inbox
 from simulator import Account, MediaUnavailableError, Simulator, open_simulator
 from simulator.phone import Phone
 from storage import blobs
@@ -26,7 +27,6 @@ from storage.blobs import LocalBlobs
 from storage.inbox import MessageDetail
 from storage.memory import MemoryStorage
 from storage.queues import OutboxRequest, OutboxRow
-from supervisor.mailbox import Mailbox
 from tests.actors.conftest import NAME
 from tests.actors.world import DEADLINE, START, World, make_fleet
 from whatsapp.iq import prekeys
@@ -53,7 +53,7 @@ class WholeWorld(World):
     async def start_daemon(self) -> None:
         """Run a new daemon over the same storage and the same files."""
         seeded = random.Random(3)
-        self.writer = Writer(self.storage, Mailbox(4096), WriterSettings(), seeded.random)
+        self.writer = Writer(self.storage, writer_inbox(), WriterSettings(), seeded.random)
         self.services = Services(
             Outside(
                 storage=self.storage,

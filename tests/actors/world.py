@@ -11,14 +11,13 @@ import trio.testing
 
 from actors.errors import TransportError
 from actors.fleet import Fleet, FleetSettings, Member
-from actors.messages import WriterMail
 from actors.settings import ConnectionSettings, Files, Tools
 from actors.transport import Transport
 from actors.writer import Writer, WriterSettings
+from actors.writer_inbox import writer_inbox
 from simulator import Account, Simulator, open_simulator
 from simulator.transport import MemoryTransport
 from storage.api import ConversationRules, Storage
-from supervisor.mailbox import Mailbox
 
 START: t.Final = 1_790_000_000.0
 DEADLINE: t.Final = 3600.0  # virtual seconds
@@ -100,7 +99,7 @@ class World:
 
     async def start_daemon(self) -> None:
         """Run a new writer and a new fleet over the same storage, as a restarted daemon does."""
-        inbox: Mailbox[WriterMail] = Mailbox(4096)
+        inbox = writer_inbox()
         self.writer = Writer(self.storage, inbox, WriterSettings(), random.Random(1).random)
         self.fleet = await make_fleet(self, self.names)
         self.writer.listeners.append(self.fleet.committed)
