@@ -26,7 +26,7 @@ import trio
 
 from actors.messages import Commit, Drain, Fence, Quarantine, Record, Settled, WriterMail
 from actors.suspects import Suspects, Writable
-from actors.writer_inbox import Inbox, envelope_size, writer_inbox
+from actors.writer_inbox import ROWS, Inbox, envelope_size, writer_inbox
 from storage.api import ConnectionEvent, Envelope, Outcome, Storage, SyncRun, Verdict
 from storage.errors import StorageError, StorageRejectedError, StorageUnavailableError
 from supervisor.backoff import Backoff
@@ -80,7 +80,7 @@ class _Batch:
 
     def is_full(self, messages: int, size: int) -> bool:
         """Whether nothing more goes in."""
-        return len(self.commits) >= messages or self.size >= size or len(self.rows) >= RECORDS
+        return len(self.commits) >= messages or self.size >= size
 
 
 class Writer:
@@ -192,10 +192,14 @@ class Writer:
                         break
                 case Record(row=row):
                     batch.rows.append(row)
+                    if len(batch.rows) == RECORDS:
+                        batch.source.pause(ROWS)
                 case Drain():
                     batch.drained = True
                 case other:
                     t.assert_never(other)
+        if len(batch.rows) == RECORDS:
+            batch.source.resume(ROWS)
         return taken
 
     # ---- what is committed ---------------------------------------------------------------

@@ -5,11 +5,16 @@ import typing as t
 from actors.messages import Commit, Drain, Fence, Quarantine, Record, WriterMail
 from storage.api import Envelope
 from supervisor.fair_mailbox import FairMailbox
+from supervisor.fair_queue import Lane
 
 Inbox: t.TypeAlias = FairMailbox[WriterMail]
 
 PLACES: t.Final = 4096
 BYTES: t.Final = 64 * 1024 * 1024
+ROWS: t.Final = ("rows",)
+"""The lane of transitions and statistics, of all connections together: each is a transaction of
+its own, so that they are written a few at a time, and nobody waits for them to be posted."""
+ROWS_RESERVED: t.Final = 4096
 
 
 def writer_inbox(places: int = PLACES, total_bytes: int = BYTES) -> Inbox:
@@ -23,16 +28,16 @@ def writer_inbox(places: int = PLACES, total_bytes: int = BYTES) -> Inbox:
             case _:
                 return 1
 
-    return FairMailbox(places, key=lane_of, places=places_of)
+    return FairMailbox(places, key=lane_of, places=places_of, own={ROWS: ROWS_RESERVED})
 
 
-def lane_of(mail: WriterMail) -> str | None:
-    """The connection that mail belongs to; None: it concerns all of them."""
+def lane_of(mail: WriterMail) -> Lane | None:
+    """The connection that mail belongs to, or ``ROWS``; None: it concerns everything."""
     match mail:
         case Commit(envelope=envelope) | Quarantine(envelope=envelope):
             return envelope.connection
-        case Record(row=row):
-            return row.connection
+        case Record():
+            return ROWS
         case Fence(connection=connection):
             return connection
         case Drain():

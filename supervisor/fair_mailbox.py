@@ -2,11 +2,11 @@
 
 Theory of operation
     Mail takes *places*, more of them the bigger it is, so that one bound holds for number and
-    bytes. A lane has ``reserved`` places of its own; what it holds beyond them comes out of
-    ``capacity`` places shared by all. Whoever finds no place waits in line, first come, first
-    served; a lane with reserved places left does not stand in that line. So at most ``capacity``
-    places, plus ``reserved`` for each lane, plus one mail that is bigger than all of them (let
-    in when the shared places are empty) are taken.
+    bytes. A lane has ``reserved`` places of its own (or what ``own`` says of it); what it holds
+    beyond them comes out of ``capacity`` places shared by all. Whoever finds no place waits in
+    line, first come, first served; a lane with reserved places left does not stand in that line.
+    So at most ``capacity`` places, plus ``reserved`` for each lane, plus one mail that is bigger
+    than all of them (let in when the shared places are empty) are taken.
 
     Mail is received in the order of ``supervisor.fair_queue``. Mail of no lane (``key`` gives
     None) is a barrier: it is received after all that was posted before it, and before all that
@@ -56,12 +56,14 @@ class FairMailbox(t.Generic[Mail]):
         key: cabc.Callable[[Mail], Lane | None],
         places: cabc.Callable[[Mail], int],
         reserved: int = 4,
+        own: cabc.Mapping[Lane, int] | None = None,
     ) -> None:
         """``key`` gives the lane of a mail, ``places`` how many it takes (at least 1)."""
         if capacity < 1:
             raise ValueError("a mailbox holds at least one mail")
         self._capacity = capacity
         self._reserved = reserved
+        self._own = dict(own or {})
         self._key = key
         self._places = places
         self._first = self._last = FairQueue[Mail]()
@@ -210,24 +212,25 @@ class FairMailbox(t.Generic[Mail]):
         places = self._places(mail)
         state = self._lanes.get(lane)
         held, posts = (0, False) if state is None else (state.held, bool(state.posts))
-        if posts or not self._fits(held, places, first=not self._line):
+        if posts or not self._fits(lane, held, places, first=not self._line):
             return False
         self._put(lane, mail, places)
         return True
 
-    def _fits(self, held: int, places: int, *, first: bool) -> bool:
+    def _fits(self, lane: Lane, held: int, places: int, *, first: bool) -> bool:
         """Whether a lane may take ``places`` more; ``first``: nobody else is before it."""
-        more = self._beyond(held + places) - self._beyond(held)
+        more = self._beyond(lane, held + places) - self._beyond(lane, held)
         if more == 0:
             return True
         return first and (self._shared + more <= self._capacity or self._shared == 0)
 
-    def _beyond(self, held: int) -> int:
-        return max(0, held - self._reserved)
+    def _beyond(self, lane: Lane, held: int) -> int:
+        """How many of the places that a lane holds are shared ones."""
+        return max(0, held - self._own.get(lane, self._reserved))
 
     def _put(self, lane: Lane, mail: Mail, places: int) -> None:
         state = self._lane(lane)
-        self._shared += self._beyond(state.held + places) - self._beyond(state.held)
+        self._shared += self._beyond(lane, state.held + places) - self._beyond(lane, state.held)
         state.held += places
         self._taken += places
         self._last.put(lane, mail, places)
@@ -235,11 +238,11 @@ class FairMailbox(t.Generic[Mail]):
 
     def _release(self, lane: Lane, places: int) -> None:
         state = self._lanes[lane]
-        self._shared -= self._beyond(state.held) - self._beyond(state.held - places)
+        self._shared -= self._beyond(lane, state.held) - self._beyond(lane, state.held - places)
         state.held -= places
         self._taken -= places
         # Its own next post may fit into its reserved places, whoever stands before it in line.
-        while state.posts and self._fits(state.held, state.posts[0].places, first=False):
+        while state.posts and self._fits(lane, state.held, state.posts[0].places, first=False):
             self._let_in(state.posts[0])
         self._admit()
         if not state.held and not state.posts:
@@ -249,7 +252,8 @@ class FairMailbox(t.Generic[Mail]):
         """Let in who stands first in line, for as long as there is a place."""
         while self._line:
             first = next(iter(self._line))
-            if not self._fits(self._lane(first.lane).held, first.places, first=True):
+            held = self._lane(first.lane).held
+            if not self._fits(first.lane, held, first.places, first=True):
                 return
             self._let_in(first)
 

@@ -232,3 +232,37 @@ def test_forged_certificate_ends_the_handshake() -> None:
     with pytest.raises(RemoteProtocolError, match="signature is wrong"):
         client.receive(hello.data)
     assert client.state is State.CLOSED
+
+
+def test_frames_are_opened_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand compressed frames in one message are not unpacked all at once: 16 MiB of them
+    would become 16 GiB."""
+    client, server = _connect()
+    opened: list[int] = []
+    decode = codec.decode
+
+    def counted(data: bytes) -> Node:
+        opened.append(len(data))
+        return decode(data)
+
+    monkeypatch.setattr(codec, "decode", counted)
+    events = client.read(b"".join(server.send(PING) for _ in range(1000)))
+    assert opened == []
+    for number in range(1, 4):
+        assert isinstance(next(events), NodeReceived)
+        assert len(opened) == number
+    assert len(list(events)) == 997
+    assert client.state is State.OPEN
+
+
+def test_a_forged_frame_closes_the_stream_once_it_is_reached() -> None:
+    """What came before it is good; after it there is nothing."""
+    client, server = _connect()
+    good = server.send(PING)
+    events = client.read(good + frame(b"forged, and long enough for a tag"))
+    assert isinstance(next(events), NodeReceived)
+    with pytest.raises(RemoteProtocolError):
+        next(events)
+    assert client.state is State.CLOSED
+    with pytest.raises(LocalProtocolError):
+        client.receive(good)
