@@ -1,5 +1,6 @@
 """From the configuration to the writer and the fleet."""
 
+import collections.abc as cabc
 import secrets
 import time
 import typing as t
@@ -21,6 +22,7 @@ from actors.writer_inbox import writer_inbox
 from config.model import Config
 from storage.api import ConnectionRow, ConversationRules, ReopenFrom, Storage
 from storage.blobs import S3Settings, open_blobs
+from supervisor.wakefulness import Wakefulness
 from whatsapp.certificates import PRODUCTION_ROOT_KEY
 
 _jitter: t.Final = secrets.SystemRandom()
@@ -37,7 +39,12 @@ def make_writer(config: Config, storage: Storage) -> Writer:
     return Writer(storage, inbox, settings, _jitter.random)
 
 
-def make_services(config: Config, storage: Storage, writer: Writer) -> Services:
+def make_services(
+    config: Config,
+    storage: Storage,
+    writer: Writer,
+    wall_clock: cabc.Callable[[], float] = time.time,  # noqa: TID251 - this is the edge
+) -> Services:
     """The services beside the connections; bind them to the fleet before they run.
 
     Raises:
@@ -52,7 +59,7 @@ def make_services(config: Config, storage: Storage, writer: Writer) -> Services:
         writer=writer,
         blobs=open_blobs(directory, _bucket(config)),
         http=lambda lines: MediaHttp(http, lines=lines, random=secrets.token_bytes),
-        wall_clock=time.time,  # noqa: TID251 - this is the edge
+        wall_clock=wall_clock,
         random=secrets.token_bytes,
         uniform=_jitter.random,
     )
@@ -72,9 +79,14 @@ def make_services(config: Config, storage: Storage, writer: Writer) -> Services:
     )
 
 
-def make_actions(fleet: Fleet, services: Services, storage: Storage) -> Actions:
+def make_actions(
+    fleet: Fleet,
+    services: Services,
+    storage: Storage,
+    wall_clock: cabc.Callable[[], float] = time.time,  # noqa: TID251 - this is the edge
+) -> Actions:
     """What the API may ask of connections and services."""
-    return Actions(fleet, services, storage, time.time, secrets.token_bytes)  # noqa: TID251 - edge
+    return Actions(fleet, services, storage, wall_clock, secrets.token_bytes)
 
 
 def _bucket(config: Config) -> S3Settings | None:
@@ -98,6 +110,9 @@ async def make_fleet(
     writer: Writer,
     services: Services | None = None,
     dial: Dial | None = None,
+    *,
+    wall_clock: cabc.Callable[[], float] = time.time,  # noqa: TID251 - this is the edge
+    wakefulness: Wakefulness | None = None,
 ) -> Fleet:
     """All configured connections, none of them running yet.
 
@@ -110,9 +125,10 @@ async def make_fleet(
         storage=storage,
         writer=writer.inbox,
         dial=dial or websocket_dialer(config.whatsapp.url),
-        wall_clock=time.time,  # noqa: TID251 - this is the edge
+        wall_clock=wall_clock,
         random=secrets.token_bytes,
         uniform=_jitter.random,
+        wakefulness=wakefulness or Wakefulness(),
     )
     if services is not None:
         tools = attrs.evolve(tools, files=services.files, came_online=services.came_online)

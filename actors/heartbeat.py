@@ -7,9 +7,11 @@ import trio
 
 from actors.errors import ConnectionEndedError
 from actors.link import Link
+from supervisor.wakefulness import Wakefulness
 from whatsapp.iq.ping import ping_request
 
 JITTER: t.Final = 0.1  # of the interval, either way
+HASTY: t.Final = 5.0  # seconds for the answer, after the process did not run for a while
 
 
 async def beat(
@@ -18,17 +20,30 @@ async def beat(
     interval: float,
     timeout: float,
     uniform: cabc.Callable[[], float],
+    wakefulness: Wakefulness,
 ) -> t.NoReturn:
-    """Ping every ``interval`` seconds; both times in seconds.
+    """Ping every ``interval`` seconds, and at once when the process has come back from a gap, in
+    which the socket may have died unseen; both times in seconds.
 
     Raises:
         ConnectionEndedError: no answer within ``timeout``: the socket is dead.
     """
+    hasty = min(timeout, HASTY)
     while True:
-        await trio.sleep(interval * (1 + JITTER * (2 * uniform() - 1)))
+        with trio.move_on_after(interval * (1 + JITTER * (2 * uniform() - 1))) as pause:
+            await wakefulness.woke.wait()
         try:
-            await link.request(ping_request(link.ids.next()), timeout)
-        except ConnectionEndedError as error:
-            raise ConnectionEndedError(
-                "heartbeat_missed", f"no answer to a ping within {timeout:g} s: the socket is dead"
-            ) from error
+            await _ping(link, timeout if pause.cancelled_caught else hasty)
+        except ConnectionEndedError:
+            if not wakefulness.gap(trio.current_time()):
+                raise
+            await _ping(link, hasty)  # nobody was there to see the answer
+
+
+async def _ping(link: Link, timeout: float) -> None:
+    try:
+        await link.request(ping_request(link.ids.next()), timeout)
+    except ConnectionEndedError as error:
+        raise ConnectionEndedError(
+            "heartbeat_missed", f"no answer to a ping within {timeout:g} s: the socket is dead"
+        ) from error

@@ -88,11 +88,22 @@ class Life:
         except BaseException as error:
             if (ending := collapse(error)) is error:
                 raise
-            raise ending from error
+            raise self._excused(ending) from error
         finally:
             self._in_flight.close()
             self._statistics.flush()
-        raise self._too_slow()
+        raise self._excused(self._too_slow())
+
+    def _excused(self, ending: BaseException) -> BaseException:
+        """The ending; not counted as a failure when the process has just come back from a gap."""
+        gap = self._tools.wakefulness.gap(trio.current_time())
+        if not gap or not isinstance(ending, ConnectionEndedError) or not ending.counted:
+            return ending
+        return ConnectionHeldError(
+            "slept",
+            f"the daemon did not run for {gap:.0f} s, and the connection did not survive that"
+            f" ({ending.sentence})",
+        )
 
     async def _serve(
         self, link: Link, deadline: float, task_status: "trio.TaskStatus[None]"
@@ -164,6 +175,7 @@ class Life:
                 interval=self._settings.heartbeat_interval,
                 timeout=timeout,
                 uniform=self._tools.uniform,
+                wakefulness=self._tools.wakefulness,
             )
         except ConnectionEndedError as error:
             if self._in_flight.oldest_age() < timeout:
@@ -181,6 +193,7 @@ class Life:
             interval=self._settings.monitor_interval,
             limits=self._settings.limits,
             every_time=self._statistics.flush_if_due,
+            excused=lambda: self._tools.wakefulness.gap(trio.current_time()),
         )
 
     def _progress(self, link: Link) -> Progress:

@@ -63,11 +63,14 @@ async def watch(
     interval: float,
     limits: Limits,
     every_time: cabc.Callable[[], cabc.Awaitable[None]],
+    excused: cabc.Callable[[], object] = lambda: False,
 ) -> t.NoReturn:
-    """Judge the progress every ``interval`` seconds, and call ``every_time`` after it."""
+    """Judge the progress every ``interval`` seconds, unless it is ``excused`` just then, and call
+    ``every_time`` after it."""
     while True:
         await trio.sleep(interval)
         progress = measure()
         log.debug("connection.progress", connection=name, **attrs.asdict(progress))
-        judge(progress, limits)
+        if not excused():
+            judge(progress, limits)
         await every_time()

@@ -115,6 +115,7 @@ class PairingFlow:
             interval=self._settings.heartbeat_interval,
             timeout=self._settings.heartbeat_timeout,
             uniform=self._tools.uniform,
+            wakefulness=self._tools.wakefulness,
         )
 
     async def _serve(self, link: Link) -> None:

@@ -12,6 +12,7 @@ from actors.pacing import Pace
 from actors.transport import Dial
 from storage.api import Lane, Outcome, ReceivedMessage, Storage, Verdict
 from supervisor.mailbox import Postbox
+from supervisor.wakefulness import Wakefulness
 from whatsapp.media_source import MediaSource
 from whatsapp.node import Node
 
@@ -84,6 +85,8 @@ class Tools:
     random: cabc.Callable[[int], bytes]  # secret randomness
     uniform: cabc.Callable[[], float]  # [0, 1), for jitter
     files: Files = attrs.field(factory=Files)
+    wakefulness: Wakefulness = attrs.field(factory=Wakefulness)
+    """Whether the process ran all the time: deadlines that passed while it did not say nothing."""
     came_online: cabc.Callable[[str], None] = _not_awaited
     """Called with the connection's name whenever it is online again."""
 

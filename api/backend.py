@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 
 from api.ports import ActionsPort, FilesPort, FleetPort, ReprocessPort, StoragePort
 from api.problems import ProblemError
-from api.views import WriterView
+from api.views import LoopView, WriterView
 
 Limit: t.TypeAlias = t.Annotated[int, QueryParameter(ge=1, le=200)]
 Cursor: t.TypeAlias = t.Annotated[int, QueryParameter(ge=0, le=2**63 - 1)]
@@ -33,6 +33,7 @@ class Backend:
     actions: ActionsPort | None = None
     files: FilesPort | None = None
     reprocess: ReprocessPort | None = None
+    loop: cabc.Callable[[], LoopView] | None = None
 
 
 def required(part: P | None, what: str) -> P:

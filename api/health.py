@@ -5,12 +5,14 @@ import collections.abc as cabc
 import typing as t
 
 from api.ports import ConnectionFacts
-from api.views import DatabaseView, HealthView, Verdict, WriterView
+from api.views import DatabaseView, HealthView, LoopView, Verdict, WriterView
 
 WORKING: t.Final = frozenset({"stopped", "pairing", "connecting", "syncing", "online"})
 """States that are as they should be; ``stopped`` is an operator's wish."""
 
 RETRYING_LIMIT: t.Final = 30.0  # seconds the writer may retry before the whole is failing
+STALL_LIMIT: t.Final = 60.0  # seconds the writer may take for one step
+LAG_LIMIT: t.Final = 1.0  # seconds the event loop may be late
 FULL: t.Final = 0.8  # of the writer's mailbox
 
 
@@ -19,6 +21,7 @@ def judge(
     writer: WriterView,
     database: DatabaseView,
     statistics: dict[str, t.Any],
+    loop: LoopView | None = None,
 ) -> HealthView:
     """Weigh the measurements; every verdict but ``ok`` comes with its reasons."""
     failing: list[str] = []
@@ -31,6 +34,12 @@ def judge(
         (failing if late else degraded).append(f"{reason}: {writer.last_error}")
     if writer.depth > writer.capacity * FULL:
         degraded.append(f"the writer lags: {writer.depth} of {writer.capacity} places are taken")
+    if writer.stalled_seconds > STALL_LIMIT:
+        failing.append(f"the writer has made no progress for {writer.stalled_seconds:.0f} s")
+    if loop is not None and loop.lag_max_seconds > LAG_LIMIT:
+        degraded.append(
+            f"the event loop was {loop.lag_max_seconds:.1f} s late within the last minute"
+        )
     troubled = [facts for facts in connections if facts.state not in WORKING]
     degraded += [f"{facts.name} is {facts.state}: {facts.sentence}" for facts in troubled]
     wanted = [facts for facts in connections if facts.state != "stopped"]
@@ -44,4 +53,5 @@ def judge(
         statistics=statistics,
         writer=writer,
         database=database,
+        loop=loop,
     )

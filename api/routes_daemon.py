@@ -24,7 +24,8 @@ def daemon_routes(backend: Backend) -> list[t.Any]:
     @get("/health", summary="The verdict on the whole, and what it rests on")
     async def health() -> HealthView:
         database, statistics = await _ask_database(backend.storage)
-        return judge(backend.fleet.status(), backend.writer(), database, statistics)
+        loop = None if backend.loop is None else backend.loop()
+        return judge(backend.fleet.status(), backend.writer(), database, statistics, loop)
 
     @get("/version", summary="Which daemon answers")
     async def version() -> VersionView:

@@ -104,6 +104,17 @@ class WriterView:
     last_commit_seconds: float
     retrying_seconds: float | None  # how long the database has been away, as the writer sees it
     last_error: str | None
+    stalled_seconds: float = 0.0  # how long it has had work and made no progress
+
+
+@attrs.frozen(kw_only=True)
+class LoopView:
+    """How late the event loop is: seconds from when a task should run until it does."""
+
+    lag_seconds: float  # the last one
+    lag_p99_seconds: float  # of the last minute
+    lag_max_seconds: float  # of the last minute
+    stalls: int  # how often it stood still for seconds, since the daemon started
 
 
 @attrs.frozen(kw_only=True)
@@ -150,6 +161,7 @@ class HealthView:
     statistics: dict[str, t.Any]
     writer: WriterView
     database: DatabaseView
+    loop: LoopView | None = None  # None: nobody measures it
 
 
 @attrs.frozen(kw_only=True)

@@ -142,7 +142,8 @@ def health(*, json: Json = False, config: ConfigFile = None) -> int:
         screen.print(coloured(facts["verdict"]))
         for reason in facts["reasons"]:
             screen.print(f"- {reason}", markup=False)
-        rest = {key: facts[key] for key in ("connections", "statistics", "writer", "database")}
+        parts = ("connections", "statistics", "writer", "database", "loop")
+        rest = {key: facts[key] for key in parts if facts.get(key) is not None}
         for key, value in flattened(rest):
             screen.print(f"{key:<36} {value}", markup=False)
     return HEALTH_EXIT[facts["verdict"]]

@@ -18,10 +18,12 @@ from api.errors import ApiError
 from api.server import GRACE, serve_app
 from config.model import Config
 from daemon.adapters import ReprocessAdapter
+from daemon.clocks import Clocks, SteadyClock
 from daemon.errors import CommandError, StartError
 from daemon.lock import data_directory
 from daemon.logs import configure_logs
 from daemon.notify import notify
+from daemon.service_manager import Informer, announce_stop, extend_start
 from daemon.signals import exit_after, obey_signals
 from daemon.wiring import Core, build_core, storage_of, supervise
 from storage.api import Storage
@@ -34,6 +36,10 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("daemon")
 
 PATIENCE: t.Final = 15.0  # seconds a database may take to be there when the daemon starts
 _PAUSE: t.Final = 1.0  # seconds between two tries
+STALL_FACTOR: t.Final = 2.0
+STALL_GRACE: t.Final = 30.0
+"""A step of the writer may take so many command timeouts and so many seconds; see
+``storage.postgres``, which gives a connection up somewhat earlier."""
 _EXPECTED: t.Final = (CommandError, ApiError, StorageError, RestartLimitError)
 
 OpenStorage: t.TypeAlias = cabc.Callable[[Config], contextlib.AbstractAsyncContextManager[Storage]]
@@ -79,7 +85,7 @@ class _Stopper:
         self._shutdown_timeout = shutdown_timeout
 
     def stop(self) -> None:
-        notify("STOPPING=1")
+        announce_stop(self._shutdown_timeout)
         exit_after(self._shutdown_timeout)
         (self.stop_tree or self.everything.cancel)()
 
@@ -92,41 +98,69 @@ async def serve(
     config: Config,
     *,
     version: str,
-    open_storage: OpenStorage = storage_of,
+    open_storage: OpenStorage | None = None,
     patience: float = PATIENCE,
+    clocks: Clocks | None = None,
 ) -> None:
     """The daemon's life, in this order: lock, control socket, storage, and the tree above it."""
     with (
         data_directory(config.data_dir),
         control_socket(config.control_socket, config.control.mode) as listener,
     ):
+        clocks = clocks or Clocks()
+        clock = SteadyClock(clocks)
         stopper = _Stopper(config.daemon.shutdown_timeout)
         async with trio.open_nursery() as nursery:
             await nursery.start(obey_signals, stopper.stop, stopper.stop_now)
             with stopper.everything:
-                opening = _open_patiently(config, open_storage, patience)
+                starting = await nursery.start(_while_starting)
+                opening = _open_patiently(
+                    config, open_storage or functools.partial(storage_of, clock=clock), patience
+                )
                 async with opening as storage:
-                    await _run_tree(config, storage, listener, stopper, version)
+                    core = await build_core(config, storage, clocks, clock)
+                    await _run_tree(core, listener, stopper, version, starting)
             nursery.cancel_scope.cancel()
         log.info("daemon.stopped")
 
 
+async def _while_starting(*, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.CancelScope() as scope:
+        task_status.started(scope)
+        await extend_start()
+
+
 async def _run_tree(
-    config: Config, storage: Storage, listener: socket.socket, stopper: _Stopper, version: str
+    core: Core,
+    listener: socket.socket,
+    stopper: _Stopper,
+    version: str,
+    starting: trio.CancelScope,
 ) -> None:
-    core = await build_core(config, storage)
-    async with contextlib.aclosing(core):
+    config = core.config
+    limit = STALL_FACTOR * config.storage.command_timeout + STALL_GRACE
+    informer = Informer(core.writer, limit, core.sentence)
+    async with contextlib.aclosing(core), trio.open_nursery() as nursery:
         tree = supervise(core, [api_child(core, listener, version)])
         stopper.stop_tree = tree.stop
-        await tree.run(task_status=t.cast("t.Any", _Ready(config, version)))
+
+        async def run() -> None:
+            """To its end: systemd is kept informed for as long as the tree stops."""
+            ready = _Ready(config, version, starting)
+            await tree.run(task_status=t.cast("t.Any", ready))
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(informer.run)
+        nursery.start_soon(run)
 
 
 class _Ready:
     """Told by the tree that all of it has started."""
 
-    def __init__(self, config: Config, version: str) -> None:
+    def __init__(self, config: Config, version: str, starting: trio.CancelScope) -> None:
         self._config = config
         self._version = version
+        self._starting = starting
 
     def started(self, _value: object = None) -> None:
         config = self._config
@@ -140,6 +174,7 @@ class _Ready:
         )
         if not config.connections:
             log.warning("daemon.no_connections", advice="add a [[connections]] table, restart")
+        self._starting.cancel()
         notify("READY=1")
 
 
@@ -154,6 +189,7 @@ def api_child(core: Core, listener: socket.socket, version: str) -> ChildSpec:
         actions=core.actions,
         files=core.services.blobs,
         reprocess=ReprocessAdapter(core.reprocessor),
+        loop=core.loop_watch.view,
     )
     app = build_app(backend)
     stopping: list[trio.Event] = []

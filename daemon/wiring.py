@@ -5,9 +5,12 @@
 Each starts once the one before it is ready, and stops before the one before it stops.
 """
 
+import collections
 import collections.abc as cabc
 import contextlib
+import functools
 import secrets
+import time
 import typing as t
 
 import attrs
@@ -21,12 +24,16 @@ from actors.services import Services
 from actors.writer import Writer
 from api.views import WriterView
 from config.model import Config
+from daemon.clocks import Clocks, SteadyClock, watch_clocks
+from daemon.service_manager import status_sentence
+from daemon.watchdog import LoopWatch
 from storage.api import Storage
 from storage.open import open_storage
 from storage.seal import load_or_create_key
 from supervisor.backoff import Backoff
 from supervisor.spec import ChildSpec, RestartIntensity, RestartPolicy
 from supervisor.tree import Supervisor
+from supervisor.wakefulness import Wakefulness
 
 ROOT_POLICY: t.Final = RestartPolicy(
     intensity=RestartIntensity(limit=10, window=60.0),
@@ -42,6 +49,10 @@ class Core:
 
     config: Config
     storage: Storage
+    clocks: Clocks
+    clock: SteadyClock
+    wakefulness: Wakefulness
+    loop_watch: LoopWatch
     writer: Writer
     fleet: Fleet
     services: Services
@@ -64,11 +75,21 @@ class Core:
             last_commit_seconds=status.last_commit_seconds,
             retrying_seconds=None if since is None else trio.current_time() - since,
             last_error=status.last_error,
+            stalled_seconds=self.writer.stalled_for(),
         )
+
+    def sentence(self) -> str:
+        """How things are, for systemd."""
+        states = collections.Counter(status.state for status in self.fleet.status())
+        commit, waiting = self.writer.status.last_commit_seconds, len(self.writer.inbox)
+        return status_sentence(states, commit, waiting, self.loop_watch.view())
 
 
 def storage_of(
-    config: Config, *, temporary: bool = False
+    config: Config,
+    *,
+    temporary: bool = False,
+    clock: cabc.Callable[[], float] = time.time,  # noqa: TID251 - the edge
 ) -> contextlib.AbstractAsyncContextManager[Storage]:
     """The storage that the configuration names; its key is made if there is none.
 
@@ -82,22 +103,37 @@ def storage_of(
         pool_size=config.storage.pool_size,
         command_timeout=config.storage.command_timeout,
         temporary=temporary,
+        clock=clock,
     )
 
 
-async def build_core(config: Config, storage: Storage) -> Core:
+async def build_core(
+    config: Config,
+    storage: Storage,
+    clocks: Clocks | None = None,
+    clock: SteadyClock | None = None,
+) -> Core:
     """Make the parts, and bring the rows of the connections up to date; nothing runs yet."""
+    clocks = clocks or Clocks()
+    clock = clock or SteadyClock(clocks)
+    wakefulness = Wakefulness()
     writer = make_writer(config, storage)
-    services = make_services(config, storage, writer)
-    fleet = await make_fleet(config, storage, writer, services)
+    services = make_services(config, storage, writer, clock)
+    fleet = await make_fleet(
+        config, storage, writer, services, wall_clock=clock, wakefulness=wakefulness
+    )
     services.bind(fleet)
     return Core(
         config=config,
         storage=storage,
+        clocks=clocks,
+        clock=clock,
+        wakefulness=wakefulness,
+        loop_watch=LoopWatch(),
         writer=writer,
         fleet=fleet,
         services=services,
-        actions=make_actions(fleet, services, storage),
+        actions=make_actions(fleet, services, storage, clock),
         reprocessor=Reprocessor(storage),
     )
 
@@ -110,11 +146,16 @@ def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor
         stop=lambda: core.writer.inbox.post_nowait(Drain()),  # there is always room for it
         shutdown_timeout=core.config.daemon.shutdown_timeout * DRAIN_SHARE,
     )
+    clocks = functools.partial(watch_clocks, core.clocks, core.clock, core.wakefulness)
+    own_health = [
+        ChildSpec(id="clocks", start=clocks),
+        ChildSpec(id="watchdog", start=core.loop_watch.run),
+    ]
     connections = ChildSpec(id="connections", start=core.fleet.run)
     reprocess = ChildSpec(id="reprocess", start=core.reprocessor.run)
     return Supervisor(
         "daemon",
-        [writer, connections, *core.services.children(), reprocess, *children],
+        [*own_health, writer, connections, *core.services.children(), reprocess, *children],
         ROOT_POLICY,
         uniform=secrets.SystemRandom().random,
     )
