@@ -32,12 +32,16 @@ async def beat(
     while True:
         with trio.move_on_after(interval * (1 + JITTER * (2 * uniform() - 1))) as pause:
             await wakefulness.woke.wait()
+        # Both may have come together: then the pause may end before the gap is noticed.
+        if not pause.cancelled_caught or wakefulness.gap(trio.current_time()):
+            await _ping(link, hasty)
+            continue
         try:
-            await _ping(link, timeout if pause.cancelled_caught else hasty)
+            await _ping(link, timeout)
         except ConnectionEndedError:
             if not wakefulness.gap(trio.current_time()):
                 raise
-            await _ping(link, hasty)  # nobody was there to see the answer
+            await _ping(link, hasty)  # the deadline passed in a gap: nobody saw the answer
 
 
 async def _ping(link: Link, timeout: float) -> None:

@@ -12,11 +12,12 @@ import structlog
 log: structlog.stdlib.BoundLogger = structlog.get_logger("daemon")
 
 
-def notify(state: str) -> None:
-    """Send a state such as ``READY=1`` to the socket that systemd named, if it did."""
+def notify(state: str) -> bool:
+    """Send a state such as ``READY=1`` to the socket that systemd named, if it did; False: there
+    is one, and it could not be told now."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
-        return
+        return True
     if address.startswith("@"):
         address = "\0" + address[1:]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
@@ -26,6 +27,8 @@ def notify(state: str) -> None:
             sender.send(state.encode())
         except OSError as error:
             log.warning("daemon.notify_failed", state=state, error=str(error))
+            return False
+    return True
 
 
 def notify_reloading() -> None:
@@ -33,9 +36,9 @@ def notify_reloading() -> None:
     notify(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
-def notify_status(sentence: str) -> None:
-    """What ``systemctl status`` shows."""
-    notify(f"STATUS={sentence.replace(chr(10), ' ')}")
+def notify_status(sentence: str) -> bool:
+    """What ``systemctl status`` shows; False: it could not be told now."""
+    return notify(f"STATUS={sentence.replace(chr(10), ' ')}")
 
 
 def extend_timeout(seconds: float) -> None:

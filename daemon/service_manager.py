@@ -69,8 +69,9 @@ class Informer:
                 notify("WATCHDOG=1")
             now, sentence = trio.current_time(), self._sentence()
             if sentence != self._shown and now - said_at >= STATUS_EVERY:
-                self._shown, said_at = sentence, now
-                notify_status(sentence)
+                said_at = now
+                if notify_status(sentence):
+                    self._shown = sentence
             await trio.sleep(interval)
 
     def alive(self) -> bool:

@@ -18,6 +18,7 @@ from actors.writer_inbox import writer_inbox
 from simulator import Account, Simulator, open_simulator
 from simulator.transport import MemoryTransport
 from storage.api import ConversationRules, Storage
+from supervisor.wakefulness import Wakefulness
 
 START: t.Final = 1_790_000_000.0
 DEADLINE: t.Final = 3600.0  # virtual seconds
@@ -55,6 +56,7 @@ class World:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     dials: int = 0
     files: Files = attrs.field(factory=Files)
+    wakefulness: Wakefulness = attrs.field(factory=Wakefulness)
     writer: Writer = attrs.field(init=False)
     fleet: Fleet = attrs.field(init=False)
 
@@ -153,6 +155,7 @@ async def make_fleet(world: World, names: tuple[str, ...]) -> Fleet:
         random=seeded.randbytes,
         uniform=seeded.random,
         files=world.files,
+        wakefulness=world.wakefulness,
     )
     for name in names:
         await world.storage.ensure_connection(name, ConversationRules())
