@@ -17,7 +17,7 @@ from daemon.notify import extend_timeout, notify, notify_status, watchdog_interv
 EXTENSION: t.Final = 60.0  # seconds asked for at a time while starting
 EXTENDED_EVERY: t.Final = 15.0  # seconds
 START_LIMIT: t.Final = 3600.0  # seconds after which no more are asked for
-STATUS_EVERY: t.Final = 5.0  # seconds between two sentences, at least
+STATUS_EVERY: t.Final = 3.0  # seconds between two sentences, at least
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("daemon")
 

@@ -44,16 +44,20 @@ class DaemonProcess:
 
     async def start(self) -> None:
         """Start it and wait until its control socket answers."""
+        self.launch({})
+        await self.until(self._answers, "the daemon answers")
+
+    def launch(self, variables: t.Mapping[str, str]) -> None:
+        """Start it, with more environment variables."""
         self.runs += 1
         with (self.directory / f"run-{self.runs:02}.log").open("wb") as output:
-            self.process = subprocess.Popen(  # noqa: ASYNC220 - forking takes a moment only
+            self.process = subprocess.Popen(
                 [sys.executable, "-m", "daemon", "run", "--config", str(self.config)],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self.directory,
-                env=self._environment(),
+                env={**self._environment(), **variables},
             )
-        await self.until(self._answers, "the daemon answers")
 
     async def _answers(self) -> bool:
         assert self.process is not None
