@@ -44,6 +44,7 @@ def make_services(
     storage: Storage,
     writer: Writer,
     wall_clock: cabc.Callable[[], float] = time.time,  # noqa: TID251 - this is the edge
+    deleting_clock: cabc.Callable[[], float] | None = None,
 ) -> Services:
     """The services beside the connections; bind them to the fleet before they run.
 
@@ -60,6 +61,7 @@ def make_services(
         blobs=open_blobs(directory, _bucket(config)),
         http=lambda lines: MediaHttp(http, lines=lines, random=secrets.token_bytes),
         wall_clock=wall_clock,
+        deleting_clock=deleting_clock,
         random=secrets.token_bytes,
         uniform=_jitter.random,
     )

@@ -104,15 +104,18 @@ class MediaKeeper:
         wall_clock: cabc.Callable[[], float],
         random: cabc.Callable[[int], bytes],
         uniform: cabc.Callable[[], float],
+        deleting_clock: cabc.Callable[[], float] | None = None,
     ) -> None:
         """``lines``: the line of a connection. ``own_address``: the phone-number address of its
-        account. ``wall_clock``: unix seconds. ``random``: secret bytes. ``uniform``: [0, 1)."""
+        account. ``wall_clock``: unix seconds. ``random``: secret bytes. ``uniform``: [0, 1).
+        ``deleting_clock``: the wall clock that says what is old enough to be deleted."""
         self._storage = storage
         self._blobs = blobs
         self._http = http
         self._lines = lines
         self._settings = settings
         self._wall_clock = wall_clock
+        self._deleting_clock = deleting_clock or wall_clock
         self._uniform = uniform
         self._files: KeyedLocks[FileKey] = KeyedLocks()
         self._contents: KeyedLocks[bytes] = KeyedLocks()
@@ -327,7 +330,7 @@ class MediaKeeper:
 
     async def _remove_expired(self) -> int:
         """Give up everything whose time is over; how many files."""
-        before, removed = self._wall_clock() - self._settings.retention, 0
+        before, removed = self._deleting_clock() - self._settings.retention, 0
         while True:
             rows = await self._storage.media_to_expire(before, EXPIRE_PAGE)
             given_up = [await self._give_up(row) for row in rows]

@@ -56,6 +56,9 @@ class Outside:
     http: cabc.Callable[[cabc.Callable[[str], Line]], MediaHttp]
     """Makes the client, given the lines of the connections."""
     wall_clock: cabc.Callable[[], float]
+    deleting_clock: cabc.Callable[[], float] | None = None
+    """Says what is old enough to be deleted; more careful of jumps than the other one. None: it
+    is the same."""
     random: cabc.Callable[[int], bytes]
     uniform: cabc.Callable[[], float]
 
@@ -100,6 +103,7 @@ class Services:
             wall_clock=outside.wall_clock,
             random=outside.random,
             uniform=outside.uniform,
+            deleting_clock=outside.deleting_clock,
         )
         outside.writer.listeners.append(self._committed)
 
@@ -127,7 +131,8 @@ class Services:
         """Forget what is kept for a time only."""
         task_status.started()
         while True:
-            before = self._outside.wall_clock() - self._keep_payloads
+            clock = self._outside.deleting_clock or self._outside.wall_clock
+            before = clock() - self._keep_payloads
             try:
                 forgotten = await self._outside.storage.forget_payloads(before)
             except StorageError as error:

@@ -18,6 +18,7 @@ from supervisor.wakefulness import Wakefulness
 
 TOLERANCE: t.Final = 2.0  # seconds within which the wall clock is followed at once
 HOLD: t.Final = 900.0  # seconds a jump must last before it is believed
+DELETING_HOLD: t.Final = 86_400.0  # the same before something is deleted because of it
 NEVER_RIGHT: t.Final = 1_735_689_600.0  # 2025: a clock before that was never set
 INTERVAL: t.Final = 1.0  # seconds between two looks
 
@@ -48,9 +49,13 @@ class Clocks:
 class SteadyClock:
     """The wall clock without its jumps: called, it gives unix seconds."""
 
-    def __init__(self, clocks: Clocks | None = None, *, hold: float = HOLD) -> None:
+    def __init__(
+        self, clocks: Clocks | None = None, *, hold: float = HOLD, tell: bool = True
+    ) -> None:
+        """``tell``: log the jumps; for one of those that see the same."""
         self._clocks = clocks or Clocks()
         self._hold = hold
+        self._tell = tell
         self._wall, self._boottime = self._clocks.both()
         self._jump: float | None = None  # seconds that the wall clock is ahead of this one
         self._jumped_at = 0.0  # boottime
@@ -67,26 +72,30 @@ class SteadyClock:
         ahead = wall - steady
         if abs(ahead) <= TOLERANCE:
             if self._jump is not None:
-                log.info("daemon.clock_is_back", difference=round(self._jump, 1))
+                self._note("daemon.clock_is_back", difference=round(self._jump, 1))
                 self._jump = None
             return self._follow(wall, boottime)
         if self._jump is None or abs(ahead - self._jump) > TOLERANCE:
             self._notice(steady, wall, boottime)
         if boottime - self._jumped_at < self._hold and steady > NEVER_RIGHT:
             return steady
-        log.warning("daemon.clock_believed", old=round(steady), new=round(wall))
+        self._note("daemon.clock_believed", old=round(steady), new=round(wall))
         self._jump = None
         return self._follow(wall, boottime)
 
     def _notice(self, steady: float, wall: float, boottime: float) -> None:
         self._jump, self._jumped_at = wall - steady, boottime
-        log.warning(
+        self._note(
             "daemon.clock_jumped",
             old=round(steady),
             new=round(wall),
             difference=round(self._jump, 1),
             believed_after=self._hold,
         )
+
+    def _note(self, event: str, **facts: float) -> None:
+        if self._tell:
+            log.warning(event, **facts)
 
     def _follow(self, wall: float, boottime: float) -> float:
         self._wall, self._boottime = wall, boottime

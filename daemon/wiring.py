@@ -24,7 +24,7 @@ from actors.services import Services
 from actors.writer import Writer
 from api.views import WriterView
 from config.model import Config
-from daemon.clocks import Clocks, SteadyClock, watch_clocks
+from daemon.clocks import DELETING_HOLD, Clocks, SteadyClock, watch_clocks
 from daemon.service_manager import status_sentence
 from daemon.watchdog import LoopWatch
 from storage.api import Storage
@@ -118,7 +118,8 @@ async def build_core(
     clock = clock or SteadyClock(clocks)
     wakefulness = Wakefulness()
     writer = make_writer(config, storage)
-    services = make_services(config, storage, writer, clock)
+    deleting = SteadyClock(clocks, hold=DELETING_HOLD, tell=False)
+    services = make_services(config, storage, writer, clock, deleting)
     fleet = await make_fleet(
         config, storage, writer, services, wall_clock=clock, wakefulness=wakefulness
     )

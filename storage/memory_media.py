@@ -10,7 +10,7 @@ import trio
 
 from storage.api import MediaFile
 from storage.prepare_queues import prepare_result, shown_address
-from storage.queues import CLAIM_LEASE, MediaJob, MediaResult, MediaRow, MediaState
+from storage.queues import CLAIM_LEASE, FARTHEST, MediaJob, MediaResult, MediaRow, MediaState
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +63,8 @@ class MemoryMedia(abc.ABC):
         due = [
             (not media.live, media.next_attempt_at or 0.0, key)
             for key, media in self._media.items()
-            if media.state == MediaState.PENDING and (media.next_attempt_at or 0.0) <= now
+            if media.state == MediaState.PENDING
+            and not now < (media.next_attempt_at or 0.0) <= now + max(lease, FARTHEST)
         ]
         due.sort(key=lambda item: (item[0], item[1], item[2][1]))
         jobs = []

@@ -16,6 +16,7 @@ from storage.prepare_queues import prepare_request, prepare_result, shown_addres
 from storage.queues import (
     CHUNK_STATES,
     CLAIM_LEASE,
+    FARTHEST,
     HistoryOverview,
     HistoryProgress,
     MediaJob,
@@ -46,7 +47,8 @@ class PostgresQueues(abc.ABC):
     async def claim_media(self, limit: int, *, lease: float = CLAIM_LEASE) -> list[MediaJob]:
         """See :meth:`storage.queues.Queues.claim_media`."""
         now = self._clock()
-        rows = await self._fetch("claim_media", limit, _moment(now), _moment(now + lease))
+        moments = [_moment(at) for at in (now, now + lease, now + max(lease, FARTHEST))]
+        rows = await self._fetch("claim_media", limit, *moments)
         return [_job(row) for row in rows]
 
     async def release_media(self) -> int:

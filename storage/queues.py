@@ -16,6 +16,7 @@ import attrs
 from storage.facts import HistoryChatCount
 
 CLAIM_LEASE: t.Final = 300.0  # seconds a claimed file stays with its worker
+FARTHEST: t.Final = 86_400.0  # seconds; no file is put off for longer
 
 
 class MediaState(enum.StrEnum):

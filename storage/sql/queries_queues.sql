@@ -1,10 +1,12 @@
 -- The statements of PostgresQueues, loaded by name.
 
 -- name: claim_media
--- Take files that are due, those of live messages first; the lease ends at $3.
+-- Take files that are due, those of live messages first; the lease ends at $3. What is due
+-- after $4 was dated by a clock that was wrong: nothing is put off for so long.
 WITH due AS (
     SELECT connection_id, message_id, live, next_attempt_at FROM media
-    WHERE state = 'pending' AND (next_attempt_at IS NULL OR next_attempt_at <= $2)
+    WHERE state = 'pending'
+        AND (next_attempt_at IS NULL OR next_attempt_at <= $2 OR next_attempt_at > $4)
     ORDER BY live DESC, next_attempt_at NULLS FIRST, message_id
     LIMIT $1
     FOR UPDATE SKIP LOCKED

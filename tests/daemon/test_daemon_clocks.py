@@ -8,7 +8,15 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.clocks import HOLD, NEVER_RIGHT, TOLERANCE, Clocks, SteadyClock, watch_clocks
+from daemon.clocks import (
+    DELETING_HOLD,
+    HOLD,
+    NEVER_RIGHT,
+    TOLERANCE,
+    Clocks,
+    SteadyClock,
+    watch_clocks,
+)
 from supervisor.wakefulness import Wakefulness
 
 START = 1_790_000_000.0
@@ -143,3 +151,18 @@ async def test_jump_and_sleep_are_told_apart(autojump_clock: trio.testing.MockCl
             await trio.sleep(2)
             assert [entry["event"] for entry in logs][2:] == ["daemon.clock_jumped"]
             nursery.cancel_scope.cancel()
+
+
+def test_what_deletes_believes_a_jump_only_after_a_day() -> None:
+    """A clock that is a year ahead for an hour dates rows wrongly, and deletes nothing."""
+    world = World()
+    clock = SteadyClock(world.clocks())
+    with structlog.testing.capture_logs() as logs:
+        deleting = SteadyClock(world.clocks(), hold=DELETING_HOLD, tell=False)
+        world.ahead += YEAR
+        for _ in range(60):
+            world.boottime += 60
+            clock()
+            assert deleting() == pytest.approx(world.wall - YEAR)
+    assert clock() == world.wall
+    assert [entry["event"] for entry in logs] == ["daemon.clock_jumped", "daemon.clock_believed"]

@@ -114,6 +114,21 @@ async def test_live_messages_come_first(storage: Storage) -> None:
     assert [job.message_id for jobs in claimed for job in jobs] == [new, old, older]
 
 
+async def test_a_file_that_was_put_off_by_a_wrong_clock_is_due(
+    storage: Storage, clock: Clock
+) -> None:
+    """A clock that was a year ahead, and is right again, strands nothing."""
+    message_id = await photo(storage)
+    clock.now = NOW + 365 * 86_400
+    assert len(await storage.claim_media(9)) == 1
+    later = MediaResult(state=MediaState.PENDING, error="later", retry_at=clock.now + 3600)
+    assert await storage.finish_media("sales", message_id, later)
+    assert await storage.claim_media(9) == []
+    clock.now = NOW + 60
+    assert [job.message_id for job in await storage.claim_media(9)] == [message_id]
+    assert await storage.claim_media(9) == []
+
+
 async def test_a_crash_leaves_nothing_claimed(storage: Storage) -> None:
     """A worker that starts anew gets everything at once; planned attempts keep their time."""
     first, second, third = [await photo(storage, f"A{number}") for number in range(3)]
@@ -278,12 +293,13 @@ async def test_twice_in_one_batch(storage: Storage) -> None:
 
 
 async def test_absurd_times(storage: Storage) -> None:
-    """An attempt planned for the end of time neither fails nor comes."""
+    """An attempt planned for the end of time does not fail; no clock that is right said that, so
+    it is due."""
     message_id = await photo(storage)
     for at in (1e300, float("inf")):
         result = MediaResult(state=MediaState.PENDING, retry_at=at)
         assert await storage.finish_media("sales", message_id, result)
-        assert await storage.claim_media(9) == []
+        assert [job.message_id for job in await storage.claim_media(9)] == [message_id]
 
 
 async def test_many_workers_claim_apart(postgres: PostgresStorage) -> None:
