@@ -207,6 +207,31 @@ async def test_a_quarantine_that_does_not_work_holds_only_its_connection(
         assert world.stored["bad"] == [1, 2]
 
 
+@pytest.mark.parametrize("connection", ["bad", None])
+async def test_a_fence_in_the_batch_of_the_poison_waits_for_the_verdict(
+    autojump_clock: trio.testing.MockClock, connection: str | None
+) -> None:
+    """It was taken out of the mailbox before anybody knew; it opens after the quarantine."""
+    storage = SlowStorage()
+    await storage.ensure_connection("bad", ConversationRules())
+    inbox = writer_inbox()
+    writer = Writer(storage, inbox, WriterSettings(), uniform=lambda: 0.5)
+    reply, answers = trio.open_memory_channel[Settled](9)
+    fence = Fence(trio.Event(), connection)
+    inbox.post_nowait(Commit(of("bad", "1", "poison"), 1, reply))
+    inbox.post_nowait(fence)
+    storage.quarantine_away = True
+    async with trio.open_nursery() as nursery:
+        await nursery.start(writer.run)
+        await trio.sleep(100)
+        assert not fence.passed.is_set()
+        storage.quarantine_away = False
+        with trio.fail_after(100):
+            await fence.passed.wait()
+        assert answers.statistics().current_buffer_used == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_fence_waits_for_its_own_connection_only(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -81,6 +81,52 @@ async def test_what_is_bigger_than_the_mailbox_is_let_in_alone(
         assert receive_all(mailbox)[-1].lane == "giant"
 
 
+async def test_a_lane_keeps_its_order_while_it_waits(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A small mail that would fit does not pass the big one of its own lane."""
+    mailbox = make(5)
+    for number in range(5):
+        mailbox.post_nowait(Letter("other", number))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mailbox.post, Letter("a", 1, places=6))
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(MailboxFullError):
+            mailbox.post_nowait(Letter("a", 2))
+        nursery.start_soon(mailbox.post, Letter("a", 3))
+        await trio.testing.wait_all_tasks_blocked()
+        assert mailbox.statistics().waiting_posts == 2
+        received: list[Letter] = []
+        while len(received) < 7:
+            received += receive_all(mailbox)
+            await trio.testing.wait_all_tasks_blocked()
+        assert [letter.number for letter in received if letter.lane == "a"] == [1, 3]
+
+
+async def test_who_stood_behind_a_cancelled_post_goes_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The one that nobody passes is gone: the next one in line fits."""
+    mailbox = make(5)
+    for number in range(3 + RESERVED):
+        mailbox.post_nowait(Letter("other", number))
+    async with trio.open_nursery() as nursery:
+        scope = trio.CancelScope()
+
+        async def give_up() -> None:
+            with scope:
+                await mailbox.post(Letter("big", 0, places=RESERVED + 5))
+
+        nursery.start_soon(give_up)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(mailbox.post, Letter("small", 0, places=RESERVED + 1))
+        await trio.testing.wait_all_tasks_blocked()
+        assert mailbox.statistics().waiting_posts == 2
+        scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        assert mailbox.statistics().waiting_posts == 0
+
+
 async def test_a_barrier_comes_after_all_before_it_and_before_all_after_it() -> None:
     """Also when a lane is paused: then it waits for the lane."""
     mailbox = make(50)

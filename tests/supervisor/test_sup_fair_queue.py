@@ -110,6 +110,20 @@ def test_a_paused_lane_is_passed_over() -> None:
     assert [item for _, item, _ in drain(queue)] == [0, 1, 2, 3]
 
 
+def test_a_pause_earns_nothing() -> None:
+    """A lane that is resumed takes turns; it does not make up for the pause."""
+    queue = FairQueue[str]()
+    for _ in range(100):
+        queue.put("held", "held", 1)
+        queue.put("busy", "busy", 1)
+    queue.pause("held")
+    for _ in range(50):
+        queue.pop()
+    queue.resume("held")
+    next_ones = [found[1] for _ in range(10) if (found := queue.pop())]
+    assert next_ones.count("held") == pytest.approx(5, abs=1)
+
+
 def test_what_is_remembered_of_lanes_is_bounded() -> None:
     """Names that come once leave nothing behind, though the queue is never empty."""
     queue = FairQueue[int]()
