@@ -1,5 +1,6 @@
 """What was read from a socket and not handled yet: bounded by number and by memory."""
 
+import math
 import typing as t
 
 import trio
@@ -11,6 +12,7 @@ from whatsapp.stream import FrameRejected
 
 NODES: t.Final = 256  # read ahead of the dispatcher
 WEIGHT: t.Final = 16 * 1024 * 1024  # bytes of memory, roughly
+NOTICED: t.Final = 0.05  # seconds from which on the reader was held back
 _OBJECT: t.Final = 200  # bytes of a node or an attribute by itself
 
 
@@ -24,6 +26,8 @@ class Backlog:
         self._send, self._receive = trio.open_memory_channel[tuple[Received, int]](nodes)
         self._allowance = Allowance(weight)
         self._handling = 0  # weight of what was taken last
+        self._waiting_since: float | None = None  # trio clock; the reader is held back
+        self._waited_until = -math.inf
 
     def __len__(self) -> int:
         return self._send.statistics().current_buffer_used
@@ -31,8 +35,19 @@ class Backlog:
     async def put(self, received: Received) -> None:
         """Add what was read, waiting for room."""
         weight = weight_of(received)
+        since = self._waiting_since = trio.current_time()
         await self._allowance.take(weight)
         await self._send.send((received, weight))
+        self._waiting_since, now = None, trio.current_time()
+        if now - since > NOTICED:
+            self._waited_until = now
+
+    def held_back(self, within: float) -> bool:
+        """Whether the reader waited for room within the last so many seconds: then what the peer
+        has sent may not have been read yet, and its silence is ours."""
+        now = trio.current_time()
+        waits = self._waiting_since is not None and now - self._waiting_since > NOTICED
+        return waits or now - self._waited_until <= within
 
     async def take(self) -> Received:
         """The next one; it counts until the one after it is asked for."""

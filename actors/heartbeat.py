@@ -11,7 +11,7 @@ from supervisor.wakefulness import Wakefulness
 from whatsapp.iq.ping import ping_request
 
 JITTER: t.Final = 0.1  # of the interval, either way
-HASTY: t.Final = 5.0  # seconds for the answer, after the process did not run for a while
+HASTY: t.Final = 8.0  # seconds for the answer, after the process did not run for a while
 
 
 async def beat(

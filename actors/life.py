@@ -84,6 +84,7 @@ class Life:
             with trio.CancelScope(deadline=deadline) as connecting:
                 async with open_link(self._tools.dial, self._greeting()) as link:
                     connecting.deadline = math.inf
+                    link.held_back = self._received.held_back
                     await self._serve(link, deadline, task_status)
         except BaseException as error:
             if (ending := collapse(error)) is error:
@@ -199,7 +200,7 @@ class Life:
     def _progress(self, link: Link) -> Progress:
         now = trio.current_time()
         return Progress(
-            silence=now - link.heard_at,
+            silence=0.0 if self._received.held_back(0.0) else now - link.heard_at,
             backlog=len(self._received),
             busy_for=0.0 if self._busy_since is None else now - self._busy_since,
             in_flight=len(self._in_flight),

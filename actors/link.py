@@ -24,6 +24,7 @@ from whatsapp.stream import (
 Received: t.TypeAlias = Node | FrameRejected
 
 MAX_REQUESTS: t.Final = 64  # under way at once; we never come near
+MORE_TIME: t.Final = 20  # timeouts, for as long as we are too slow to read the answer
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +47,9 @@ class Link:
         self.ids = ids
         self.heard_at = trio.current_time()
         """When bytes last came from WhatsApp (trio clock); answers to pings count."""
+        self.held_back: cabc.Callable[[float], bool] = lambda _within: False
+        """Whether nothing could be read for a while, within the last so many seconds, because
+        what was read before waits to be handled."""
         self._transport = transport
         self._stream = stream
         self._sending = trio.Lock()
@@ -69,6 +73,9 @@ class Link:
     async def request(self, node: Node, timeout: float) -> Node:
         """Send an iq and wait for its answer, a result or an error.
 
+        While we are too slow to read, the time does not count: the answer may be there, behind
+        what is not handled yet.
+
         Raises:
             ConnectionEndedError: no answer within ``timeout`` seconds.
         """
@@ -78,14 +85,18 @@ class Link:
         send, receive = trio.open_memory_channel[Node](1)
         self._waiters[request_id] = send
         try:
-            with trio.fail_after(timeout):
+            with trio.move_on_after(timeout):
                 await self.send(node)
                 return await receive.receive()
-        except trio.TooSlowError:
+            for _ in range(MORE_TIME):
+                if not self.held_back(timeout):
+                    break
+                with trio.move_on_after(timeout):
+                    return await receive.receive()
             kind = node.text("xmlns") or node.tag
             raise ConnectionEndedError(
                 "no_answer", f"WhatsApp did not answer a {kind} request within {timeout:g} s"
-            ) from None
+            )
         finally:
             del self._waiters[request_id]
 

@@ -9,7 +9,7 @@ import typing as t
 import trio
 
 LIMIT: t.Final = 5.0  # seconds between two ticks from which on it is a gap
-FORGIVEN: t.Final = 10.0  # seconds after a gap in which deadlines are not believed
+FORGIVEN: t.Final = 15.0  # seconds after a gap in which deadlines are not believed
 
 
 class Wakefulness:

@@ -106,7 +106,7 @@ async def test_a_daemon_that_was_stopped_for_seconds_goes_on_as_if_nothing_was(
 
 
 async def test_a_wedged_daemon_is_killed_and_comes_back(tmp_path: pathlib.Path) -> None:
-    """No sign of life: systemd kills it and starts it anew, more than once; nothing is lost."""
+    """No sign of life: systemd kills it and starts it anew; nothing is lost."""
     async with open_stage(tmp_path) as stage:
         await stage.daemon.terminate()
         manager = ServiceManager(stage.daemon, watchdog=2.0)
@@ -127,13 +127,12 @@ async def test_a_wedged_daemon_is_killed_and_comes_back(tmp_path: pathlib.Path) 
 
             await up(1)
             async with trio.open_nursery() as writing:
-                writing.start_soon(stage.write, 160)
-                for time, goal in enumerate((40, 200), start=1):
-                    await stage.stored(goal)
-                    assert manager.killed == time - 1  # it is not killed while it works
-                    stage.signal(signal.SIGSTOP)
-                    await killed(time)
-                    await up(time + 1)
+                writing.start_soon(stage.write, 80)
+                await stage.stored(40)
+                assert manager.killed == 0  # it is not killed while it works
+                stage.signal(signal.SIGSTOP)
+                await killed(1)
+                await up(2)
             await stage.check()
             assert "WATCHDOG=1" in manager.told
 
