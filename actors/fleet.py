@@ -193,6 +193,7 @@ class Member:
             reason=reason,
             sentence=sentence,
             retry=self._retries,
+            at=self._tools.wall_clock(),
         )
         try:
             self._tools.writer.post_nowait(Record(event))

@@ -1,6 +1,6 @@
 """The composition root: which parts there are, who gets whom, who starts and stops when.
 
-    storage → writer → connections → services → api
+    storage → pulse → writer → connections → services → api
 
 Each starts once the one before it is ready, and stops before the one before it stops.
 """
@@ -20,6 +20,7 @@ from actors.actions import Actions, Reprocessor
 from actors.assembly import make_actions, make_fleet, make_services, make_writer
 from actors.fleet import Fleet
 from actors.messages import Drain
+from actors.pulse import LAST_WORD, Pulse
 from actors.services import Services
 from actors.writer import Writer
 from api.views import WriterView
@@ -53,6 +54,7 @@ class Core:
     clock: SteadyClock
     wakefulness: Wakefulness
     loop_watch: LoopWatch
+    pulse: Pulse
     writer: Writer
     fleet: Fleet
     services: Services
@@ -117,6 +119,8 @@ async def build_core(
     clocks = clocks or Clocks()
     clock = clock or SteadyClock(clocks)
     wakefulness = Wakefulness()
+    pulse = Pulse(storage)
+    await pulse.begin()
     writer = make_writer(config, storage)
     deleting = SteadyClock(clocks, hold=DELETING_HOLD, tell=False)
     services = make_services(config, storage, writer, clock, deleting)
@@ -131,6 +135,7 @@ async def build_core(
         clock=clock,
         wakefulness=wakefulness,
         loop_watch=LoopWatch(),
+        pulse=pulse,
         writer=writer,
         fleet=fleet,
         services=services,
@@ -141,6 +146,12 @@ async def build_core(
 
 def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor:
     """The tree of the core, with more children after it."""
+    pulse = ChildSpec(
+        id="pulse",
+        start=core.pulse.run,
+        stop=core.pulse.stop,
+        shutdown_timeout=LAST_WORD + 1.0,
+    )
     writer = ChildSpec(
         id="writer",
         start=core.writer.run,
@@ -156,7 +167,15 @@ def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor
     reprocess = ChildSpec(id="reprocess", start=core.reprocessor.run)
     return Supervisor(
         "daemon",
-        [*own_health, writer, connections, *core.services.children(), reprocess, *children],
+        [
+            *own_health,
+            pulse,
+            writer,
+            connections,
+            *core.services.children(),
+            reprocess,
+            *children,
+        ],
         ROOT_POLICY,
         uniform=secrets.SystemRandom().random,
     )

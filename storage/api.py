@@ -10,6 +10,7 @@ import attrs
 from storage.facts import Fact
 from storage.inbox import Inbox
 from storage.queues import Queues
+from storage.timeline import Timeline
 
 
 class RecordKind(enum.Enum):
@@ -154,6 +155,7 @@ class ConnectionEvent:
     reason: str  # stable code, such as "stream_ended"
     sentence: str  # for the operator
     retry: int = 0
+    at: float | None = None  # unix seconds; None: when it is recorded
 
 
 @attrs.frozen(kw_only=True)
@@ -180,6 +182,9 @@ class ConnectionRow:
     duplicates: int
     quarantined: int
     undecryptable: int
+    alive_at: dt.datetime | None = None
+    """When it was last surely online: the end of that time, or while it is the newest mark of
+    the daemon, which is less than a minute old. None: it never was."""
 
 
 @attrs.frozen(kw_only=True)
@@ -231,7 +236,7 @@ class ConversationRules:
     team_reopens: bool = False
 
 
-class Storage(Inbox, Queues, t.Protocol):
+class Storage(Inbox, Queues, Timeline, t.Protocol):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``
     (retry later) or ``StorageRejectedError`` (this will never work)."""
 

@@ -30,7 +30,6 @@ from storage.errors import StorageRejectedError
 from storage.facts import NameSource
 from storage.identity import clean_text
 from storage.memory_facts import apply_fact
-from storage.memory_inbox import MemoryInbox
 from storage.memory_media import MediaOrigin
 from storage.memory_merge import resolve
 from storage.memory_state import (
@@ -43,18 +42,18 @@ from storage.memory_state import (
     optional_utc,
     utc,
 )
+from storage.memory_timeline import MemoryTimeline
 from storage.prepare import PreparedBatch, PreparedMessage, prepare, prepare_quarantine
 
 HANDLED_LIFETIME: t.Final = 14 * 86_400  # seconds
 NAME_REFRESH: t.Final = 3_600.0  # seconds after which a name that stays the same is dated anew
 
 
-class MemoryStorage(MemoryInbox):
+class MemoryStorage(MemoryTimeline):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251
         super().__init__(clock)
-        self._sync_runs: list[tuple[float, SyncRun]] = []
         self._learned: dict[tuple[str, tuple[str, NameSource]], tuple[float, str]] = {}
 
     async def ensure_connection(self, name: str, rules: ConversationRules) -> None:
@@ -90,9 +89,7 @@ class MemoryStorage(MemoryInbox):
     async def record_event(self, event: ConnectionEvent) -> None:
         """See :meth:`storage.api.Storage.record_event`."""
         await trio.lowlevel.checkpoint()
-        self._connection(event.connection).events.append(
-            (self._clock(), attrs.evolve(event, sentence=clean_text(event.sentence)))
-        )
+        self._append_event(attrs.evolve(event, sentence=clean_text(event.sentence)))
 
     async def record_sync(self, run: SyncRun) -> None:
         """See :meth:`storage.api.Storage.record_sync`."""
@@ -124,6 +121,7 @@ class MemoryStorage(MemoryInbox):
                 duplicates=connection.duplicates,
                 quarantined=connection.quarantined,
                 undecryptable=connection.undecryptable,
+                alive_at=self._alive_at(connection),
             )
             for _name, connection in sorted(self._connections.items())
         ]
@@ -134,7 +132,7 @@ class MemoryStorage(MemoryInbox):
         if connection not in self._connections:
             return []
         newest = self._connections[connection].events[::-1][:limit]
-        return [{"at": utc(at), **attrs.asdict(event)} for at, event in newest]
+        return [{**attrs.asdict(each.event), "at": utc(each.at)} for each in newest]
 
     async def conversations(
         self, *, status: str | None, connection: str | None, limit: int

@@ -126,6 +126,13 @@ class Receipt:
     played: float | None = None
 
 
+@attrs.frozen
+class StoredEvent:
+    id: int
+    at: float
+    event: ConnectionEvent
+
+
 @attrs.define
 class Connection:
     name: str
@@ -156,7 +163,7 @@ class Connection:
     records: dict[RecordKind, dict[str, bytes]] = attrs.field(
         factory=lambda: {kind: {} for kind in RecordKind}
     )
-    events: list[tuple[float, ConnectionEvent]] = attrs.field(factory=list)
+    events: list[StoredEvent] = attrs.field(factory=list)
 
     def contact_at(self, address: str | None) -> int | None:
         """The contact behind an address."""

@@ -42,6 +42,7 @@ from storage.identity import clean_text
 from storage.migrate import Migration, migrate
 from storage.postgres_inbox import PostgresInbox
 from storage.postgres_queues import PostgresQueues
+from storage.postgres_timeline import PostgresTimeline
 from storage.prepare import PreparedBatch, PreparedQuarantine, prepare, prepare_quarantine
 from storage.queries import queries
 from storage.seal import Sealer
@@ -91,7 +92,7 @@ def _translated() -> cabc.Iterator[None]:
         raise translate(error) from error
 
 
-class PostgresStorage(PostgresInbox, PostgresQueues):
+class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline):
     """Use :meth:`open`; the storage serves until its context ends."""
 
     def __init__(
@@ -205,7 +206,7 @@ class PostgresStorage(PostgresInbox, PostgresQueues):
         rows = await self._fetch(
             "record_event",
             event.connection,
-            self._now(),
+            self._now() if event.at is None else dt.datetime.fromtimestamp(event.at, dt.UTC),
             clean_text(event.previous),
             clean_text(event.state),
             clean_text(event.reason),

@@ -13,7 +13,15 @@ SQL: t.Final[importlib.resources.abc.Traversable] = importlib.resources.files("s
 _NAME: t.Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-FUNCTION_FILES: t.Final = ("functions.sql", "facts.sql", "merges.sql", "queues.sql", "views.sql")
+FUNCTION_FILES: t.Final = (
+    "functions.sql",
+    "facts.sql",
+    "merges.sql",
+    "queues.sql",
+    "timeline.sql",
+    "quarantine.sql",
+    "views.sql",
+)
 """What is made anew at start whenever it has changed; run in this order, as one text."""
 
 

@@ -86,10 +86,19 @@ WHERE c.name = $1 AND s.key = ANY ($2::text[]);
 -- name: connections
 -- Every connection with its counts.
 SELECT c.name, c.wanted, d.jid IS NOT NULL AS paired, d.jid, n.last_message_at, n.messages,
-    n.duplicates, n.quarantined, n.undecryptable
+    n.duplicates, n.quarantined, n.undecryptable,
+    coalesce(o.ended_at, greatest(o.at, l.alive_at)) AS alive_at
 FROM connections c
 JOIN counters n ON n.connection_id = c.id
 LEFT JOIN device_identity d ON d.connection_id = c.id
+LEFT JOIN LATERAL (
+    SELECT e.at, (
+        SELECT f.at FROM connection_events f
+        WHERE f.connection_id = c.id AND f.id > e.id ORDER BY f.id LIMIT 1) AS ended_at
+    FROM connection_events e
+    WHERE e.connection_id = c.id AND e.state = 'online' ORDER BY e.id DESC LIMIT 1
+) o ON true
+LEFT JOIN (SELECT alive_at FROM daemon_lives ORDER BY id DESC LIMIT 1) l ON o.at IS NOT NULL
 ORDER BY c.name COLLATE "C";
 
 -- name: events

@@ -42,6 +42,18 @@ CREATE TABLE connection_events (
     PRIMARY KEY (connection_id, id)
 );
 
+CREATE INDEX connection_events_online ON connection_events (connection_id, id)
+    WHERE state = 'online';
+CREATE INDEX connection_events_age ON connection_events (connection_id, at);
+
+-- One row per run of the daemon, with the last moment at which it was surely alive.
+CREATE TABLE daemon_lives (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    began_at timestamptz NOT NULL,
+    alive_at timestamptz NOT NULL,
+    ended_at timestamptz                       -- it stopped in order; NULL: it runs, or died
+) WITH (fillfactor = 50);
+
 CREATE TABLE sync_stats (
     connection_id integer NOT NULL REFERENCES connections,
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -52,6 +64,8 @@ CREATE TABLE sync_stats (
     errors bigint NOT NULL,
     PRIMARY KEY (connection_id, id)
 );
+
+CREATE INDEX sync_stats_age ON sync_stats (connection_id, at);
 
 -- Sealed records: AES-256-GCM, bound to connection, kind and key.
 CREATE TABLE device_identity (
@@ -368,9 +382,18 @@ CREATE TABLE quarantine (
     attempts integer NOT NULL DEFAULT 1,
     received_at timestamptz NOT NULL,
     last_attempt_at timestamptz NOT NULL,
+    kept bytea,                                -- JSON: the message as read, all but its raw bytes
+    opened boolean NOT NULL DEFAULT false,     -- its keys are used: it never decrypts again
+    resolved_at timestamptz,
+    resolution text,                           -- the verdict
+    message_id bigint,                         -- what it became
     PRIMARY KEY (connection_id, id),
-    UNIQUE (connection_id, fingerprint)
+    UNIQUE (connection_id, fingerprint),
+    CHECK ((resolved_at IS NULL) = (resolution IS NULL)),
+    CHECK (message_id IS NULL OR resolved_at IS NOT NULL)
 );
+
+CREATE INDEX quarantine_open ON quarantine (id) WHERE resolved_at IS NULL;
 
 
 -- The file of a message, and how far its fetching is. What the sender claims has no checks: it
