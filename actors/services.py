@@ -8,11 +8,10 @@ import functools
 import typing as t
 
 import attrs
-import structlog
-import trio
 
 from actors.addons import AddonResolver
 from actors.history import HistoryImporter
+from actors.housekeeping import Housekeeper
 from actors.line import Line
 from actors.media import MediaKeeper, MediaSettings
 from actors.media_http import MediaHttp
@@ -21,17 +20,12 @@ from actors.settings import Files
 from actors.writer import Writer
 from storage.api import Envelope, Outcome, Storage
 from storage.blobs import Blobs
-from storage.errors import StorageError
 from storage.facts import HistoryOffered
 from storage.inbox import ADDON_KINDS
 from supervisor.spec import ChildSpec
 from whatsapp.jid import Jid
 from whatsapp.media_source import MediaSource
 from whatsapp.node import Node
-
-HOUSEKEEPING: t.Final = 3600.0  # seconds between two rounds
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger("services")
 
 
 class Connections(t.Protocol):
@@ -73,10 +67,17 @@ class Services:
         *,
         history_wanted: cabc.Callable[[str, Jid], bool],
         keep_payloads: float,
+        keep_events: float,
     ) -> None:
-        """``keep_payloads``: seconds that sent messages can be encrypted again."""
+        """``keep_payloads``: seconds that sent messages can be encrypted again; ``keep_events``:
+        seconds that transitions and statistics are kept."""
         self._outside = outside
-        self._keep_payloads = keep_payloads
+        self.housekeeper = Housekeeper(
+            outside.storage,
+            outside.deleting_clock or outside.wall_clock,
+            keep_payloads=keep_payloads,
+            keep_events=keep_events,
+        )
         self._fleet: Connections | None = None
         self.http = outside.http(self._line)
         self.blobs = outside.blobs
@@ -117,29 +118,13 @@ class Services:
             ChildSpec(id="history", start=self.history.run),
             ChildSpec(id="media", start=self.media.run),
             ChildSpec(id="addons", start=self.addons.run),
-            ChildSpec(id="housekeeping", start=self.keep_house),
+            ChildSpec(id="housekeeping", start=self.housekeeper.run),
         ]
 
     def came_online(self, _connection: str) -> None:
         """What waited for a connection may go on."""
         self.history.wake()
         self.media.wake()
-
-    async def keep_house(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> t.NoReturn:
-        """Forget what is kept for a time only."""
-        task_status.started()
-        while True:
-            clock = self._outside.deleting_clock or self._outside.wall_clock
-            before = clock() - self._keep_payloads
-            try:
-                forgotten = await self._outside.storage.forget_payloads(before)
-            except StorageError as error:
-                log.warning("housekeeping.failed", error=str(error))
-            else:
-                log.debug("housekeeping.done", payloads=forgotten)
-            await trio.sleep(HOUSEKEEPING)
 
     def _committed(
         self, envelopes: cabc.Sequence[Envelope], outcomes: cabc.Sequence[Outcome]

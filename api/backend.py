@@ -2,6 +2,7 @@
 
 import collections.abc as cabc
 import datetime as dt
+import time
 import typing as t
 
 import attrs
@@ -34,6 +35,7 @@ class Backend:
     files: FilesPort | None = None
     reprocess: ReprocessPort | None = None
     loop: cabc.Callable[[], LoopView] | None = None
+    wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 
 def required(part: P | None, what: str) -> P:

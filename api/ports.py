@@ -10,6 +10,7 @@ from storage.api import ConversationRow
 from storage.blobs import Blob
 from storage.inbox import ContactDetail, GroupDetail, MergeRow, MessageDetail
 from storage.queues import HistoryOverview, HistoryProgress, MediaRow, OutboxRequest, OutboxRow
+from storage.timeline import Transition
 
 TypingState: t.TypeAlias = t.Literal["composing", "recording", "paused"]
 
@@ -148,9 +149,15 @@ class FleetPort(t.Protocol):
 
 class StoragePort(t.Protocol):
     """The part of storage that the API reads and orders; see ``storage.api.Storage``,
-    ``storage.inbox.Inbox`` and ``storage.queues.Queues``."""
+    ``storage.inbox.Inbox``, ``storage.queues.Queues`` and ``storage.timeline.Timeline``."""
 
     async def events(self, connection: str, limit: int) -> list[dict[str, t.Any]]: ...
+
+    async def timeline(
+        self, connection: str, *, after: int = 0, limit: int = 50
+    ) -> list[Transition]: ...
+
+    async def timeline_start(self, connection: str, since: dt.datetime) -> int: ...
 
     async def conversations(
         self, *, status: str | None, connection: str | None, limit: int

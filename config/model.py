@@ -70,6 +70,7 @@ class StorageConfig:
     """As written; ``Config.key_file`` is absolute."""
     pool_size: t.Annotated[int, Count(1, 1000)] = 5
     command_timeout: t.Annotated[float, Duration(0.1)] = 30.0  # seconds
+    keep_events: t.Annotated[float, Duration(86400, 3650 * 86400)] = 34_560_000.0  # seconds
 
     @property
     def embedded(self) -> bool:

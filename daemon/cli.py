@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cyclopts import App, Parameter
 
-from daemon import cli_inbox, cli_sending
+from daemon import cli_inbox, cli_sending, cli_timeline
 from daemon.cli_base import (
     ConfigFile,
     HowMany,
@@ -38,6 +38,7 @@ app.command(conversations_app)
 app.command(config_app)
 cli_inbox.register(app)
 cli_sending.register(app)
+cli_timeline.register(app)
 
 
 @app.command

@@ -36,6 +36,7 @@ from storage.facts import Fact
 from storage.inbox import Inbox
 from storage.memory import MemoryStorage
 from storage.queues import Queues
+from storage.timeline import Timeline
 from whatsapp.iq.core import IqError
 from whatsapp.pairing_code import phone_digits
 
@@ -43,7 +44,7 @@ NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 ANA = "5511999990001@s.whatsapp.net"
 ACCOUNT = "5511999990000@s.whatsapp.net"
 GROUP = "120363000000000001@g.us"
-IN_MEMORY = frozenset(dir(Inbox)) | frozenset(dir(Queues))
+IN_MEMORY = frozenset(dir(Inbox)) | frozenset(dir(Queues)) | frozenset(dir(Timeline))
 
 
 def connection(name: str, **changes: t.Any) -> ConnectionView:
@@ -424,6 +425,7 @@ async def open_control(path: Path, *, complete: bool = True) -> cabc.AsyncIterat
         writer=lambda: control.writer,
         version="1.2.3",
         started_at=NOON,
+        wall_clock=NOON.timestamp,
         actions=control.actions if complete else None,
         files=control.files if complete else None,
         reprocess=control.reprocess if complete else None,
