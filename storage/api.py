@@ -9,6 +9,7 @@ import attrs
 
 from storage.facts import Fact
 from storage.inbox import Inbox
+from storage.quarantine import Quarantined
 from storage.queues import Queues
 from storage.timeline import Timeline
 
@@ -119,6 +120,7 @@ class Envelope:
     reset_records: bool = False
     """Delete all records of the connection first: a new device takes the place of the old."""
     stanza: bytes = attrs.field(default=b"", repr=False)  # encoded node, for the quarantine
+    resolves: int | None = None  # the quarantined row that is tried again with this
 
 
 class Verdict(enum.Enum):
@@ -143,6 +145,7 @@ class Outcome:
     filled: bool = False  # the message took the place of its placeholder
     retries: int = 0  # PLACEHOLDER: how often this message has failed to decrypt, from 1
     error: str | None = None  # QUARANTINED
+    resolved: bool = False  # the row that ``Envelope.resolves`` names has left the quarantine
 
 
 @attrs.frozen(kw_only=True)
@@ -236,7 +239,7 @@ class ConversationRules:
     team_reopens: bool = False
 
 
-class Storage(Inbox, Queues, Timeline, t.Protocol):
+class Storage(Inbox, Queues, Timeline, Quarantined, t.Protocol):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``
     (retry later) or ``StorageRejectedError`` (this will never work)."""
 
@@ -259,7 +262,8 @@ class Storage(Inbox, Queues, Timeline, t.Protocol):
         ...
 
     async def quarantine(self, envelope: Envelope, error: str) -> Outcome:
-        """Commit a message that ``apply`` rejects as a quarantine row, with its records."""
+        """Commit a message that ``apply`` rejects as a quarantine row, with its records; a row
+        that was tried again (``envelope.resolves``) counts one more attempt, with the error."""
         ...
 
     async def record_event(self, event: ConnectionEvent) -> None:

@@ -32,6 +32,7 @@ from storage.identity import clean_text
 from storage.memory_facts import apply_fact
 from storage.memory_media import MediaOrigin
 from storage.memory_merge import resolve
+from storage.memory_quarantine import MemoryQuarantine
 from storage.memory_state import (
     SELF,
     Chat,
@@ -42,14 +43,13 @@ from storage.memory_state import (
     optional_utc,
     utc,
 )
-from storage.memory_timeline import MemoryTimeline
 from storage.prepare import PreparedBatch, PreparedMessage, prepare, prepare_quarantine
 
 HANDLED_LIFETIME: t.Final = 14 * 86_400  # seconds
 NAME_REFRESH: t.Final = 3_600.0  # seconds after which a name that stays the same is dated anew
 
 
-class MemoryStorage(MemoryTimeline):
+class MemoryStorage(MemoryQuarantine):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251
@@ -81,9 +81,7 @@ class MemoryStorage(MemoryTimeline):
         row, rest = prepare_quarantine(envelope, error, self._clock())
         await trio.lowlevel.checkpoint()
         self._commit(rest, self._clock())
-        if row.fingerprint not in connection.quarantine:
-            connection.quarantined += 1
-        connection.quarantine.setdefault(row.fingerprint, row)
+        self._keep(connection, row, envelope.resolves)
         return Outcome(verdict=Verdict.QUARANTINED, error=row.error)
 
     async def record_event(self, event: ConnectionEvent) -> None:

@@ -126,6 +126,36 @@ class Receipt:
     played: float | None = None
 
 
+@attrs.define(kw_only=True)
+class QuarantinedEntry:
+    """What could not be stored, and what became of it."""
+
+    id: int
+    row: PreparedQuarantine
+    received_at: float
+    last_attempt_at: float
+    attempts: int = 1
+    resolved_at: float | None = None
+    resolution: str | None = None
+    message_id: int | None = None
+
+    def take(self, row: PreparedQuarantine, now: float) -> None:
+        """One more attempt that failed; what is known by now."""
+        old = self.row
+        self.attempts += 1
+        self.last_attempt_at = now
+        self.row = attrs.evolve(
+            old,
+            error=row.error,
+            chat=row.chat or old.chat,
+            sender=row.sender or old.sender,
+            external_id=row.external_id or old.external_id,
+            raw=old.raw if row.kept is None else row.raw,
+            kept=row.kept or old.kept,
+            opened=old.opened or row.opened,
+        )
+
+
 @attrs.frozen
 class StoredEvent:
     id: int
@@ -159,11 +189,15 @@ class Connection:
     links: dict[tuple[str, str, str], tuple[float, bool]] = attrs.field(factory=dict)
     receipts: dict[tuple[str, str, str], Receipt] = attrs.field(factory=dict)
     handled: dict[str, float] = attrs.field(factory=dict)
-    quarantine: dict[str, PreparedQuarantine] = attrs.field(factory=dict)
+    quarantine: dict[str, QuarantinedEntry] = attrs.field(factory=dict)  # by fingerprint
     records: dict[RecordKind, dict[str, bytes]] = attrs.field(
         factory=lambda: {kind: {} for kind in RecordKind}
     )
     events: list[StoredEvent] = attrs.field(factory=list)
+
+    def quarantine_row(self, row_id: int | None) -> QuarantinedEntry | None:
+        """The row of that number."""
+        return next((each for each in self.quarantine.values() if each.id == row_id), None)
 
     def contact_at(self, address: str | None) -> int | None:
         """The contact behind an address."""

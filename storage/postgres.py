@@ -41,6 +41,7 @@ from storage.errors import (
 from storage.identity import clean_text
 from storage.migrate import Migration, migrate
 from storage.postgres_inbox import PostgresInbox
+from storage.postgres_quarantine import PostgresQuarantine
 from storage.postgres_queues import PostgresQueues
 from storage.postgres_timeline import PostgresTimeline
 from storage.prepare import PreparedBatch, PreparedQuarantine, prepare, prepare_quarantine
@@ -92,7 +93,7 @@ def _translated() -> cabc.Iterator[None]:
         raise translate(error) from error
 
 
-class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline):
+class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline, PostgresQuarantine):
     """Use :meth:`open`; the storage serves until its context ends."""
 
     def __init__(
@@ -174,23 +175,24 @@ class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline):
         now = self._clock()
         row, rest = prepare_quarantine(envelope, error, now)
         try:
-            await self._write_quarantine(envelope.connection, row, rest, now)
+            await self._write_quarantine(envelope, row, rest, now)
         except StorageRejectedError as refused:
             if not rest.facts and not rest.pairs:
                 raise
             # The database refuses what the facts say: the rest of the envelope is to be kept.
             row = attrs.evolve(row, error=f"{row.error}; its facts are not stored: {refused}")
             rest = attrs.evolve(rest, facts=(), pairs=())
-            await self._write_quarantine(envelope.connection, row, rest, now)
+            await self._write_quarantine(envelope, row, rest, now)
         return Outcome(verdict=Verdict.QUARANTINED, error=row.error)
 
     async def _write_quarantine(
-        self, connection: str, row: PreparedQuarantine, rest: PreparedBatch, now: float
+        self, envelope: Envelope, row: PreparedQuarantine, rest: PreparedBatch, now: float
     ) -> None:
         await self._write(
             "quarantine",
             *attrs.astuple(encode_batch(rest, self._sealer, now), recurse=False),
-            connection,
+            envelope.connection,
+            envelope.resolves,
             row.fingerprint,
             row.chat,
             row.sender,
@@ -198,6 +200,8 @@ class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline):
             row.error,
             row.stanza,
             row.raw,
+            row.kept,
+            row.opened,
             dt.datetime.fromtimestamp(now, dt.UTC),
         )
 

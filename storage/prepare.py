@@ -35,6 +35,7 @@ from storage.identity import (
     clean_text,
     external_id,
 )
+from storage.kept import keep_message
 from storage.prepare_facts import (
     MAX_NAME_LENGTH,
     MAX_TOKEN_LENGTH,
@@ -233,6 +234,8 @@ class PreparedQuarantine:
     error: str
     stanza: bytes = attrs.field(repr=False)
     raw: bytes = attrs.field(repr=False)
+    kept: bytes | None = attrs.field(repr=False)  # the message as read, without ``raw``
+    opened: bool  # its ciphertext cannot be opened again
 
 
 def prepare_quarantine(
@@ -267,6 +270,8 @@ def prepare_quarantine(
         error=clean_text(error)[:MAX_REASON_LENGTH],
         stanza=envelope.stanza,
         raw=b"" if message is None else message.raw,
+        kept=None if message is None else keep_message(message),
+        opened=bool(rest.records or envelope.handled),
     )
     return row, rest
 

@@ -25,7 +25,7 @@ UPDATE connections SET wanted = $2 WHERE name = $1 RETURNING id;
 
 -- name: quarantine
 -- Keep a message that could not be stored, and commit what else its envelope holds.
-SELECT quarantine_stanza($6, $7, $8, $9, $10, $11, $12, $13, $14),
+SELECT quarantine_stanza($6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17),
     (SELECT count(*)
      FROM apply_batch($1::text::jsonb, $2::text[], $3::bytea[], $4::bytea[], $5::bytea[]));
 
