@@ -9,8 +9,8 @@ from actors.app_state import Asked
 from actors.errors import ConnectionEndedError, ConnectionStoppedError
 from actors.inbound import own_addresses
 from actors.life import Life
-from actors.line import ConnectionLine
-from actors.messages import Fence
+from actors.line import ConnectionLine, NotOnlineError
+from actors.messages import Fence, Replay
 from actors.pairing import PairingBoard
 from actors.pairing_flow import pair
 from actors.sender import Sender
@@ -49,6 +49,7 @@ class Connection:
         self.line = ConnectionLine(name)
         self.sender: Sender[t.Any] | None = None
         """Sends the outbox, while there is a life."""
+        self._life: Life | None = None
         self._asked = Asked()
         self._settings = settings
         self._tools = tools
@@ -89,11 +90,21 @@ class Connection:
             self.line,
             self._asked,
         )
-        self.device_jid, self.sender = device.jid, life.parts.sender
+        self.device_jid, self.sender, self._life = device.jid, life.parts.sender, life
         try:
             await life.run(task_status)
         finally:
-            self.device_jid = self.sender = None
+            self.device_jid = self.sender = self._life = None
+
+    async def replay(self, replay: Replay) -> None:
+        """Read a stanza again in the life that there is.
+
+        Raises:
+            NotOnlineError: there is none.
+        """
+        if self._life is None:
+            raise NotOnlineError(f"{self.name} is not online")
+        await self._life.replay(replay)
 
     async def _stored_device(self) -> Device | None:
         try:

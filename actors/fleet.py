@@ -17,7 +17,7 @@ from actors.errors import (
     UnknownConnectionError,
 )
 from actors.line import Line, NotOnlineError
-from actors.messages import Commit, Record, Settled
+from actors.messages import Commit, Record, Replay, Settled
 from actors.pairing import PairingBoard, PairingView
 from actors.sender import Sender
 from actors.settings import ConnectionSettings, Counts, Tools
@@ -286,8 +286,11 @@ class Fleet:
         at = self._tools.wall_clock()
         for envelope, outcome in zip(envelopes, outcomes, strict=True):
             member = self._members.get(envelope.connection)
-            if member is not None and envelope.message is not None:
+            if member is None:
+                continue
+            if envelope.message is not None:
                 member.counts.take(envelope.message, outcome, at)
+            member.counts.quarantined -= outcome.resolved
 
     async def _take_up(self, member: Member) -> None:
         if not member.paired:
@@ -350,6 +353,14 @@ class Fleet:
     def sender(self, name: str) -> Sender[t.Any] | None:
         """Who sends for a connection, while it is alive."""
         return self._member(name).connection.sender
+
+    async def replay(self, name: str, replay: Replay) -> None:
+        """Have a live connection read a stanza again.
+
+        Raises:
+            NotOnlineError: there is none.
+        """
+        await self._member(name).connection.replay(replay)
 
     async def logout(self, name: str) -> None:
         """Unlink the device from its phone, then forget its keys; conversations stay.

@@ -21,6 +21,7 @@ from actors.inbound import (
     receipt_types,
 )
 from actors.link import Link, Received
+from actors.messages import Replay
 from actors.parts import Parts
 from actors.purpose import Flight, Purpose
 from actors.records import RecordCache
@@ -38,6 +39,7 @@ from whatsapp.stanzas import MessageStanza, ack, parse_ack, parse_message
 from whatsapp.stream import FrameRejected
 
 PARSING_ERROR: t.Final = 487  # of a negative acknowledgement
+REPLAYED: t.Final = ("message", "receipt", "notification", "call")  # what may hold news
 
 
 class Intake:
@@ -61,18 +63,23 @@ class Intake:
         self._cache = cache
         self._in_flight = in_flight
         self._parts = parts
+        self._replay: Replay | None = None
+        """Read again now, and not yet posted."""
         self._decryptor = Decryptor(cache, device, tools.random)
         self._desk = Desk(name, own_addresses(device), self._post, parts)
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger("connection").bind(
             connection=name
         )
 
-    async def take(self, link: Link, received: Received) -> None:
+    async def take(self, link: Link, received: Received | Replay) -> None:
         """One node, whatever it is.
 
         Raises:
             ConnectionEndedError: it says that the connection ends.
         """
+        if isinstance(received, Replay):
+            await self._take_again(link, received)
+            return
         if isinstance(received, FrameRejected):
             await self._quarantine(received.data, f"unreadable frame: {received.reason}")
             return
@@ -86,6 +93,29 @@ class Intake:
                 await self._quarantine(codec.encode(received), f"malformed: {error}", purpose)
             elif received.tag in ("receipt", "notification", "call"):
                 await link.send(ack(received))
+
+    async def _take_again(self, link: Link, replay: Replay) -> None:
+        """A stanza out of the quarantine: stored, or quarantined with a new error."""
+        self._replay = replay
+        try:
+            node = codec.decode(replay.stanza)
+            if node.tag in REPLAYED:
+                await self._handle(link, node)
+        except RemoteProtocolError as error:
+            await self._quarantine(replay.stanza, f"still malformed: {error}")
+        else:
+            if self._replay is not None:  # nothing in it is to be stored
+                nothing = self._resolving(Envelope(connection=self._name), Purpose())
+                await self._in_flight.post(*nothing)
+        finally:
+            self._replay = None
+
+    def _resolving(self, envelope: Envelope, purpose: Purpose) -> tuple[Envelope, Purpose]:
+        """The same, resolving the row of the quarantine that is read again, if one is."""
+        replay, self._replay = self._replay, None
+        if replay is None:
+            return envelope, purpose
+        return attrs.evolve(envelope, resolves=replay.row), attrs.evolve(purpose, replay=replay)
 
     async def _handle(self, link: Link, node: Node) -> None:
         match node.tag:
@@ -135,25 +165,29 @@ class Intake:
             if not isinstance(opened.failure, DuplicateMessageError):
                 fresh, changes = self._parts.prekeys.one_more()
                 envelope = attrs.evolve(envelope, records=envelope.records + changes)
-        await self._in_flight.post(
-            attrs.evolve(envelope, stanza=codec.encode(node)),
-            Purpose(
-                node=node,
-                stanza=stanza,
-                receipts=receipt_types(stanza, opened),
-                failure=None if opened.failure is None else opened.reason,
-                fresh_prekey=fresh,
-            ),
+        purpose = Purpose(
+            node=node,
+            stanza=stanza,
+            receipts=receipt_types(stanza, opened),
+            failure=None if opened.failure is None else opened.reason,
+            fresh_prekey=fresh,
         )
+        envelope = attrs.evolve(envelope, stanza=codec.encode(node))
+        await self._in_flight.post(*self._resolving(envelope, purpose))
         for item in news:
             self._parts.heard(item)
 
     async def _quarantine(self, data: bytes, error: str, purpose: Purpose | None = None) -> None:
         envelope = Envelope(connection=self._name, stanza=data)
-        await self._in_flight.post(envelope, purpose or Purpose(), quarantine=error)
+        resolving = self._resolving(envelope, purpose or Purpose())
+        await self._in_flight.post(*resolving, quarantine=error)
 
     async def _post(self, envelope: Envelope, node: Node | None) -> None:
-        await self._in_flight.post(envelope, Purpose(node=node))
+        """Without a node it is not the last of its stanza."""
+        purpose = Purpose(node=node)
+        if node is not None:
+            envelope, purpose = self._resolving(envelope, purpose)
+        await self._in_flight.post(envelope, purpose)
 
     async def _on_bulletin(self, link: Link, node: Node) -> None:
         for bulletin in bulletins.parse_bulletin(node):

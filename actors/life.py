@@ -23,6 +23,7 @@ from actors.in_flight import InFlight
 from actors.intake import Intake
 from actors.line import ConnectionLine
 from actors.link import Greeting, Link, open_link
+from actors.messages import Replay
 from actors.monitor import Progress, watch
 from actors.parts import Parts
 from actors.purpose import MAX_RETRY_RECEIPTS, Purpose
@@ -39,6 +40,7 @@ from whatsapp.payload import login_payload
 from whatsapp.stanzas import MessageStanza, ack, delivery_receipt, retry_receipt
 
 SYNC_DEADLINE: t.Final = 60.0  # seconds for the end marker of the offline queue
+REPLAY_PATIENCE: t.Final = 20.0  # seconds until a life takes a stanza to be read again
 
 
 class Life:
@@ -67,6 +69,8 @@ class Life:
         self.parts = Parts(name, device, settings, tools, cache, self._in_flight, line, asked)
         self._intake = Intake(name, device, settings, tools, cache, self._in_flight, self.parts)
         self._received = Backlog()
+        self._replays_in, self._replays = trio.open_memory_channel[Replay](0)
+        self._turn = trio.Lock()  # of the dispatcher, or of a replay
         self._online = trio.Event()
         self._busy_since: float | None = None
         self._statistics = SyncStatistics(name, counts, tools.writer)
@@ -106,6 +110,12 @@ class Life:
             f" ({ending.sentence})",
         )
 
+    async def replay(self, replay: Replay) -> None:
+        """Read a quarantined stanza again, in turn with what arrives."""
+        with trio.move_on_after(REPLAY_PATIENCE):
+            await self._online.wait()
+            await self._replays_in.send(replay)
+
     async def _serve(
         self, link: Link, deadline: float, task_status: "trio.TaskStatus[None]"
     ) -> None:
@@ -117,6 +127,7 @@ class Life:
             nursery.start_soon(self._monitor, link)
             nursery.start_soon(self.parts.prekeys.keep, link)
             nursery.start_soon(self._dispatch, link)
+            nursery.start_soon(self._replay, link)
             nursery.start_soon(self._work, link)
 
     def _too_slow(self) -> ConnectionEndedError:
@@ -211,8 +222,14 @@ class Life:
         while True:
             received = await self._received.take()
             self._busy_since = trio.current_time()
-            await self._intake.take(link, received)
+            async with self._turn:
+                await self._intake.take(link, received)
             self._busy_since = None
+
+    async def _replay(self, link: Link) -> None:
+        async for replay in self._replays:
+            async with self._turn:
+                await self._intake.take(link, replay)
 
     async def _settle(self, link: Link) -> None:
         while True:
@@ -222,10 +239,14 @@ class Life:
                     "unstorable", "a message can be neither stored nor quarantined; see the log"
                 )
             await self._acknowledge(link, purpose, outcome)
+            if purpose.replay is not None:
+                purpose.replay.done.set()
 
     # ---- what is answered ----------------------------------------------------------------
 
     async def _acknowledge(self, link: Link, purpose: Purpose, outcome: Outcome) -> None:
+        if purpose.replay is not None and outcome.verdict is Verdict.QUARANTINED:
+            return  # counted, and refused to WhatsApp, when it was read for the first time
         if purpose.is_message or outcome.verdict is Verdict.QUARANTINED:
             self._statistics.count(outcome)
         if purpose.node is None:

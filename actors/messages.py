@@ -60,4 +60,14 @@ class Drain:
     """Settle everything posted before, then end."""
 
 
+@attrs.frozen
+class Replay:
+    """Read a quarantined stanza again, in the order of what arrives on the socket."""
+
+    row: int
+    stanza: bytes = attrs.field(repr=False)
+    done: trio.Event = attrs.field(factory=trio.Event, eq=False)
+    """Set once it is settled, one way or another."""
+
+
 WriterMail: t.TypeAlias = Commit | Quarantine | Fence | Record | Drain

@@ -5,6 +5,7 @@ import typing as t
 import attrs
 
 from actors.in_flight import InFlight
+from actors.messages import Replay
 from whatsapp.e2ee.curve import KeyPair
 from whatsapp.errors import DecryptionFailure
 from whatsapp.node import Node
@@ -23,6 +24,7 @@ class Purpose:
     failure: DecryptionFailure | None = None
     fresh_prekey: tuple[int, KeyPair] | None = None
     error: int | None = None  # code for a negative acknowledgement
+    replay: Replay | None = None  # it came out of the quarantine, not from the socket
 
     @property
     def may_ask_again(self) -> bool:

@@ -4,7 +4,7 @@ import collections.abc as cabc
 import typing as t
 
 from actors.reading import Origin
-from storage.api import ConnectionRow, Lane
+from storage.api import ConnectionRow, Lane, ReceivedMessage
 from storage.inbox import Inbox, StoredMessage, WaitingPlaceholder
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
@@ -37,6 +37,33 @@ def origin_of_row(
         id=stored.external_id,
         timestamp=int(stored.sent_at.timestamp()),
         lane=Lane(stored.lane) if isinstance(stored, StoredMessage) else Lane.LIVE,
+    )
+
+
+def origin_of_message(message: ReceivedMessage, own: cabc.Sequence[Jid]) -> Origin | None:
+    """Where a message was written, from what was kept of it; None when that does not tell.
+
+    ``own`` are the account's bare addresses, the phone number's first.
+    """
+    try:
+        chat, sender = Jid.parse(message.chat), Jid.parse(message.sender)
+        chat_alt = None if message.chat_alt is None else Jid.parse(message.chat_alt)
+        sender_alt = None if message.sender_alt is None else Jid.parse(message.sender_alt)
+    except RemoteProtocolError:
+        return None
+    if not own:
+        return None
+    return Origin(
+        chat=chat,
+        chat_alt=chat_alt,
+        sender=sender,
+        sender_alt=sender_alt,
+        from_me=message.from_me,
+        own=tuple(own),
+        id=message.external_id,
+        timestamp=message.sent_at,
+        push_name=message.sender_name,
+        lane=message.lane,
     )
 
 

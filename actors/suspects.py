@@ -36,7 +36,14 @@ class _Poison:
     error: str
 
 
-_Item: t.TypeAlias = list[Commit] | _Poison | Fence
+@attrs.frozen
+class _Retry:
+    """Out of the quarantine, to be stored by itself."""
+
+    mail: Commit
+
+
+_Item: t.TypeAlias = list[Commit] | _Poison | _Retry | Fence
 
 
 @attrs.define(eq=False)
@@ -81,6 +88,10 @@ class Suspects:
     def quarantine(self, source: Inbox, mail: Quarantine) -> None:
         """Keep a stanza that cannot be read; its connection's later mail comes after it."""
         self._of(source, mail.envelope.connection).items.append(_Poison(mail, mail.error))
+
+    def resolve(self, source: Inbox, mail: Commit) -> None:
+        """Store what a quarantined row became; its connection's later mail comes after it."""
+        self._of(source, mail.envelope.connection).items.append(_Retry(mail))
 
     def refused(self, source: Inbox, mails: cabc.Sequence[Commit], error: str) -> None:
         """The database refused this mail of one connection, in one transaction."""
@@ -139,6 +150,14 @@ class Suspects:
                 else:
                     suspect.items.popleft()
                     self._settle(item, outcomes)
+            case _Retry(mail=mail):
+                try:
+                    resolved = await self._storage.resolve(mail.envelope)
+                except StorageRejectedError as error:
+                    suspect.items[0] = _Poison(mail, str(error))
+                else:
+                    suspect.items.popleft()
+                    self._settle([mail], [resolved])
             case _Poison(mail=mail, error=error):
                 outcome = await self._quarantined(mail, error)
                 suspect.items.popleft()

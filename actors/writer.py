@@ -181,6 +181,8 @@ class Writer:
                 break
             taken = True
             match mail:
+                case Commit(envelope=envelope) if envelope.resolves is not None:
+                    self._suspects.resolve(batch.source, mail)
                 case Commit(envelope=envelope):
                     batch.commits.append(mail)
                     batch.size += envelope_size(envelope)
@@ -307,6 +309,13 @@ def _answer(mail: Writable, outcome: Outcome | None) -> None:
 
 def _log_outcome(envelope: Envelope, outcome: Outcome) -> None:
     facts = {"connection": envelope.connection, "message": outcome.message_id}
+    if outcome.resolved:
+        log.info(
+            "Quarantine row resolved",
+            **facts,
+            row=envelope.resolves,
+            verdict=outcome.verdict.value,
+        )
     if outcome.reopened:
         log.info(
             "Reopening closed conversation",

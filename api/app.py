@@ -17,6 +17,7 @@ from api.routes_history import history_routes
 from api.routes_media import media_routes
 from api.routes_outbox import outbox_routes
 from api.routes_people import people_routes
+from api.routes_quarantine import quarantine_routes
 from api.routes_timeline import timeline_routes
 
 __all__ = ["Backend", "build_app"]
@@ -35,6 +36,7 @@ def build_app(backend: Backend) -> ASGIApp:
             *people_routes(backend),
             *history_routes(backend),
             *timeline_routes(backend),
+            *quarantine_routes(backend),
             *daemon_routes(backend),
         ],
         exception_handlers=HANDLERS,

@@ -8,7 +8,7 @@ import typing as t
 import attrs
 from litestar.params import QueryParameter
 
-from api.ports import ActionsPort, FilesPort, FleetPort, ReprocessPort, StoragePort
+from api.ports import ActionsPort, FilesPort, FleetPort, ReprocessPort, RestorerPort, StoragePort
 from api.problems import ProblemError
 from api.views import LoopView, WriterView
 
@@ -35,6 +35,7 @@ class Backend:
     files: FilesPort | None = None
     reprocess: ReprocessPort | None = None
     loop: cabc.Callable[[], LoopView] | None = None
+    restorer: RestorerPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

@@ -9,6 +9,7 @@ import attrs
 from storage.api import ConversationRow
 from storage.blobs import Blob
 from storage.inbox import ContactDetail, GroupDetail, MergeRow, MessageDetail
+from storage.quarantine import QuarantinedStanza, QuarantineRow
 from storage.queues import HistoryOverview, HistoryProgress, MediaRow, OutboxRequest, OutboxRow
 from storage.timeline import Transition
 
@@ -149,7 +150,8 @@ class FleetPort(t.Protocol):
 
 class StoragePort(t.Protocol):
     """The part of storage that the API reads and orders; see ``storage.api.Storage``,
-    ``storage.inbox.Inbox``, ``storage.queues.Queues`` and ``storage.timeline.Timeline``."""
+    ``storage.inbox.Inbox``, ``storage.queues.Queues``, ``storage.timeline.Timeline``
+    and ``storage.quarantine.Quarantined``."""
 
     async def events(self, connection: str, limit: int) -> list[dict[str, t.Any]]: ...
 
@@ -158,6 +160,17 @@ class StoragePort(t.Protocol):
     ) -> list[Transition]: ...
 
     async def timeline_start(self, connection: str, since: dt.datetime) -> int: ...
+
+    async def quarantined(
+        self,
+        connection: str | None = None,
+        *,
+        resolved: bool = False,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[QuarantineRow]: ...
+
+    async def quarantined_stanza(self, row_id: int) -> QuarantinedStanza | None: ...
 
     async def conversations(
         self, *, status: str | None, connection: str | None, limit: int
@@ -279,6 +292,20 @@ class FilesPort(t.Protocol):
     ) -> cabc.AsyncIterator[bytes]:
         """Its bytes from ``start`` up to ``end``, in pieces; ``BlobMissingError`` out of the
         iterator when it is not there."""
+        ...
+
+
+class RestorerPort(t.Protocol):
+    """Tries what is in quarantine again; see ``actors.restoring.Restorer``."""
+
+    async def retry(self, row_id: int) -> QuarantineRow | None:
+        """Try a row once more; how it is afterwards. None: there is no such row.
+
+        Raises:
+            NoWayOutError: nothing was kept that could be stored.
+            NotOnlineError: its stanza can be opened by its live connection only.
+            SlowRetryError: it is under way still.
+        """
         ...
 
 

@@ -13,6 +13,7 @@ from actors.drafts import BadRequestError
 from actors.errors import AlreadyPairedError, UnknownConnectionError
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
+from actors.restoring import NoWayOutError, SlowRetryError
 from api.views import Problem
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from whatsapp.iq.core import IqError
@@ -83,6 +84,8 @@ HANDLERS: t.Final[ExceptionHandlersMap] = {
     AlreadyPairedError: _known("already-paired", 409),
     NotOnlineError: _known("not-online", 409),
     NoHistoryError: _known("no-history", 404),
+    NoWayOutError: _known("no-way-out", 409),
+    SlowRetryError: _known("under-way", 504),
     BadRequestError: _known("bad-request", 422),
     IqError: _known("whatsapp-refused", 502),
     StorageRejectedError: _known("refused", 409),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cyclopts import App, Parameter
 
-from daemon import cli_inbox, cli_sending, cli_timeline
+from daemon import cli_inbox, cli_quarantine, cli_sending, cli_timeline
 from daemon.cli_base import (
     ConfigFile,
     HowMany,
@@ -39,6 +39,7 @@ app.command(config_app)
 cli_inbox.register(app)
 cli_sending.register(app)
 cli_timeline.register(app)
+cli_quarantine.register(app)
 
 
 @app.command

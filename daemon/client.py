@@ -44,6 +44,11 @@ class ControlClient:
         headers = {"content-length": str(size), "content-type": "application/octet-stream"}
         return self._ask("POST", path, {}, iter(lambda: file.read(PIECE), b""), headers)
 
+    def download(self, path: str) -> bytes:
+        """The bytes behind ``path``."""
+        content: bytes = self._request("GET", path, {}).content
+        return content
+
     def _ask(
         self,
         method: str,
@@ -52,12 +57,23 @@ class ControlClient:
         body: bytes | cabc.Iterable[bytes] | None = None,
         headers: cabc.Mapping[str, str] | None = None,
     ) -> t.Any:
+        answer = self._request(method, path, params, body, headers)
+        return _content(self._path, answer)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        params: dict[str, t.Any],
+        body: bytes | cabc.Iterable[bytes] | None = None,
+        headers: cabc.Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """The answer, which is no error."""
         given = {key: value for key, value in params.items() if value is not None}
         try:
             answer = self._http.request(
                 method, path, params=given, content=body, headers=dict(headers or {})
             )
-            content = answer.json() if answer.content else None
         except httpx.TimeoutException as error:
             raise NoDaemonError(
                 f"the daemon at {self._path} did not answer within {TIMEOUT:g} s; look at its log"
@@ -66,12 +82,23 @@ class ControlClient:
             raise NoDaemonError(
                 f"the daemon at {self._path} went away while it was asked; it may be stopping"
             ) from error
-        except ValueError as error:
-            raise RefusedError(f"what answers at {self._path} is no zapvisor daemon") from error
         if answer.is_error:
+            content = _content(self._path, answer)
             detail = content.get("detail") if isinstance(content, dict) else None
             raise RefusedError(detail or f"the daemon answered {answer.status_code}")
-        return content
+        return answer
+
+
+def _content(path: Path, answer: httpx.Response) -> t.Any:
+    """The JSON of an answer; None when there is none.
+
+    Raises:
+        RefusedError: it is something else.
+    """
+    try:
+        return answer.json() if answer.content else None
+    except ValueError as error:
+        raise RefusedError(f"what answers at {path} is no zapvisor daemon") from error
 
 
 @contextlib.contextmanager

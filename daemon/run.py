@@ -190,6 +190,7 @@ def api_child(core: Core, listener: socket.socket, version: str) -> ChildSpec:
         files=core.services.blobs,
         reprocess=ReprocessAdapter(core.reprocessor),
         loop=core.loop_watch.view,
+        restorer=core.restorer,
     )
     app = build_app(backend)
     stopping: list[trio.Event] = []

@@ -21,6 +21,7 @@ from actors.assembly import make_actions, make_fleet, make_services, make_writer
 from actors.fleet import Fleet
 from actors.messages import Drain
 from actors.pulse import LAST_WORD, Pulse
+from actors.restoring import Restorer
 from actors.services import Services
 from actors.writer import Writer
 from api.views import WriterView
@@ -60,6 +61,7 @@ class Core:
     services: Services
     actions: Actions
     reprocessor: Reprocessor
+    restorer: Restorer
 
     async def aclose(self) -> None:
         """Close what is open towards the network."""
@@ -141,6 +143,7 @@ async def build_core(
         services=services,
         actions=make_actions(fleet, services, storage, clock),
         reprocessor=Reprocessor(storage),
+        restorer=Restorer(storage, writer.inbox, fleet),
     )
 
 

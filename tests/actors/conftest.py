@@ -51,6 +51,13 @@ class FaultyStorage(MemoryStorage):
             raise StorageUnavailableError("the answer to the COMMIT was lost")
         return outcomes
 
+    async def resolve(self, envelope: Envelope) -> Outcome:
+        if self.away:
+            raise StorageUnavailableError("the database is away")
+        if envelope.message and self.refused_word in (envelope.message.text or ""):
+            raise StorageRejectedError("still poison")
+        return await super().resolve(envelope)
+
     async def quarantine(self, envelope: Envelope, error: str) -> Outcome:
         if self.refuse_quarantine:
             raise StorageRejectedError("not even that")

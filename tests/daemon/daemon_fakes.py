@@ -35,6 +35,7 @@ from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.facts import Fact
 from storage.inbox import Inbox
 from storage.memory import MemoryStorage
+from storage.quarantine import Quarantined, QuarantineRow
 from storage.queues import Queues
 from storage.timeline import Timeline
 from whatsapp.iq.core import IqError
@@ -44,7 +45,7 @@ NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 ANA = "5511999990001@s.whatsapp.net"
 ACCOUNT = "5511999990000@s.whatsapp.net"
 GROUP = "120363000000000001@g.us"
-IN_MEMORY = frozenset(dir(Inbox)) | frozenset(dir(Queues)) | frozenset(dir(Timeline))
+IN_MEMORY = frozenset().union(*map(dir, (Inbox, Queues, Timeline, Quarantined)))
 
 
 def connection(name: str, **changes: t.Any) -> ConnectionView:
@@ -393,6 +394,30 @@ class FakeReprocess:
         return self.now
 
 
+class FakeRestorer:
+    """Stores what the storage in memory keeps; or fails as it is told."""
+
+    def __init__(self, storage: FakeStorage) -> None:
+        self.storage = storage
+        self.error: Exception | None = None
+        self.refused: str | None = None
+
+    async def retry(self, row_id: int) -> QuarantineRow | None:
+        inbox = self.storage.inbox
+        found = await inbox.quarantined_stanza(row_id)
+        if self.error is not None:
+            raise self.error
+        if found is None:
+            return None
+        envelope = Envelope(connection="sales", message=found.message, resolves=row_id)
+        if self.refused is not None:
+            await inbox.quarantine(envelope, self.refused)
+        else:
+            await inbox.resolve(envelope)
+        after = await inbox.quarantined_stanza(row_id)
+        return None if after is None else after.row
+
+
 @attrs.define(kw_only=True)
 class Control:
     """The app, served on a real unix socket in this process."""
@@ -404,6 +429,10 @@ class Control:
     actions: FakeActions = attrs.field(factory=FakeActions)
     files: FakeFiles = attrs.field(factory=FakeFiles)
     reprocess: FakeReprocess = attrs.field(factory=FakeReprocess)
+    restorer: FakeRestorer = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.restorer = FakeRestorer(self.storage)
 
 
 @contextlib.asynccontextmanager
@@ -429,6 +458,7 @@ async def open_control(path: Path, *, complete: bool = True) -> cabc.AsyncIterat
         actions=control.actions if complete else None,
         files=control.files if complete else None,
         reprocess=control.reprocess if complete else None,
+        restorer=control.restorer if complete else None,
     )
     await control.storage.fill()
     stop = trio.Event()
