@@ -17,7 +17,7 @@ class StorageRejectedError(StorageError):
 
 
 class StorageLockedError(StorageError):
-    """Another daemon holds the data directory."""
+    """Another daemon holds the data directory, or the database."""
 
 
 class SealError(StorageError):

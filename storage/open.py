@@ -39,10 +39,11 @@ async def open_storage(
     ``command_timeout`` is in seconds, ``clock`` gives unix seconds.
 
     Raises:
-        StorageLockedError: another daemon has the data directory.
+        StorageLockedError: another daemon has the data directory, or uses the database.
         StorageUnavailableError: the database cannot be reached or does not start.
         StorageRejectedError: it cannot serve as it is: see the message.
     """
+    exclusive = False
     async with contextlib.AsyncExitStack() as stack:
         if dsn == EMBEDDED:
             server = await stack.enter_async_context(
@@ -53,9 +54,15 @@ async def open_storage(
             nursery.start_soon(_keep_running, server)
         else:
             stack.enter_context(locked(data_dir))
+            exclusive = True
         yield await stack.enter_async_context(
             PostgresStorage.open(
-                dsn, key=key, pool_size=pool_size, command_timeout=command_timeout, clock=clock
+                dsn,
+                key=key,
+                pool_size=pool_size,
+                command_timeout=command_timeout,
+                clock=clock,
+                exclusive=exclusive,
             )
         )
 

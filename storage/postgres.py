@@ -10,6 +10,7 @@ import asyncio
 import collections.abc as cabc
 import contextlib
 import datetime as dt
+import functools
 import time
 import typing as t
 import warnings
@@ -31,6 +32,7 @@ from storage.api import (
     SyncRun,
     Verdict,
 )
+from storage.database_lock import SESSION, DatabaseLock, LockSession
 from storage.encode import decode_outcomes, encode_batch
 from storage.errors import (
     StorageError,
@@ -125,10 +127,13 @@ class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline, PostgresQ
         pool_size: int = 4,
         command_timeout: float = 30.0,
         clock: cabc.Callable[[], float] = time.time,
+        exclusive: bool = False,
     ) -> cabc.AsyncIterator["PostgresStorage"]:
-        """Connect, migrate, serve; ``clock`` gives unix seconds.
+        """Connect, migrate, serve; ``clock`` gives unix seconds. ``exclusive``: no other daemon
+        that asks for this may use the database meanwhile.
 
         Raises:
+            StorageLockedError: another one does, or took it over while this one had lost it.
             StorageUnavailableError: the database cannot be reached.
             StorageRejectedError: it is newer than this code, or not in UTF-8.
         """
@@ -142,10 +147,37 @@ class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline, PostgresQ
         async with _open_loop() as loop:
             storage._loop = loop
             try:
-                await storage._start()
-                yield storage
+                async with storage._alone() if exclusive else contextlib.nullcontext():
+                    await storage._start()
+                    yield storage
             finally:
                 await storage._stop()
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> cabc.AsyncIterator[None]:
+        """Hold the database for this daemon."""
+        lock = DatabaseLock(self._lock_session)
+        await lock.acquire()
+        try:
+            with sole_error():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(lock.keep)
+                    yield
+                    nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _GRACE):
+                await lock.release()
+
+    async def _lock_session(self) -> LockSession:
+        async def connect() -> t.Any:
+            return await asyncpg.connect(
+                self._dsn,
+                timeout=self._command_timeout,
+                command_timeout=self._command_timeout,
+                server_settings=dict(SESSION),
+            )
+
+        return _Session(self, await self._on_loop(connect))
 
     async def ensure_connection(self, name: str, rules: ConversationRules) -> None:
         """See :meth:`storage.api.Storage.ensure_connection`."""
@@ -390,6 +422,28 @@ class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline, PostgresQ
         with _translated():
             result: _T = await trio_asyncio.aio_as_trio(work, loop=self._loop)()
             return result
+
+
+class _Session:
+    """A connection beside the others: see ``storage.database_lock.LockSession``."""
+
+    def __init__(self, storage: PostgresStorage, connection: t.Any) -> None:
+        self._storage = storage
+        self._connection = connection
+
+    async def fetch(self, query: str) -> list[t.Any]:
+        """Run a named query."""
+        statement = queries()[query]
+
+        async def fetch() -> list[t.Any]:
+            rows: list[t.Any] = await self._connection.fetch(statement)
+            return rows
+
+        return await self._storage._on_loop(fetch)
+
+    async def close(self) -> None:
+        """End it, whatever state it is in."""
+        await self._storage._on_loop(functools.partial(_close, self._connection))
 
 
 @contextlib.asynccontextmanager

@@ -207,6 +207,19 @@ SELECT pg_advisory_lock(7377481550917955437);
 -- The schema is as this daemon wants it.
 SELECT pg_advisory_unlock(7377481550917955437);
 
+-- name: hold_database
+-- One daemon at a time uses a database, for as long as this session lasts.
+SELECT pg_try_advisory_lock(7377481550917955438);
+
+-- name: database_holder
+-- Who has it.
+SELECT a.application_name, host(a.client_addr)
+FROM pg_locks l
+JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (l.classid::bigint << 32) | l.objid::bigint = 7377481550917955438;
+
 -- name: create_migrations
 -- What has been applied; number 0 is the functions and views.
 CREATE TABLE IF NOT EXISTS schema_migrations (
