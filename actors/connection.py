@@ -113,8 +113,9 @@ class Connection:
         except (SealError, LocalProtocolError) as error:
             raise ConnectionStoppedError(
                 "keys_unreadable",
-                f"the stored keys of this device cannot be read ({error}); is the sealing key"
-                " the one they were stored with? otherwise pair again",
+                f"the stored keys of this device cannot be read ({error}); put the secret key back"
+                " that they were stored with (storage.key_file) and restart the daemon,"
+                f" or link the phone anew: zapvisor pair {self.name}",
                 state="stopped",
             ) from error
 

@@ -26,8 +26,9 @@ from daemon.notify import notify
 from daemon.service_manager import Informer, announce_stop, extend_start
 from daemon.signals import exit_after, obey_signals
 from daemon.wiring import Core, build_core, storage_of, supervise
-from storage.api import Storage
-from storage.errors import StorageError, StorageUnavailableError
+from storage.api import RecordKind, Storage
+from storage.errors import SealError, StorageError, StorageUnavailableError
+from storage.seal import key_source
 from supervisor.crash import leaves
 from supervisor.errors import RestartLimitError
 from supervisor.spec import ChildSpec
@@ -140,6 +141,7 @@ async def _run_tree(
     config = core.config
     limit = STALL_FACTOR * config.storage.command_timeout + STALL_GRACE
     informer = Informer(core.writer, limit, core.sentence)
+    await _check_key(config, core.storage)
     async with contextlib.aclosing(core), trio.open_nursery() as nursery:
         tree = supervise(core, [api_child(core, listener, version)])
         stopper.stop_tree = tree.stop
@@ -152,6 +154,25 @@ async def _run_tree(
 
         nursery.start_soon(informer.run)
         nursery.start_soon(run)
+
+
+async def _check_key(config: Config, storage: Storage) -> None:
+    """Say it once and clearly when devices were sealed under another key; each connection says it
+    for itself, too, and stops, and nothing is changed."""
+    closed = []
+    for connection in config.connections:
+        try:
+            await storage.load_records(connection.name, RecordKind.DEVICE, [""])
+        except SealError:
+            closed.append(connection.name)
+    if closed:
+        log.error(
+            "daemon.wrong_key",
+            source=key_source(config.key_file),
+            connections=closed,
+            advice="the keys of these connections were sealed under another secret key; stop the"
+            " daemon and put that key back; only if it is lost for good, pair them again",
+        )
 
 
 class _Ready:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import collections.abc as cabc
+import contextlib
 import os
 import pathlib
 import secrets
@@ -70,18 +71,52 @@ def load_or_create_key(path: pathlib.Path, environ: cabc.Mapping[str, str] = os.
     The file is made, with mode 0600, when none of them exists.
 
     Raises:
-        SealError: the key is malformed, or others can read its file.
+        SealError: the key is malformed, its file cannot be read or made, or others can read it;
+            no file was changed.
     """
     if text := environ.get(KEY_VARIABLE):
         return _parse(text, KEY_VARIABLE)
     if directory := environ.get("CREDENTIALS_DIRECTORY"):
         credential = pathlib.Path(directory, CREDENTIAL)
-        if credential.exists():
-            return _parse_bytes(credential.read_bytes(), str(credential))
+        with _readable(credential):
+            if credential.exists():
+                return _parse_bytes(credential.read_bytes(), str(credential))
+    with _readable(path):
+        try:
+            return _read(path)
+        except FileNotFoundError:
+            pass
     try:
-        return _read(path)
-    except FileNotFoundError:
         return _create(path)
+    except OSError as error:
+        raise SealError(
+            f"the secret key cannot be written to {path}: {error.strerror};"
+            " make its directory writable for this user, or set storage.key_file"
+        ) from error
+
+
+def key_source(path: pathlib.Path, environ: cabc.Mapping[str, str] = os.environ) -> str:
+    """Where :func:`load_or_create_key` takes the key from, for people."""
+    if environ.get(KEY_VARIABLE):
+        return KEY_VARIABLE
+    if directory := environ.get("CREDENTIALS_DIRECTORY"):
+        credential = pathlib.Path(directory, CREDENTIAL)
+        if credential.exists():
+            return str(credential)
+    return str(path)
+
+
+@contextlib.contextmanager
+def _readable(path: pathlib.Path) -> cabc.Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise SealError(
+            f"the secret key in {path} cannot be read: {error.strerror};"
+            " give the file to this user (chown, and chmod 600), or set storage.key_file"
+        ) from error
 
 
 def _read(path: pathlib.Path) -> bytes:
@@ -135,7 +170,10 @@ def _parse(text: str, source: str) -> bytes:
             continue
         if len(key) == KEY_LENGTH:
             return key
-    raise SealError(f"{source} does not hold a secret key of 32 bytes in hex or base64")
+    raise SealError(
+        f"{source} does not hold a secret key of 32 bytes in hex or base64; put it back from your"
+        " copy (without the right key every connection has to be paired again)"
+    )
 
 
 def _bound(connection: str, kind: str, key: str) -> bytes:

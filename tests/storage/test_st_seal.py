@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from storage.errors import SealError
-from storage.seal import Sealer, load_or_create_key
+from storage.seal import Sealer, key_source, load_or_create_key
 
 KEY = bytes(range(32))
 
@@ -106,3 +106,54 @@ def test_key_of_systemd(tmp_path: pathlib.Path) -> None:
         assert load_or_create_key(path, environ) == KEY
     (tmp_path / "zapvisor-key").unlink()
     assert load_or_create_key(path, environ) == load_or_create_key(path, {})
+
+
+def test_a_key_file_that_cannot_be_read(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which file, and what to do; no other key takes its place."""
+    path = tmp_path / "secret.key"
+    path.mkdir()
+    with pytest.raises(SealError, match=rf"{path} cannot be read: Is a directory"):
+        load_or_create_key(path, {})
+    path.rmdir()
+    key = load_or_create_key(path, {})
+
+    def deny(*_args: object, **_kwargs: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "open", deny)
+        with pytest.raises(SealError, match=r"Permission denied; give the file to this user"):
+            load_or_create_key(path, {})
+    assert load_or_create_key(path, {}) == key
+
+
+def test_a_key_file_that_cannot_be_made(tmp_path: pathlib.Path) -> None:
+    """No directory of that name can be made: it says so."""
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "secret.key"
+    with pytest.raises(SealError, match=rf"{path} cannot be read|cannot be written"):
+        load_or_create_key(path, {})
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 31, b"00" * 31, b"\xff" * 64])
+def test_a_key_file_of_the_wrong_length(tmp_path: pathlib.Path, content: bytes) -> None:
+    """It is named, its content is not, and it stays as it is."""
+    path = tmp_path / "secret.key"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(SealError, match=f"{path} does not hold a secret key of 32 bytes"):
+        load_or_create_key(path, {})
+    assert path.read_bytes() == content
+
+
+def test_the_source_of_the_key_is_named(tmp_path: pathlib.Path) -> None:
+    """In the order in which they are looked at."""
+    path = tmp_path / "secret.key"
+    assert key_source(path, {}) == str(path)
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert key_source(path, environ) == str(path)
+    (tmp_path / "zapvisor-key").write_bytes(KEY)
+    assert key_source(path, environ) == str(tmp_path / "zapvisor-key")
+    assert key_source(path, environ | {"ZAPVISOR_SECRET_KEY": "x"}) == "ZAPVISOR_SECRET_KEY"
