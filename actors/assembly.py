@@ -140,8 +140,19 @@ async def make_fleet(
             connection.name, conversation_rules(config, connection.name)
         )
     rows = {row.name: row for row in await storage.connections()}
+    members = [
+        make_member(config, connection.name, tools, rows[connection.name])
+        for connection in config.connections
+    ]
+    fleet = Fleet(members, tools)
+    writer.listeners.append(fleet.committed)
+    return fleet
+
+
+def fleet_settings(config: Config) -> FleetSettings:
+    """How connections are supervised."""
     supervision = config.supervision
-    settings = FleetSettings(
+    return FleetSettings(
         retry_limit=supervision.retry_limit,
         backoff_initial=supervision.backoff_initial,
         backoff_max=supervision.backoff_max,
@@ -149,13 +160,6 @@ async def make_fleet(
         park_interval=supervision.park_interval or None,
         stop_timeout=supervision.stop_timeout,
     )
-    members = [
-        _member(config, connection.name, connection.autostart, tools, settings, rows)
-        for connection in config.connections
-    ]
-    fleet = Fleet(members, tools)
-    writer.listeners.append(fleet.committed)
-    return fleet
 
 
 def conversation_rules(config: Config, name: str) -> ConversationRules:
@@ -191,14 +195,9 @@ def connection_settings(config: Config, name: str) -> ConnectionSettings:
     )
 
 
-def _member(
-    config: Config,
-    name: str,
-    autostart: bool,
-    tools: Tools,
-    supervision: FleetSettings,
-    rows: dict[str, ConnectionRow],
-) -> Member:
-    member = Member(name, connection_settings(config, name), tools, supervision, rows[name])
-    member.wanted = member.wanted and autostart
+def make_member(config: Config, name: str, tools: Tools, row: ConnectionRow) -> Member:
+    """One configured connection, not running."""
+    member = Member(name, connection_settings(config, name), tools, fleet_settings(config), row)
+    table = config.connection(name)
+    member.wanted = member.wanted and (table is None or table.autostart)
     return member

@@ -276,6 +276,7 @@ class Fleet:
                     await self._nursery.start(member.supervisor.run)
                     await self._take_up(member)
                 task_status.started()
+                await trio.sleep_forever()  # a fleet without a connection may get one
         finally:
             self._nursery = None
 
@@ -291,6 +292,27 @@ class Fleet:
             if envelope.message is not None:
                 member.counts.take(envelope.message, outcome, at)
             member.counts.quarantined -= outcome.resolved
+
+    @property
+    def tools(self) -> Tools:
+        """What new members are to be made with."""
+        return self._tools
+
+    async def add(self, member: Member) -> None:
+        """Take up one more connection, as at the start of the daemon."""
+        if self._nursery is None:
+            raise NotRunningError("the fleet is not running")
+        self._members[member.name] = member
+        await self._nursery.start(member.supervisor.run)
+        await self._take_up(member)
+
+    async def remove(self, name: str, reason: tuple[str, str]) -> None:
+        """Stop a connection and forget it; what is stored of it stays."""
+        member = self._member(name)
+        await self._end(member, reason)
+        member.report("stopped", *reason)
+        member.supervisor.stop()
+        del self._members[name]
 
     async def _take_up(self, member: Member) -> None:
         if not member.paired:

@@ -10,9 +10,10 @@ import typing as t
 import attrs
 
 from actors.addons import AddonResolver
+from actors.errors import UnknownConnectionError
 from actors.history import HistoryImporter
 from actors.housekeeping import Housekeeper
-from actors.line import Line
+from actors.line import ConnectionLine, Line
 from actors.media import MediaKeeper, MediaSettings
 from actors.media_http import MediaHttp
 from actors.media_uploads import StoredUploads
@@ -145,10 +146,16 @@ class Services:
         self.media.media_answered(connection, node)
 
     def _line(self, name: str) -> Line:
-        return self._bound().line(name)
+        try:
+            return self._bound().line(name)
+        except UnknownConnectionError:
+            return ConnectionLine(name)  # left the configuration with work to do: never online
 
     def _own_addresses(self, name: str) -> tuple[Jid, ...]:
-        return self._bound().own_addresses(name)
+        try:
+            return self._bound().own_addresses(name)
+        except UnknownConnectionError:
+            return ()
 
     def _bound(self) -> Connections:
         if self._fleet is None:

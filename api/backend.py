@@ -8,7 +8,15 @@ import typing as t
 import attrs
 from litestar.params import QueryParameter
 
-from api.ports import ActionsPort, FilesPort, FleetPort, ReprocessPort, RestorerPort, StoragePort
+from api.ports import (
+    ActionsPort,
+    FilesPort,
+    FleetPort,
+    ReloadPort,
+    ReprocessPort,
+    RestorerPort,
+    StoragePort,
+)
 from api.problems import ProblemError
 from api.views import LoopView, WriterView
 
@@ -36,6 +44,7 @@ class Backend:
     reprocess: ReprocessPort | None = None
     loop: cabc.Callable[[], LoopView] | None = None
     restorer: RestorerPort | None = None
+    reloader: ReloadPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

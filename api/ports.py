@@ -295,6 +295,26 @@ class FilesPort(t.Protocol):
         ...
 
 
+@attrs.frozen(kw_only=True)
+class ReloadFacts:
+    """What came of a reload."""
+
+    problems: tuple[str, ...] = ()  # everything that is wrong; then the old one stays in force
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    unchanged: int = 0  # connections that were not touched
+    restart: tuple[str, ...] = ()  # keys whose new values wait for a restart of the daemon
+
+
+class ReloadPort(t.Protocol):
+    """Puts a changed configuration in force."""
+
+    async def reload(self) -> ReloadFacts:
+        """Read the configuration anew and apply it. Goes on to its end, whoever stops waiting."""
+        ...
+
+
 class RestorerPort(t.Protocol):
     """Tries what is in quarantine again; see ``actors.restoring.Restorer``."""
 

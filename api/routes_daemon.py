@@ -10,7 +10,7 @@ from litestar.params import FromQuery
 
 from api.backend import Backend, Wait, required
 from api.health import judge
-from api.ports import ReprocessFacts, StoragePort
+from api.ports import ReloadFacts, ReprocessFacts, StoragePort
 from api.problems import ProblemError
 from api.views import DatabaseView, HealthView, VersionView
 from storage.errors import StorageError
@@ -57,7 +57,15 @@ def daemon_routes(backend: Backend) -> list[t.Any]:
             return await port.finished()
         return port.facts()
 
-    return [health, version, begin_reprocess, reprocess]
+    @post("/reload", status_code=200, summary="Read the configuration anew and apply it")
+    async def reload() -> ReloadFacts:
+        facts = await required(backend.reloader, "a configuration to reload").reload()
+        if facts.problems:
+            detail = "\n".join(("the configuration is not reloaded:", *facts.problems))
+            raise ProblemError("bad-configuration", 422, detail)
+        return facts
+
+    return [health, version, reload, begin_reprocess, reprocess]
 
 
 async def _ask_database(storage: StoragePort) -> tuple[DatabaseView, dict[str, t.Any]]:

@@ -121,6 +121,24 @@ def pair(
 
 
 @app.command
+def reload(*, json: Json = False, config: ConfigFile = None) -> int:
+    """Put a changed configuration in force; connections that did not change go on undisturbed.
+
+    A configuration with anything wrong in it is refused as a whole, and the old one stays.
+    """
+    with open_daemon(config) as client:
+        facts = client.post("/reload")
+    from daemon.screen import console, print_json, reload_lines
+
+    if json:
+        print_json(facts)
+    else:
+        for line in reload_lines(facts):
+            console().print(line, markup=False)
+    return 0
+
+
+@app.command
 def logout(name: Name, /, *, json: Json = False, config: ConfigFile = None) -> int:
     """Unlink a connection from its phone and forget its keys; its conversations stay."""
     return _order(name, "logout", json, config)

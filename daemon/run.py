@@ -4,6 +4,7 @@ import collections.abc as cabc
 import contextlib
 import datetime as dt
 import functools
+import os
 import socket
 import typing as t
 import urllib.parse
@@ -16,6 +17,7 @@ from api.backend import Backend
 from api.control_socket import control_socket
 from api.errors import ApiError
 from api.server import GRACE, serve_app
+from config.load import load_config
 from config.model import Config
 from daemon.adapters import ReprocessAdapter
 from daemon.clocks import Clocks, SteadyClock
@@ -23,6 +25,7 @@ from daemon.errors import CommandError, StartError
 from daemon.lock import data_directory
 from daemon.logs import configure_logs
 from daemon.notify import notify
+from daemon.reload import Reloader
 from daemon.service_manager import Informer, announce_stop, extend_start
 from daemon.signals import exit_after, obey_signals
 from daemon.wiring import Core, build_core, storage_of, supervise
@@ -83,7 +86,14 @@ class _Stopper:
         self.everything = trio.CancelScope()
         self.stop_tree: cabc.Callable[[], None] | None = None
         """Set while there is something to stop in order; before that, all is cancelled."""
+        self.reloader: Reloader | None = None
         self._shutdown_timeout = shutdown_timeout
+
+    def reload(self) -> None:
+        if self.reloader is None:
+            log.warning("daemon.reload_ignored", reason="the daemon is still starting")
+        else:
+            self.reloader.ask()
 
     def stop(self) -> None:
         announce_stop(self._shutdown_timeout)
@@ -112,7 +122,11 @@ async def serve(
         clock = SteadyClock(clocks)
         stopper = _Stopper(config.daemon.shutdown_timeout)
         async with trio.open_nursery() as nursery:
-            await nursery.start(obey_signals, stopper.stop, stopper.stop_now)
+            await nursery.start(
+                functools.partial(
+                    obey_signals, stopper.stop, stopper.stop_now, reload=stopper.reload
+                )
+            )
             with stopper.everything:
                 starting = await nursery.start(_while_starting)
                 opening = _open_patiently(
@@ -142,8 +156,20 @@ async def _run_tree(
     limit = STALL_FACTOR * config.storage.command_timeout + STALL_GRACE
     informer = Informer(core.writer, limit, core.sentence)
     await _check_key(config, core.storage)
+    reloader = Reloader(
+        config,
+        functools.partial(load_config, config.path, os.environ),
+        core.fleet,
+        core.storage,
+        core.writer.inbox,
+    )
     async with contextlib.aclosing(core), trio.open_nursery() as nursery:
-        tree = supervise(core, [api_child(core, listener, version)])
+        children = [
+            ChildSpec(id="reload", start=reloader.run),
+            api_child(core, listener, version, reloader),
+        ]
+        tree = supervise(core, children)
+        stopper.reloader = reloader
         stopper.stop_tree = tree.stop
 
         async def run() -> None:
@@ -194,12 +220,14 @@ class _Ready:
             connections=len(config.connections),
         )
         if not config.connections:
-            log.warning("daemon.no_connections", advice="add a [[connections]] table, restart")
+            log.warning(
+                "daemon.no_connections", advice="add a [[connections]] table, then: zapvisor reload"
+            )
         self._starting.cancel()
         notify("READY=1")
 
 
-def api_child(core: Core, listener: socket.socket, version: str) -> ChildSpec:
+def api_child(core: Core, listener: socket.socket, version: str, reloader: Reloader) -> ChildSpec:
     """The API on a listening socket, as a child of the tree."""
     backend = Backend(
         fleet=core.fleet,
@@ -212,6 +240,7 @@ def api_child(core: Core, listener: socket.socket, version: str) -> ChildSpec:
         reprocess=ReprocessAdapter(core.reprocessor),
         loop=core.loop_watch.view,
         restorer=core.restorer,
+        reloader=reloader,
     )
     app = build_app(backend)
     stopping: list[trio.Event] = []

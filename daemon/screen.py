@@ -111,6 +111,17 @@ def connections_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.dat
     return table
 
 
+def reload_lines(facts: cabc.Mapping[str, t.Any]) -> cabc.Iterator[str]:
+    """What came of ``zapvisor reload``."""
+    told = [key for key in ("added", "removed", "changed") if facts[key]]
+    for key in told:
+        yield f"{key}: {', '.join(facts[key])}"
+    count = facts["unchanged"]
+    yield f"{count} connection{'' if count == 1 else 's'} went on undisturbed"
+    if facts["restart"]:
+        yield f"in force after a restart of the daemon only: {', '.join(facts['restart'])}"
+
+
 def conversations_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.datetime) -> Table:
     """The table of ``zapvisor conversations``."""
     table = new_table(

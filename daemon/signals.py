@@ -18,12 +18,13 @@ async def obey_signals(
     stop_now: cabc.Callable[[], None],
     *,
     foreground: bool = False,
+    reload: cabc.Callable[[], None] | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Call ``stop`` on the first SIGTERM or SIGINT and ``stop_now`` on the next; until cancelled.
 
-    SIGHUP stops what runs in the ``foreground``, for its terminal is gone. A daemon ignores it:
-    the configuration is read at the start only.
+    SIGHUP stops what runs in the ``foreground``, for its terminal is gone. A daemon calls
+    ``reload``, or ignores it where there is nothing to reload.
     """
     asked = False
     with trio.open_signal_receiver(*_STOP, signal.SIGHUP) as signals:
@@ -31,7 +32,10 @@ async def obey_signals(
         async for number in signals:
             name = signal.Signals(number).name
             if number == signal.SIGHUP and not foreground:
-                log.info("daemon.signal_ignored", signal=name, advice="restart to reload")
+                if reload is None or asked:
+                    log.info("daemon.signal_ignored", signal=name)
+                else:
+                    reload()
             elif not asked:
                 asked = True
                 log.info("daemon.stopping", signal=name)

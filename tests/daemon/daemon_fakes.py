@@ -18,7 +18,7 @@ from actors.history import NoHistoryError
 from actors.line import NotOnlineError
 from api.app import Backend, build_app
 from api.control_socket import control_socket
-from api.ports import ReprocessFacts
+from api.ports import ReloadFacts, ReprocessFacts
 from api.server import serve_app
 from api.views import ConnectionView, PairingView, WriterView
 from storage.api import (
@@ -418,6 +418,16 @@ class FakeRestorer:
         return None if after is None else after.row
 
 
+class FakeReloader:
+    """Answers as it is told."""
+
+    def __init__(self) -> None:
+        self.facts = ReloadFacts(unchanged=2)
+
+    async def reload(self) -> ReloadFacts:
+        return self.facts
+
+
 @attrs.define(kw_only=True)
 class Control:
     """The app, served on a real unix socket in this process."""
@@ -429,6 +439,7 @@ class Control:
     actions: FakeActions = attrs.field(factory=FakeActions)
     files: FakeFiles = attrs.field(factory=FakeFiles)
     reprocess: FakeReprocess = attrs.field(factory=FakeReprocess)
+    reloader: FakeReloader = attrs.field(factory=FakeReloader)
     restorer: FakeRestorer = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -459,6 +470,7 @@ async def open_control(path: Path, *, complete: bool = True) -> cabc.AsyncIterat
         files=control.files if complete else None,
         reprocess=control.reprocess if complete else None,
         restorer=control.restorer if complete else None,
+        reloader=control.reloader if complete else None,
     )
     await control.storage.fill()
     stop = trio.Event()

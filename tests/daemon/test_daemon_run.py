@@ -69,7 +69,6 @@ async def test_from_start_to_sigterm(
             assert config.control_socket.is_socket()
             with pytest.raises(StartError, match=f"another daemon .process {os.getpid()}."):
                 await serve(config, version="1.2.3", open_storage=in_memory)
-            signal.raise_signal(signal.SIGHUP)
             signal.raise_signal(signal.SIGTERM)
             assert await _told(receiver) == b"STOPPING=1"
     assert not config.control_socket.exists()
@@ -81,6 +80,47 @@ async def _told(receiver: trio.socket.SocketType) -> bytes:
     while (state := await receiver.recv(500)).startswith(b"STATUS="):
         pass
     return state
+
+
+async def test_sighup_reloads(
+    config: Config, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd is told; a broken file is refused whole, a good one is put in force."""
+    address = str(short_path / "notify.sock")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    assert config.path is not None
+    text = config.path.read_text()
+    receiver = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_DGRAM)
+    with receiver, trio.fail_after(20), structlog.testing.capture_logs() as logs:
+        await receiver.bind(address)
+
+        async def reload(content: str) -> dict[str, object]:
+            assert config.path is not None
+            config.path.write_text(content)
+            signal.raise_signal(signal.SIGHUP)
+            assert (await _told(receiver)).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert await _told(receiver) == b"READY=1"
+            while True:
+                told = [each for each in logs if str(each["event"]).startswith("daemon.reload")]
+                if told:
+                    logs.clear()
+                    return dict(told[0])
+                await trio.testing.wait_all_tasks_blocked()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                functools.partial(serve, config, version="1.2.3", open_storage=in_memory)
+            )
+            assert await _told(receiver) == b"READY=1"
+            logs.clear()
+            refused = await reload(f"{text}[nonsense]\n[daemon.x]\n")
+            assert refused["event"] == "daemon.reload_refused"
+            good = await reload(f'{text}[[connections]]\nname = "new"\n[media]\nconcurrency = 9\n')
+            assert good["event"] == "daemon.reloaded"
+            assert (good["added"], good["unchanged"]) == (("new",), 2)
+            assert good["restart"] == ("media.concurrency",)
+            signal.raise_signal(signal.SIGTERM)
+            assert await _told(receiver) == b"STOPPING=1"
 
 
 async def test_a_signal_during_the_start(config: Config) -> None:
