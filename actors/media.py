@@ -25,7 +25,7 @@ from actors.media_http import (
 )
 from actors.media_phone import FileKey, PhoneRequests, PhoneSettings, PhoneStorage
 from storage.blobs import Blob, Blobs
-from storage.errors import StorageRejectedError, StorageUnavailableError
+from storage.errors import NoRoomError, StorageRejectedError, StorageUnavailableError
 from storage.queues import MediaJob, MediaResult, MediaRow, MediaState
 from supervisor.backoff import Backoff
 from whatsapp.content import media_source
@@ -35,6 +35,8 @@ from whatsapp.media import MediaCorruptError
 from whatsapp.media_source import MediaSource
 from whatsapp.node import Node
 
+ROOM_PAUSE: t.Final = 30.0  # seconds between two looks for room on a full disk
+ROOM_TRIED: t.Final = 8 << 20  # bytes, at most, that have to fit there
 POLL: t.Final = 60.0  # seconds without a wake after which rows are looked at anyway
 LEAST_WAIT: t.Final = 1.0  # seconds between two looks that found nothing
 EXPIRE_INTERVAL: t.Final = 3600.0  # seconds
@@ -129,6 +131,9 @@ class MediaKeeper:
             random=random,
         )
         self._asked_for: set[FileKey] = set()
+        self._full_for = 0
+        """Bytes for which there was no room; 0: there is room, as far as is known."""
+        self._told_full = False
         self._woken = trio.Event()
         self._slots = trio.Semaphore(settings.concurrency)
         self._answers, self._to_take_in = trio.open_memory_channel[tuple[str, Node]](MAX_ANSWERS)
@@ -190,6 +195,7 @@ class MediaKeeper:
         lease = 2 * self._http.longest(self._settings.max_size)
         while True:
             self._woken = trio.Event()
+            await self._wait_for_room()
             await self._slots.acquire()
             free = 1 + self._slots.value
             self._slots.release()
@@ -224,6 +230,9 @@ class MediaKeeper:
             self._asked_for.discard(key)
         if result.state is MediaState.STORED:
             self._phone.forget(key)
+            if self._told_full:
+                self._told_full = False
+                log.info("media.room_again")
         log.info(
             f"media.{result.state}",
             connection=job.connection,
@@ -258,7 +267,10 @@ class MediaKeeper:
             if last and self._lines(job.connection).online:  # else it may be our own network
                 return _failed(str(error))
             return self._later(job, str(error), error.retry_after or 0.0)
-        except StorageUnavailableError as error:  # no room, say: no fault of the file's
+        except NoRoomError as error:
+            self._out_of_room(job)
+            return self._soon(str(error))
+        except StorageUnavailableError as error:  # no fault of the file's
             return self._later(job, str(error))
         except (RemoteProtocolError, LocalProtocolError) as error:
             return _failed(str(error))
@@ -308,6 +320,27 @@ class MediaKeeper:
         if self._settings.kinds is not None and source.kind not in self._settings.kinds:
             return f"files of kind {source.kind} are not fetched"
         return None
+
+    def _out_of_room(self, job: MediaJob) -> None:
+        """Fetch nothing until there is room again: said once, however many files wait."""
+        if not self._told_full:
+            self._told_full = True
+            log.error(
+                "media.no_room",
+                advice="messages are stored, their files wait; make room in media.directory",
+            )
+        self._full_for = max(self._full_for, job.size or 0, 1)
+
+    async def _wait_for_room(self) -> None:
+        """Until what did not fit the last time would fit, or as much of it as is tried."""
+        while self._full_for:
+            await trio.sleep(ROOM_PAUSE)
+            with contextlib.suppress(StorageUnavailableError):
+                await self._blobs.try_room(min(self._full_for, ROOM_TRIED))
+                self._full_for = 0
+
+    def _soon(self, error: str) -> MediaResult:
+        return MediaResult(state=MediaState.PENDING, error=error, retry_at=self._wall_clock())
 
     def _later(self, job: MediaJob, error: str, at_least: float = 0.0) -> MediaResult:
         spread = 0.5 + self._uniform() / 2

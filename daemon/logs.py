@@ -69,6 +69,8 @@ def configure_logs(
     logging.captureWarnings(True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+    # While the database is away it tells so with a traceback each time; the writer says it, too.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)
 
 
 class LineSink:

@@ -19,7 +19,7 @@ import typing as t
 import attrs
 import trio
 
-from storage.errors import StorageError, StorageUnavailableError
+from storage.errors import NoRoomError, StorageError, StorageUnavailableError
 
 PIECE: t.Final = 256 * 1024  # bytes handed to the disk, or out of it, at once
 HASH_LENGTH: t.Final = 32
@@ -102,6 +102,16 @@ class Blobs(t.Protocol):
     def path(self, sha256: bytes) -> pathlib.Path | None:
         """Where the blob is (or would be) on the disk; None for stores elsewhere."""
         ...
+
+    async def try_room(self, size: int) -> None:
+        """Write so many bytes, and leave no trace.
+
+        Raises:
+            NoRoomError: there is no room for them.
+        """
+        async with self.writing() as writer:
+            for written in range(0, size, PIECE):
+                await writer.write(bytes(min(PIECE, size - written)))
 
     async def put(self, chunks: cabc.AsyncIterable[bytes]) -> Blob:
         """Store what the iterator yields; if it raises, nothing is stored."""
@@ -318,12 +328,14 @@ async def in_thread(work: cabc.Callable[[], T]) -> T:
     """Run what blocks for a moment; the system's errors become ours.
 
     Raises:
-        StorageUnavailableError: the system refused.
+        StorageUnavailableError: the system refused; ``NoRoomError``: for want of room.
     """
     try:
         return await trio.to_thread.run_sync(work)
     except OSError as error:
-        reason = "no room left" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoRoomError("no room left for files") from error
+        reason = error.strerror or str(error)
         raise StorageUnavailableError(f"the files cannot be reached: {reason}") from error
 
 

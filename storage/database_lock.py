@@ -94,7 +94,8 @@ class DatabaseLock:
                 else:
                     await self._session.fetch("ping")
             except StorageUnavailableError as error:
-                _log.warning("storage.lock_lost", error=str(error))
+                if self._session is not None:
+                    _log.warning("storage.lock_lost", error=str(error))
                 await self.release()
 
     async def release(self) -> None:

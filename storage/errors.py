@@ -12,6 +12,10 @@ class StorageUnavailableError(StorageError):
     """The database cannot be reached or is not ready: the same call may succeed later."""
 
 
+class NoRoomError(StorageUnavailableError):
+    """The disk, or the quota of its user, is full."""
+
+
 class StorageRejectedError(StorageError):
     """The database refused the data or the statement: the same call fails again."""
 

@@ -12,17 +12,25 @@ import attrs
 import httpx
 import media_doubles as doubles
 import pytest
+import structlog.testing
 import trio
 import trio.testing
 from trio.testing import MockClock
 
 from actors.keyed_locks import KeyedLocks
-from actors.media import CORRUPT_ATTEMPTS, EXPIRE_INTERVAL, POLL, MediaKeeper, MediaSettings
+from actors.media import (
+    CORRUPT_ATTEMPTS,
+    EXPIRE_INTERVAL,
+    POLL,
+    ROOM_PAUSE,
+    MediaKeeper,
+    MediaSettings,
+)
 from actors.media_http import HttpSettings, MediaHttp
 from actors.media_phone import PhoneSettings
 from storage import blobs
 from storage.blobs import LocalBlobs
-from storage.errors import StorageUnavailableError
+from storage.errors import NoRoomError, StorageUnavailableError
 from storage.queues import MediaState
 from supervisor.backoff import Backoff
 from whatsapp import media_retry as retry
@@ -267,6 +275,45 @@ async def test_no_room_never_fails_a_file(
         monkeypatch.setattr(LocalBlobs, "writing", writing)
         await trio.sleep(3600)
         assert desk.state(number) is MediaState.STORED
+
+
+async def test_a_full_disk(
+    autojump_clock: MockClock, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said once, however many files wait and however long; nothing is tried meanwhile, so no
+    file uses its attempts up; soon after there is room again all are there."""
+    room, writing = 0, LocalBlobs.writing
+
+    @contextlib.asynccontextmanager
+    async def bounded(store: LocalBlobs) -> cabc.AsyncIterator[blobs.BlobWriter]:
+        async with writing(store) as writer:
+            write, left = writer.write, room
+
+            async def write_if_it_fits(data: bytes) -> None:
+                nonlocal left
+                left -= len(data)
+                if left < 0:
+                    raise NoRoomError("no room left for files")
+                await write(data)
+
+            monkeypatch.setattr(writer, "write", write_if_it_fits)
+            yield writer
+
+    monkeypatch.setattr(LocalBlobs, "writing", bounded)
+    numbers = [desk.receive()[0] for _ in range(20)]
+    with structlog.testing.capture_logs() as logs:
+        async with desk.running():
+            await trio.sleep(86_400)
+            files = [desk.queues.files[number] for number in numbers]
+            assert {desk.state(number) for number in numbers} == {MediaState.PENDING}
+            assert max(file.attempts for file in files) <= 2
+            assert [each["event"] for each in logs if each["log_level"] == "error"] == [
+                "media.no_room"
+            ]
+            room = 1 << 30
+            await trio.sleep(2 * ROOM_PAUSE)
+            assert {desk.state(number) for number in numbers} == {MediaState.STORED}
+    assert [each["event"] for each in logs].count("media.room_again") == 1
 
 
 # ---- what goes wrong

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import typing as t
 
 import attrs
 import pytest
@@ -26,7 +27,7 @@ from storage.blobs import (
     S3Settings,
     open_blobs,
 )
-from storage.errors import StorageUnavailableError
+from storage.errors import NoRoomError, StorageUnavailableError
 
 TEXT = b"what a customer sent"
 
@@ -343,3 +344,36 @@ async def test_a_cancelled_upload_does_no_harm(
     endpoint.bucket.hold.set()
     blob = await s3.put(chunks(TEXT))
     assert await whole(s3, blob.sha256) == TEXT
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+async def test_a_disk_that_is_really_full(tmp_path: pathlib.Path) -> None:
+    """A small file system: nothing is left behind by what did not fit, and room counts at once."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = subprocess.run(  # noqa: ASYNC221 - takes a moment only
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(place)],
+        check=False,
+        capture_output=True,
+    )
+    if mount.returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    try:
+        store = LocalBlobs(place)
+        await store.prepare()
+
+        async def chunks(count: int) -> t.AsyncIterator[bytes]:
+            for number in range(count):
+                yield bytes([number]) * (64 * 1024)
+
+        kept = await store.put(chunks(4))
+        with pytest.raises(NoRoomError, match="no room left"):
+            await store.put(chunks(6))
+        with pytest.raises(NoRoomError):
+            await store.try_room(1 << 20)
+        assert [path for path in place.rglob("*") if path.is_file()] == [store.path(kept.sha256)]
+        await store.try_room(128 * 1024)
+        await store.delete(kept.sha256)
+        assert (await store.put(chunks(6))).size == 6 * 64 * 1024
+    finally:
+        subprocess.run(["umount", str(place)], check=True)  # noqa: ASYNC221

@@ -2,6 +2,7 @@
 
 import collections.abc as cabc
 import contextlib
+import itertools
 import json
 import pathlib
 import signal
@@ -14,8 +15,9 @@ import pytest
 import trio
 
 from simulator import Simulator, open_simulator
-from storage.embedded import EmbeddedPostgres
+from storage.embedded import DATABASE, EmbeddedPostgres
 from tests.support.daemon_process import DaemonProcess, open_daemon
+from tests.support.psql import Psql
 
 WITHIN: t.Final = 12.0  # seconds: the shutdown timeout of these daemons, and some slack
 
@@ -63,14 +65,31 @@ class Place:
         await self.daemon.until(there, f"{len(ids)} messages are stored once")
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> cabc.Iterator[EmbeddedPostgres]:
+    """One database server for all of them."""
+    made = EmbeddedPostgres(tmp_path_factory.mktemp("operators"), temporary=True)
+    trio.run(made.start)
+    try:
+        yield made
+    finally:
+        trio.run(made.stop)
+
+
+_numbers = itertools.count(1)
+
+
 @pytest.fixture
-async def place(tmp_path: pathlib.Path) -> cabc.AsyncIterator[Place]:
+async def place(tmp_path: pathlib.Path, server: EmbeddedPostgres) -> cabc.AsyncIterator[Place]:
+    """A database and a daemon of the test's own."""
+    name = f"operators{next(_numbers)}"
+    psql = Psql(server.dsn)
+    await psql.ask(f"CREATE DATABASE {name}")
+    await psql.aclose()
+    dsn = server.dsn.replace(f"/{DATABASE}?", f"/{name}?")
     async with (
         open_simulator(seed="operators", listen=("127.0.0.1", 0)) as simulator,
-        EmbeddedPostgres(tmp_path / "pg", temporary=True) as server,
-        open_daemon(
-            tmp_path / "d", simulator.url, simulator.root_key, "sales", dsn=server.dsn
-        ) as daemon,
+        open_daemon(tmp_path / "d", simulator.url, simulator.root_key, "sales", dsn=dsn) as daemon,
     ):
         yield Place(simulator, server, daemon)
 
@@ -133,7 +152,8 @@ async def test_sigterm_while_connecting_and_backing_off(place: Place) -> None:
 
 
 async def test_sigterm_while_the_database_is_away(place: Place) -> None:
-    """It ends in time though nothing can be written; what was not stored was not acknowledged."""
+    """It ends in time though nothing can be written, and as it waits for the database at its
+    start; what was not stored was not acknowledged."""
     await place.pair()
     await place.server.stop()
     ids = await place.write(10)
@@ -147,15 +167,6 @@ async def test_sigterm_while_the_database_is_away(place: Place) -> None:
         assert await place.daemon.terminate() == 0, place.daemon.log[-3000:]
     assert "Traceback" not in place.daemon.log
     assert place.daemon.config.read_text() == config
-    await place.server.start()
-    await place.daemon.start()
-    await place.until_stored(ids)
-
-
-async def test_sigterm_while_it_waits_for_its_database(place: Place) -> None:
-    """At the very start, before there is anything to stop."""
-    await place.sigterm()
-    await place.server.stop()
     log = place.daemon.directory / "run-98.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: ASYNC220 - forking takes a moment only
@@ -174,6 +185,8 @@ async def test_sigterm_while_it_waits_for_its_database(place: Place) -> None:
         assert await trio.to_thread.run_sync(process.wait) == 0
     assert "Traceback" not in log.read_text()
     await place.server.start()
+    await place.daemon.start()
+    await place.until_stored(ids)
 
 
 async def test_two_daemons_on_one_database(place: Place) -> None:
