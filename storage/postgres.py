@@ -46,7 +46,13 @@ from storage.postgres_inbox import PostgresInbox
 from storage.postgres_quarantine import PostgresQuarantine
 from storage.postgres_queues import PostgresQueues
 from storage.postgres_timeline import PostgresTimeline
-from storage.prepare import PreparedBatch, PreparedQuarantine, prepare, prepare_quarantine
+from storage.prepare import (
+    MAX_REASON_LENGTH,
+    PreparedBatch,
+    PreparedQuarantine,
+    prepare,
+    prepare_quarantine,
+)
 from storage.queries import queries
 from storage.seal import Sealer
 
@@ -73,7 +79,8 @@ def translate(error: BaseException) -> StorageError:
     """The storage error that stands for one of asyncpg's or of the socket."""
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
-        text = f"{error} [{state}]"
+        # Not str(error): its DETAIL shows the whole row, with what the message says.
+        text = f"{error.args[0] if error.args else type(error).__name__} [{state}]"
         if state[:2] in _NOT_NOW or state in _NOT_NOW_STATES:
             return StorageUnavailableError(text)
         return StorageRejectedError(text)
@@ -209,13 +216,34 @@ class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline, PostgresQ
         try:
             await self._write_quarantine(envelope, row, rest, now)
         except StorageRejectedError as refused:
-            if not rest.facts and not rest.pairs:
-                raise
-            # The database refuses what the facts say: the rest of the envelope is to be kept.
-            row = attrs.evolve(row, error=f"{row.error}; its facts are not stored: {refused}")
-            rest = attrs.evolve(rest, facts=(), pairs=())
-            await self._write_quarantine(envelope, row, rest, now)
+            # The database refuses what goes with it: as much of the envelope as it takes is kept.
+            row = await self._write_less(envelope, row, rest, now, refused)
         return Outcome(verdict=Verdict.QUARANTINED, error=row.error)
+
+    async def _write_less(
+        self,
+        envelope: Envelope,
+        row: PreparedQuarantine,
+        rest: PreparedBatch,
+        now: float,
+        refused: StorageRejectedError,
+    ) -> PreparedQuarantine:
+        """The row, with what else of its envelope the database takes; it says what is left out."""
+        said = row.error
+        steps: tuple[tuple[str, dict[str, t.Any]], ...] = (
+            ("its facts are not stored", {"facts": (), "pairs": ()}),
+            ("its facts and records are not stored", {"records": (), "resets": ()}),
+        )
+        for left_out, dropped in steps:
+            rest = attrs.evolve(rest, **dropped)
+            row = attrs.evolve(row, error=f"{said}; {left_out}: {refused}"[:MAX_REASON_LENGTH])
+            try:
+                await self._write_quarantine(envelope, row, rest, now)
+            except StorageRejectedError as error:
+                refused = error
+            else:
+                return row
+        raise refused
 
     async def _write_quarantine(
         self, envelope: Envelope, row: PreparedQuarantine, rest: PreparedBatch, now: float

@@ -15,9 +15,9 @@ import pytest
 import trio
 
 from simulator import Simulator, open_simulator
+from storage.binaries import find_binaries
 from storage.embedded import DATABASE, EmbeddedPostgres
 from tests.support.daemon_process import DaemonProcess, open_daemon
-from tests.support.psql import Psql
 
 WITHIN: t.Final = 12.0  # seconds: the shutdown timeout of these daemons, and some slack
 
@@ -83,9 +83,10 @@ _numbers = itertools.count(1)
 async def place(tmp_path: pathlib.Path, server: EmbeddedPostgres) -> cabc.AsyncIterator[Place]:
     """A database and a daemon of the test's own."""
     name = f"operators{next(_numbers)}"
-    psql = Psql(server.dsn)
-    await psql.ask(f"CREATE DATABASE {name}")
-    await psql.aclose()
+    await trio.run_process(
+        [str(find_binaries().directory / "psql"), "-X", "-q", "-c", f"CREATE DATABASE {name}",
+         server.dsn],
+    )  # fmt: skip
     dsn = server.dsn.replace(f"/{DATABASE}?", f"/{name}?")
     async with (
         open_simulator(seed="operators", listen=("127.0.0.1", 0)) as simulator,
