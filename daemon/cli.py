@@ -126,7 +126,7 @@ def reload(*, json: Json = False, config: ConfigFile = None) -> int:
 
     A configuration with anything wrong in it is refused as a whole, and the old one stays.
     """
-    with open_daemon(config) as client:
+    with open_daemon(config, unusable="a daemon that runs goes on with the old one") as client:
         facts = client.post("/reload")
     from daemon.screen import console, print_json, reload_lines
 

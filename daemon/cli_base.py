@@ -50,17 +50,20 @@ app = App(
 
 
 @contextlib.contextmanager
-def open_daemon(config: Path | None) -> cabc.Iterator["ControlClient"]:
-    """A client of the daemon that the configuration names."""
-    settings = load(config)
+def open_daemon(
+    config: Path | None, *, unusable: str = "nothing was done"
+) -> cabc.Iterator["ControlClient"]:
+    """A client of the daemon that the configuration names; ``unusable`` is what follows if
+    anything is wrong with that."""
+    settings = load(config, unusable)
     from daemon.client import open_client
 
     with open_client(settings.control_socket) as client:
         yield client
 
 
-def load(path: Path | None) -> "Config":
-    """The configuration; everything that is wrong with it is printed.
+def load(path: Path | None, unusable: str = "nothing was started") -> "Config":
+    """The configuration; everything that is wrong with it is printed, and what follows.
 
     Raises:
         UsageError: something is.
@@ -74,7 +77,7 @@ def load(path: Path | None) -> "Config":
         say_problems(error.problems)
         count = len(error.problems)
         noun = "problem" if count == 1 else "problems"
-        raise UsageError(f"the configuration has {count} {noun}; nothing was started") from error
+        raise UsageError(f"the configuration has {count} {noun}; {unusable}") from error
 
 
 def say_problems(problems: cabc.Iterable[object]) -> None:

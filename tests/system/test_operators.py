@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -68,12 +69,14 @@ class Place:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> cabc.Iterator[EmbeddedPostgres]:
     """One database server for all of them."""
-    made = EmbeddedPostgres(tmp_path_factory.mktemp("operators"), temporary=True)
+    made = EmbeddedPostgres(tmp_path_factory.mktemp("operators"))
     trio.run(made.start)
     try:
         yield made
     finally:
+        home = made.home
         trio.run(made.stop)
+        shutil.rmtree(home, ignore_errors=True)  # it may be outside of the test's directory
 
 
 _numbers = itertools.count(1)
