@@ -125,6 +125,14 @@ def test_a_clock_that_was_ahead() -> None:
     assert (day.up, day.down) == (4 * HOUR, 0)
     [day] = uptime_by_day(told[:2], day_starts(NOON, 1, UTC), NOON)
     assert (day.up, day.down) == (4 * HOUR, 0)
+    told = changes(
+        (NOON - 4 * HOUR, "online", "online"),
+        (NOON + 9999 * DAY, "backoff", "network"),
+        (NOON - 2 * HOUR, "online", "online"),
+        (NOON - HOUR, "backoff", "network"),
+    )
+    [day] = uptime_by_day(told, day_starts(NOON, 1, UTC), NOON)
+    assert (day.up, day.down) == (3 * HOUR, HOUR)
 
 
 def test_a_clock_that_began_in_the_past() -> None:
