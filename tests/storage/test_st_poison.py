@@ -5,13 +5,13 @@ import attrs
 import trio
 from st_helpers import NOW, Cluster, envelope
 
-from actors.messages import Commit, Drain, Settled, WriterMail
+from actors.messages import Commit, Drain, Settled
 from actors.restoring import Restorer
 from actors.writer import Writer, WriterSettings
+from actors.writer_inbox import writer_inbox
 from storage.api import Envelope, Lane, RecordChange, RecordKind, Verdict
 from storage.facts import Label
 from storage.postgres import PostgresStorage
-from supervisor.mailbox import Mailbox
 
 BAD = "poison"
 
@@ -43,7 +43,7 @@ async def test_poison_of_every_kind(postgres: PostgresStorage, cluster: Cluster,
         Envelope(connection="support", records=(session("s1"),)),
         envelope("G4", connection="support"),
     ]
-    inbox: Mailbox[WriterMail] = Mailbox(100)
+    inbox = writer_inbox()
     writer = Writer(postgres, inbox, WriterSettings(), uniform=lambda: 0.5)
     reply, answers = trio.open_memory_channel[Settled](100)
     for ticket, item in enumerate(envelopes):
