@@ -15,7 +15,7 @@ from actors.writer_inbox import Inbox
 from api.ports import ReloadFacts
 from config.errors import ConfigError
 from config.model import Config
-from daemon.notify import notify
+from daemon.notify import notify, notify_reloading
 from storage.api import Storage
 from storage.errors import StorageError
 
@@ -79,7 +79,7 @@ class Reloader:
                 order.done.set()
 
     async def _reload(self) -> ReloadFacts:
-        notify(f"RELOADING=1\nMONOTONIC_USEC={int(trio.current_time() * 1e6)}")
+        notify_reloading()
         try:
             facts = await self._carry_out()
         finally:
