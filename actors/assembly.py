@@ -9,6 +9,7 @@ import attrs
 
 from actors.actions import Actions
 from actors.fleet import Fleet, FleetSettings, Member
+from actors.hearing import HearingSettings
 from actors.media import MediaSettings
 from actors.media_http import HttpSettings, MediaHttp
 from actors.media_phone import PhoneSettings
@@ -186,6 +187,12 @@ def connection_settings(config: Config, name: str) -> ConnectionSettings:
         connect_timeout=supervision.connect_timeout,
         in_flight=config.writer.in_flight,
         limits=Limits(silence=2 * (supervision.heartbeat_interval + supervision.heartbeat_timeout)),
+        hearing=HearingSettings(
+            enabled=supervision.deaf_detection,
+            shortest=supervision.deaf_after,
+            checkup=supervision.deaf_checkup,
+            resets_per_day=supervision.deaf_resets,
+        ),
         groups=rules.groups,
         status_broadcasts=rules.status_broadcasts,
         newsletters=rules.newsletters,

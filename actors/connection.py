@@ -6,7 +6,9 @@ import structlog
 import trio
 
 from actors.app_state import Asked
+from actors.deafness import Hearing
 from actors.errors import ConnectionEndedError, ConnectionStoppedError
+from actors.hearing import Ear
 from actors.inbound import own_addresses
 from actors.life import Life
 from actors.line import ConnectionLine, NotOnlineError
@@ -25,8 +27,8 @@ from whatsapp.jid import Jid
 class Connection:
     """One WhatsApp connection; ``run`` is one life of it, and the supervisor gives it many.
 
-    Nothing is kept in memory from one life to the next: a new one waits behind a fence until
-    all that the old one posted is settled, and reads its records from storage.
+    Nothing that is stored is kept in memory from one life to the next: a new one waits behind a
+    fence until all that the old one posted is settled, and reads its records from storage.
     """
 
     def __init__(
@@ -50,7 +52,11 @@ class Connection:
         self.sender: Sender[t.Any] | None = None
         """Sends the outbox, while there is a life."""
         self._life: Life | None = None
+        ear = Ear(settings.hearing, trio.current_time, tools.wall_clock)
+        self.hearing = Hearing(name, ear, tools.wall_clock)
+        """Judges whether it hears, from life to life; in memory only."""
         self._asked = Asked()
+        counts.deaf_suspicion = lambda: ear.suspicion
         self._settings = settings
         self._tools = tools
         self._report = report
@@ -89,6 +95,7 @@ class Connection:
             self._counts,
             self.line,
             self._asked,
+            self.hearing,
         )
         self.device_jid, self.sender, self._life = device.jid, life.parts.sender, life
         try:

@@ -16,6 +16,7 @@ from actors.errors import (
     ConnectionStoppedError,
     UnknownConnectionError,
 )
+from actors.hearing import DeafSuspicion
 from actors.line import Line, NotOnlineError
 from actors.messages import Commit, Record, Replay, Settled
 from actors.pairing import PairingBoard, PairingView
@@ -62,6 +63,8 @@ class ConnectionStatus:
     quarantined: int
     in_flight: int
     next_attempt_in: float | None  # seconds
+    deaf: int  # how often it was found not to hear, and reset, since the daemon started
+    deaf_suspicion: DeafSuspicion | None
 
 
 @attrs.frozen(kw_only=True)
@@ -252,6 +255,8 @@ class Member:
             quarantined=self._row.quarantined + self.counts.quarantined,
             in_flight=self.counts.in_flight(),
             next_attempt_in=left,
+            deaf=self.counts.deaf,
+            deaf_suspicion=self.counts.deaf_suspicion(),
         )
 
 

@@ -10,6 +10,7 @@ import attrs
 import structlog
 import trio
 
+from actors.deafness import Hearing
 from actors.decryption import Decryptor
 from actors.desk import Desk
 from actors.endings import ending_of
@@ -54,6 +55,7 @@ class Intake:
         cache: RecordCache,
         in_flight: Flight,
         parts: Parts,
+        hearing: Hearing,
     ) -> None:
         self.logged_in = trio.Event()
         self.synced = trio.Event()
@@ -65,8 +67,10 @@ class Intake:
         self._parts = parts
         self._replay: Replay | None = None
         """Read again now, and not yet posted."""
+        self._hearing = hearing
         self._decryptor = Decryptor(cache, device, tools.random)
-        self._desk = Desk(name, own_addresses(device), self._post, parts)
+        self._own = own_addresses(device)
+        self._desk = Desk(name, self._own, self._post, parts)
         self._log: structlog.stdlib.BoundLogger = structlog.get_logger("connection").bind(
             connection=name
         )
@@ -83,6 +87,7 @@ class Intake:
         if isinstance(received, FrameRejected):
             await self._quarantine(received.data, f"unreadable frame: {received.reason}")
             return
+        self._hearing.stanza(received)
         try:
             await self._handle(link, received)
         except RemoteProtocolError as error:
@@ -122,6 +127,7 @@ class Intake:
             case "message":
                 await self._on_message(link, node)
             case "receipt":
+                self._hearing.receipt(node)
                 await self._desk.receipt(node)
             case "call":
                 await self._desk.call(node)
@@ -129,6 +135,7 @@ class Intake:
                 await self._desk.notification(node)
             case "ack":
                 self._parts.sender.on_ack(parse_ack(node))
+                self._hearing.acknowledged(node, self._own)
             case "iq" if is_ping(node):
                 await link.send(core.result(node))
             case "success":
@@ -149,6 +156,7 @@ class Intake:
         if not stanza.encs and stanza.unavailable is None and stanza.plaintext is None:
             raise RemoteProtocolError("message without a ciphertext")
         self._parts.message(stanza)
+        self._hearing.message(stanza)
         async with self._cache.lock:
             await self._open(node, device, stanza)
 
@@ -194,9 +202,11 @@ class Intake:
             match bulletin:
                 case bulletins.OfflineAnnounced(total=total):
                     self._log.info("connection.offline_queue", announced=total)
+                    self._hearing.ear.announced(total)
                     if total:
                         await link.send(bulletins.offline_batch_request())
                 case bulletins.OfflineCompleted():
+                    self._hearing.ear.drained()
                     self.synced.set()
                 case bulletins.DirtyAnnounced():
                     self._parts.dirty(bulletin)

@@ -16,10 +16,13 @@ import trio
 
 from actors.app_state import Asked
 from actors.backlog import Backlog
+from actors.deafness import DeafWatch, Hearing, Probe
 from actors.endings import collapse
 from actors.errors import ConnectionEndedError, ConnectionHeldError
+from actors.hearing import Load
 from actors.heartbeat import beat
 from actors.in_flight import InFlight
+from actors.inbound import own_addresses
 from actors.intake import Intake
 from actors.line import ConnectionLine
 from actors.link import Greeting, Link, open_link
@@ -30,13 +33,14 @@ from actors.purpose import MAX_RETRY_RECEIPTS, Purpose
 from actors.records import RecordCache
 from actors.settings import ConnectionSettings, Counts, Report, Tools
 from actors.statistics import SyncStatistics
-from storage.api import Outcome, Verdict
+from storage.api import Envelope, Outcome, Verdict
 from whatsapp.device import Device
 from whatsapp.e2ee.curve import KeyPair
 from whatsapp.iq.session import active_request
 from whatsapp.jid import Jid
 from whatsapp.node import Node
 from whatsapp.payload import login_payload
+from whatsapp.sending import message_id
 from whatsapp.stanzas import MessageStanza, ack, delivery_receipt, retry_receipt
 
 SYNC_DEADLINE: t.Final = 60.0  # seconds for the end marker of the offline queue
@@ -57,8 +61,9 @@ class Life:
         counts: Counts,
         line: ConnectionLine,
         asked: Asked,
+        hearing: Hearing,
     ) -> None:
-        """``line`` and ``asked`` go on from life to life."""
+        """``line``, ``asked`` and ``hearing`` go on from life to life."""
         self._name = name
         self._jid = jid
         self._settings = settings
@@ -67,7 +72,12 @@ class Life:
         cache = RecordCache(tools.storage, name)
         self._in_flight = InFlight[Purpose](tools.writer, cache, settings.in_flight)
         self.parts = Parts(name, device, settings, tools, cache, self._in_flight, line, asked)
-        self._intake = Intake(name, device, settings, tools, cache, self._in_flight, self.parts)
+        self._hearing = hearing
+        self._counts = counts
+        self._line = line
+        self._intake = Intake(
+            name, device, settings, tools, cache, self._in_flight, self.parts, hearing
+        )
         self._received = Backlog()
         self._replays_in, self._replays = trio.open_memory_channel[Replay](0)
         self._turn = trio.Lock()  # of the dispatcher, or of a replay
@@ -95,6 +105,7 @@ class Life:
                 raise
             raise self._excused(ending) from error
         finally:
+            self._hearing.ear.ended()
             self._in_flight.close()
             self._statistics.flush()
         raise self._excused(self._too_slow())
@@ -125,6 +136,7 @@ class Life:
             nursery.start_soon(self._log_in, link, deadline, task_status)
             nursery.start_soon(self._heartbeat, link)
             nursery.start_soon(self._monitor, link)
+            nursery.start_soon(self._listen)
             nursery.start_soon(self.parts.prekeys.keep, link)
             nursery.start_soon(self._dispatch, link)
             nursery.start_soon(self._replay, link)
@@ -170,6 +182,9 @@ class Life:
         with trio.move_on_after(SYNC_DEADLINE):
             await self._intake.synced.wait()
         self._report("online", "online", "receiving messages as they come")
+        if (finding := self._hearing.ear.online()) is not None:
+            self._counts.deaf += 1
+            self._report("online", "deaf", finding)
         self._online.set()
         self._tools.came_online(self._name)
         self._statistics.flush()
@@ -206,6 +221,29 @@ class Life:
             limits=self._settings.limits,
             every_time=self._statistics.flush_if_due,
             excused=lambda: self._tools.wakefulness.gap(trio.current_time()),
+        )
+
+    async def _listen(self) -> None:
+        own = own_addresses(self.parts.prekeys.device)[0]
+
+        def new_id() -> str:
+            return message_id(own, int(self._tools.wall_clock()), self._tools.random(16))
+
+        probe = Probe(line=self._line, own=own, new_id=new_id, commit=self._commit_nothing)
+        watch = DeafWatch(self._name, self._hearing, probe, self._load)
+        await watch.run(self._tools.storage, self._settings.monitor_interval)
+
+    async def _commit_nothing(self) -> Outcome | None:
+        return await self._in_flight.commit(Envelope(connection=self._name), Purpose())
+
+    def _load(self, loop_lag: float) -> Load:
+        now = trio.current_time()
+        return Load(
+            loop_lag=max(loop_lag, self._tools.wakefulness.gap(now)),
+            backlog=len(self._received),
+            held_back=self._received.held_back(0.0),
+            busy_for=0.0 if self._busy_since is None else now - self._busy_since,
+            oldest_in_flight=self._in_flight.oldest_age(),
         )
 
     def _progress(self, link: Link) -> Progress:

@@ -6,6 +6,7 @@ import typing as t
 import attrs
 
 from actors.errors import ActorError
+from actors.hearing import DeafSuspicion, HearingSettings
 from actors.messages import WriterMail
 from actors.monitor import Limits
 from actors.pacing import Pace
@@ -34,6 +35,11 @@ async def _upload_nothing(_connection: str, _file: str, _kind: str) -> MediaSour
 
 def _not_asked(_connection: str, _node: Node) -> None:
     """Nobody asked the phone for a file."""
+
+
+def _unsuspected() -> DeafSuspicion | None:
+    """No life has begun yet."""
+    return None
 
 
 def _not_awaited(_connection: str) -> None:
@@ -66,6 +72,7 @@ class ConnectionSettings:
     request_timeout: float = 30.0
     in_flight: int = 256
     limits: Limits = attrs.field(factory=Limits)
+    hearing: HearingSettings = attrs.field(factory=HearingSettings)
     groups: bool = True
     status_broadcasts: bool = False
     newsletters: bool = False
@@ -101,6 +108,8 @@ class Counts:
     quarantined: int = 0
     last_message_at: float | None = None  # unix seconds
     in_flight: cabc.Callable[[], int] = lambda: 0
+    deaf: int = 0  # found to be, and reset
+    deaf_suspicion: cabc.Callable[[], DeafSuspicion | None] = _unsuspected
 
     def take(self, message: ReceivedMessage, outcome: Outcome, at: float) -> None:
         """Count a message that is committed, wherever it came from."""

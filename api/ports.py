@@ -68,6 +68,26 @@ class ConnectionFacts(t.Protocol):
         """Seconds until the next try, while there is one to wait for."""
         ...
 
+    @property
+    def deaf(self) -> int:
+        """How often it was found not to hear, and reset, since the daemon started."""
+        ...
+
+    @property
+    def deaf_suspicion(self) -> "DeafFacts | None": ...
+
+
+class DeafFacts(t.Protocol):
+    """A connection seems not to hear what is sent to it."""
+
+    @property
+    def since(self) -> dt.datetime:
+        """When something was heard last."""
+        ...
+
+    @property
+    def why(self) -> str: ...
+
 
 class PairingFacts(t.Protocol):
     """How far the pairing of a connection is."""

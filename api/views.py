@@ -25,6 +25,14 @@ class HistoryView:
 
 
 @attrs.frozen(kw_only=True)
+class DeafSuspicionView:
+    """Pings are answered, but something suggests that messages do not arrive."""
+
+    since: dt.datetime
+    why: str
+
+
+@attrs.frozen(kw_only=True)
 class ConnectionView:
     """One connection, as ``zapvisor status`` shows it."""
 
@@ -43,12 +51,16 @@ class ConnectionView:
     quarantined: int
     in_flight: int
     next_attempt_in: float | None
+    deaf: int = 0  # how often it was found not to hear, and reset, since the daemon started
+    deaf_suspicion: DeafSuspicionView | None = None
     history: HistoryView | None = None  # None: none was offered, or the database is away
 
     @classmethod
     def of(cls, facts: ConnectionFacts, history: HistoryOverview | None = None) -> "ConnectionView":
         """The view of what the fleet says, and of what storage knows of its history."""
-        view = _copied(cls, facts, leave_out=("history",))
+        view = _copied(cls, facts, leave_out=("history", "deaf_suspicion"))
+        if (suspicion := facts.deaf_suspicion) is not None:
+            view = attrs.evolve(view, deaf_suspicion=_copied(DeafSuspicionView, suspicion))
         if history is None:
             return view
         return attrs.evolve(view, history=_copied(HistoryView, history))

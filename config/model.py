@@ -106,7 +106,7 @@ class WhatsAppConfig:
 
 @attrs.frozen(kw_only=True)
 class SupervisionConfig:
-    """``[supervision]``; all but ``retry_limit`` in seconds"""
+    """``[supervision]``; times in seconds"""
 
     heartbeat_interval: t.Annotated[float, Duration(at_most=600)] = 15.0
     heartbeat_timeout: t.Annotated[float, Duration(at_most=600)] = 20.0
@@ -118,6 +118,11 @@ class SupervisionConfig:
     stable_after: t.Annotated[float, Duration(at_most=86400)] = 120.0
     park_interval: t.Annotated[float, Duration(at_least=0)] = 900.0
     """0 leaves a parked connection alone for good."""
+    deaf_detection: bool = True
+    deaf_after: t.Annotated[float, Duration(at_most=86400)] = 600.0
+    deaf_checkup: t.Annotated[float, Duration(at_least=0, at_most=30 * 86400)] = 2 * 86400.0
+    """0 leaves a silence alone that the usual traffic does not make suspicious."""
+    deaf_resets: t.Annotated[int, Count(0, 1000)] = 4
     stop_timeout: t.Annotated[float, Duration(at_most=600)] = 5.0
 
 

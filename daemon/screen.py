@@ -95,6 +95,8 @@ def connections_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.dat
         sentence = row["sentence"]
         if row["next_attempt_in"] is not None:
             sentence += f"; next try in {span(row['next_attempt_in'])}"
+        if suspicion := row.get("deaf_suspicion"):
+            sentence += f"; may not hear: {suspicion['why']}"
         sentence += history_note(row.get("history"))
         table.add_row(
             Text(row["name"]),

@@ -141,6 +141,12 @@ async def inject(
             return simulator.drop(target)
         case "half_open":
             return simulator.half_open(target)
+        case "deaf":
+            return simulator.deafen(target)
+        case "deaf_messages":
+            return simulator.deafen(target, "messages")
+        case "mute_queues":
+            faults.mute_queues(target, count)
         case "end":
             return await simulator.end(str(more.get("ending")), target)
         case "expire_qr":

@@ -9,7 +9,7 @@ import trio
 from simulator import adv, groups
 from simulator.ca import Authority
 from simulator.entropy import Entropy
-from simulator.faults import Faults, ending
+from simulator.faults import Faults, Unheard, ending
 from simulator.ledger import Ledger
 from simulator.media import MediaStore
 from simulator.model import Account, Device, Group, phone_of
@@ -208,6 +208,15 @@ class Simulator:
         sessions = [s for s in self._live(target) if s.state is not State.HALF_OPEN]
         for session in sessions:
             session.half_open()
+        return len(sessions)
+
+    def deafen(self, target: Jid | None = None, unheard: Unheard = "everything") -> int:
+        """Deliver nothing more (or no messages) on the target's live connections, though pings,
+        requests and what they send are answered as before; how many. A new connection gets all.
+        """
+        sessions = [s for s in self._live(target) if s.state is State.ACTIVE]
+        for session in sessions:
+            session.deafen(unheard)
         return len(sessions)
 
     def expire_qr(self) -> None:

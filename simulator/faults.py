@@ -21,10 +21,12 @@ Counted: t.TypeAlias = t.Literal[
     "lose_ack",
     "fail_login",
     "withhold",
+    "mute_queue",
     "corrupt_patch",
     "corrupt_snapshot",
 ]
 MediaFault: t.TypeAlias = t.Literal["download", "upload", "corrupt"]
+Unheard: t.TypeAlias = t.Literal["everything", "messages"]
 Forgery: t.TypeAlias = t.Literal["root", "leaf"]
 
 ENDINGS: t.Final[dict[str, Node]] = {
@@ -110,6 +112,10 @@ class Faults:
         """
         ending(name)
         self._add("fail_login", target, count, name)
+
+    def mute_queues(self, target: Jid | None = None, count: int = 1) -> None:
+        """Announce to the target's next logins what waits for them, and send none of it."""
+        self._add("mute_queue", target, count)
 
     def corrupt_patches(self, target: Jid | None = None, count: int = 1) -> None:
         """Change a MAC of the next app-state patches that the target fetches."""

@@ -100,6 +100,9 @@ def ledger_name(world: World, device: Device, message: Node) -> Letter | None:
 
 def _pass_on(world: World, device: Device, node: Node, kind: str | None) -> None:
     to = node.jid("to")
+    if kind == "peer_msg" and device.is_phone and to is not None:
+        world.owe(world.device(to), _copy(world, device, node, device.pn, device.pn))
+        return
     if kind in _TO_PHONE:
         world.owe(device.account.devices[PHONE], _copy(world, device, node, device.pn, device.pn))
         return

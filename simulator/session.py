@@ -15,7 +15,7 @@ import trio
 from simulator import calls, code_pairing, directory, presence, receipts, routing, services
 from simulator.admission import Login, Registration, read_payload
 from simulator.errors import UnknownNameError
-from simulator.faults import ending
+from simulator.faults import Unheard, ending
 from simulator.linking import Linking
 from simulator.model import Device
 from simulator.queue import Entry
@@ -70,6 +70,7 @@ class Session:
         self._nursery: trio.Nursery | None = None
         self._gone = trio.Event()
         self._delivery = trio.CancelScope()
+        self._unheard: Unheard | None = None
         self.state = State.HANDSHAKE
         self.linking: Linking | None = None
         self.device: Device | None = None
@@ -105,6 +106,12 @@ class Session:
         self.state = State.HALF_OPEN
         self._delivery.cancel()
         self._release()
+
+    def deafen(self, unheard: Unheard) -> None:
+        """Answer everything, but deliver no more of what is owed, until the client comes back."""
+        self._unheard = unheard
+        if unheard == "everything":
+            self._delivery.cancel()
 
     # -- reading
 
@@ -271,6 +278,8 @@ class Session:
             counts = {tag: sum(entry.kind == tag for entry in backlog) for tag in _COUNTED}
             preview = Node("offline_preview", {"count": len(backlog), **counts, "appdata": 0})
             await self.send(Node("ib", {"from": SERVER_JID}, (preview,)))
+            if self._world.faults.take("mute_queue", device) is not None:
+                return
             for number, entry in enumerate(backlog, 1):
                 if not entry.acknowledged:
                     await self._offer(device, await device.queue.next(), number)
@@ -286,7 +295,7 @@ class Session:
         await self._offer(device, entry, None)
 
     async def _offer(self, device: Device, entry: Entry, offline: int | None) -> None:
-        if self.state is not State.ACTIVE:
+        if self.state is not State.ACTIVE or self._withholds(entry):
             return  # stays owed
         attributes: Attributes = {**entry.node.attrs, "offline": offline}
         node = attrs.evolve(entry.node, attrs=attributes)
@@ -297,6 +306,9 @@ class Session:
             if entry.transient:
                 device.queue.remove(entry)
             await self.send(node)
+
+    def _withholds(self, entry: Entry) -> bool:
+        return self._unheard == "messages" and entry.kind == "message"
 
     # -- writing
 

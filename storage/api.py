@@ -274,6 +274,12 @@ class Storage(Inbox, Queues, Timeline, Quarantined, t.Protocol):
         """Append one row of sync statistics."""
         ...
 
+    async def active_minutes(self, connection: str, since: int) -> list[tuple[int, int]]:
+        """How busy the hours since then (unix seconds) were: pairs of an hour (unix seconds //
+        3600) and the rows of statistics in it that say that something came, of which there is at
+        most one a minute or so. Hours without any are left out; the oldest come first."""
+        ...
+
     async def load_records(
         self, connection: str, kind: RecordKind, keys: cabc.Sequence[str]
     ) -> dict[str, bytes]:

@@ -4,6 +4,7 @@ It is a verified fake: the same tests run on it and on PostgreSQL, and a propert
 the two. Nothing survives the process, and nothing is sealed.
 """
 
+import collections
 import collections.abc as cabc
 import time
 import typing as t
@@ -94,6 +95,16 @@ class MemoryStorage(MemoryQuarantine):
         await trio.lowlevel.checkpoint()
         self._connection(run.connection)
         self._sync_runs.append((self._clock(), run))
+
+    async def active_minutes(self, connection: str, since: int) -> list[tuple[int, int]]:
+        """See :meth:`storage.api.Storage.active_minutes`."""
+        await trio.lowlevel.checkpoint()
+        hours = collections.Counter(
+            int(at // 3600)
+            for at, run in self._sync_runs
+            if run.connection == connection and at >= since and run.total
+        )
+        return sorted(hours.items())
 
     async def load_records(
         self, connection: str, kind: RecordKind, keys: cabc.Sequence[str]

@@ -286,6 +286,13 @@ class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline, PostgresQ
             await self._fetch("record_sync", run.connection, self._now(), *counts), run.connection
         )
 
+    async def active_minutes(self, connection: str, since: int) -> list[tuple[int, int]]:
+        """See :meth:`storage.api.Storage.active_minutes`."""
+        rows = await self._fetch(
+            "active_minutes", connection, dt.datetime.fromtimestamp(since, dt.UTC)
+        )
+        return [(row["hour"], row["minutes"]) for row in rows]
+
     async def load_records(
         self, connection: str, kind: RecordKind, keys: cabc.Sequence[str]
     ) -> dict[str, bytes]:

@@ -41,6 +41,17 @@ INSERT INTO sync_stats (connection_id, at, total, processed, skipped, errors)
 SELECT id, $2, $3, $4, $5, $6 FROM connections WHERE name = $1
 RETURNING id;
 
+-- name: active_minutes
+-- How many statistics rows say that something came, by hour since the epoch. Their ids follow
+-- their times, so only the newest are read: four weeks of one a minute.
+SELECT floor(extract(epoch FROM s.at) / 3600)::bigint AS hour, count(*) AS minutes
+FROM (
+    SELECT r.at, r.total FROM sync_stats r
+    WHERE r.connection_id = (SELECT id FROM connections WHERE name = $1)
+    ORDER BY r.id DESC LIMIT 40320) s
+WHERE s.at >= $2 AND s.total > 0
+GROUP BY 1 ORDER BY 1;
+
 -- name: load_device
 -- The sealed device of a connection.
 SELECT '' AS key, d.sealed FROM device_identity d
