@@ -9,6 +9,7 @@ import trio
 import trio.testing
 from daemon_fakes import NOON, Control, Run, connection
 
+from api.views import DeafSuspicionView
 from daemon.screen import age, draw_qr
 
 
@@ -32,6 +33,18 @@ async def test_status(zapvisor: Run, control: Control) -> None:
     assert result.code == 0
     rows = (await zapvisor("status", "--json")).json
     assert [(row["name"], row["retries"]) for row in rows] == [("sales", 0), ("support", 4)]
+
+
+async def test_status_of_a_connection_that_may_be_deaf(zapvisor: Run, control: Control) -> None:
+    """What is suspected is said with the state."""
+    suspicion = DeafSuspicionView(since=NOON, why="no message for 42 min")
+    control.fleet.connections["sales"] = connection("sales", deaf=1, deaf_suspicion=suspicion)
+    lines = (await zapvisor("status")).out.splitlines()
+    [sales] = [line.rstrip() for line in lines if line.startswith("sales")]
+    assert sales.endswith("logged in; may not hear: no message for 42 min")
+    row = (await zapvisor("status", "--json")).json[0]
+    assert (row["name"], row["deaf"]) == ("sales", 1)
+    assert row["deaf_suspicion"]["why"] == "no message for 42 min"
 
 
 async def test_status_of_nothing(zapvisor: Run, control: Control) -> None:

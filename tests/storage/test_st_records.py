@@ -219,6 +219,28 @@ async def test_statistics(storage: Storage) -> None:
     }
 
 
+async def test_active_minutes(storage: Storage, clock: Clock) -> None:
+    """By hour, without those in which nothing came; each connection by itself."""
+    first = int(NOW // 3600) + 1
+    for connection, minute, total in (
+        ("sales", -1, 5),
+        ("sales", 0, 1),
+        ("sales", 59.99, 7),
+        ("sales", 60, 0),
+        ("support", 61, 1),
+        ("sales", 120, 1),
+        ("sales", 121, 1),
+    ):
+        clock.now = 3600 * first + 60 * minute
+        await storage.record_sync(
+            SyncRun(connection=connection, total=total, processed=total, skipped=0, errors=0)
+        )
+    assert await storage.active_minutes("sales", 3600 * first) == [(first, 2), (first + 2, 2)]
+    assert await storage.active_minutes("sales", 3600 * first + 7230) == [(first + 2, 1)]
+    assert await storage.active_minutes("support", 0) == [(first + 1, 1)]
+    assert await storage.active_minutes("nobody", 0) == []
+
+
 async def test_ping(storage: Storage) -> None:
     """A round trip takes some time, and not long."""
     assert 0 <= await storage.ping() < 5

@@ -11,6 +11,7 @@ from simulator_cast import Cast, arrived, gather, linked, of_type
 from trio.testing import MockClock
 
 from simulator import Settings, Simulator, UnknownNameError, open_simulator
+from simulator.faults import Unheard
 from whatsapp import notifications
 from whatsapp.iq import ping, usync
 from whatsapp.jid import Jid
@@ -166,6 +167,39 @@ async def test_half_open_connection(
     assert cast.desk.decrypt(await cast.desk.next_message()).text == "and on"
     assert await simulator.end("503", cast.desk_account.pn) == 1
     await cast.desk.ended.wait()
+
+
+@pytest.mark.parametrize("unheard", ["everything", "messages"])
+async def test_deaf_connection(
+    autojump_clock: MockClock, simulator: Simulator, cast: Cast, unheard: Unheard
+) -> None:
+    """Pings are answered, but nothing (or no message) comes; a new connection gets it all."""
+    assert simulator.deafen(cast.desk_account.pn, unheard) == 1
+    await cast.ana.phone.send_text(cast.desk_account.pn, "unheard")
+    assert (await cast.desk.ask(ping.ping_request)).text("type") == "result"
+    simulator.world.notify(cast.desk_account.companions[0], "test", cast.ana.pn)
+    told = await arrived(cast.desk, "notification", of_type("test"))
+    assert len(told) == (unheard == "messages")
+    assert cast.desk.messages() == []
+    await cast.desk.log_in()
+    assert cast.desk.decrypt(await cast.desk.next_message()).text == "unheard"
+    await cast.ana.phone.send_text(cast.desk_account.pn, "heard")
+    assert cast.desk.decrypt(await cast.desk.next_message()).text == "heard"
+
+
+async def test_queue_that_stands_still(
+    autojump_clock: MockClock, simulator: Simulator, cast: Cast
+) -> None:
+    """It is announced, and does not come; another connection gets it."""
+    simulator.drop(cast.desk_account.pn)
+    await cast.desk.ended.wait()
+    await cast.ana.phone.send_text(cast.desk_account.pn, "announced")
+    simulator.faults.mute_queues(cast.desk_account.pn)
+    with pytest.raises(trio.TooSlowError):
+        await cast.desk.log_in()  # waits for the end of the queue
+    assert cast.desk.messages() == []
+    await cast.desk.log_in()
+    assert cast.desk.decrypt(await cast.desk.next_message()).text == "announced"
 
 
 async def test_half_open_over_http() -> None:
