@@ -45,7 +45,8 @@ AFTER_TROUBLE: t.Final = 60.0  # seconds in which the daemon catches up
 LATE: t.Final = 5.0  # seconds from which on the daemon itself is slow
 MAX_BACKLOG: t.Final = 32  # stanzas
 MORE_PATIENCE: t.Final = 4.0  # after a false suspicion
-MOST_PATIENCE: t.Final = 256.0
+MOST_PATIENCE: t.Final = 64.0
+MOST_STRETCH: t.Final = 16.0
 GRACE: t.Final = 5.0  # seconds between the server's time of a stanza and its arrival
 FEW_OTHERS: t.Final = 3  # from where on receipts and the like count; their times are others'
 BROKEN: t.Final = 60.0  # seconds that a broken socket may take to be noticed
@@ -403,10 +404,10 @@ class Ear:
             self._look_at = self._proved_at + self._settings.shortest
             return False
         self._look_at = now + LOOK_AGAIN * silence
-        self._by_odds, allowed = False, self._current_patience(now) * self._stretch
+        self._by_odds = False
         if (why := self._unanswered(now)) is not None:
             self._why = why
-        elif 0 < self._settings.checkup * allowed <= silence:
+        elif 0 < self._settings.checkup <= silence:
             self._why = f"no message for {_span(silence)}"
         else:
             expected, odds = self._odds(now)
@@ -440,7 +441,7 @@ class Ear:
         """A message ends the suspicion."""
         answered = kind is Kind.PEER and self._stage is _Stage.WAITS
         self.tally.answered += answered
-        self._stretch *= 2
+        self._stretch = min(MOST_STRETCH, 2 * self._stretch)
         self._learn_phone(answered)
 
     def _learn_phone(self, answered: bool) -> None:

@@ -297,7 +297,7 @@ def run(name: str, accounts: int, weeks: int, seed: int) -> dict[str, t.Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--accounts", type=int, default=10, help="of each kind")
+    parser.add_argument("--accounts", type=int, default=6, help="of each kind")
     parser.add_argument("--weeks", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()

@@ -241,7 +241,7 @@ def test_messages_that_were_never_confirmed_mean_nothing() -> None:
 
 
 def test_a_silence_of_days_is_looked_into() -> None:
-    """Where the usual traffic says nothing."""
+    """Where the usual traffic says nothing; again and again, however often it was nothing."""
     play = Play()
     play.ear = Ear(HearingSettings(), lambda: play.now, lambda: WALL + play.now)
     play.log_in()
@@ -250,8 +250,10 @@ def test_a_silence_of_days_is_looked_into() -> None:
     assert play.now - began >= 2 * DAY
     play.ear.probe_sent("probe")
     play.ear.take(Kind.PEER)
-    assert play.wait(3.9 * DAY) is None
+    assert play.wait(1.9 * DAY) is None
     assert play.wait(DAY) is Order.PROBE
+    play.ear.probe_sent("probe")
+    assert play.wait(HOUR) is Order.RESET
 
 
 def test_a_socket_that_broke_under_suspicion_is_judged_too() -> None:
