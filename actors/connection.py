@@ -53,7 +53,7 @@ class Connection:
         """Sends the outbox, while there is a life."""
         self._life: Life | None = None
         ear = Ear(settings.hearing, trio.current_time, tools.wall_clock)
-        self.hearing = Hearing(name, ear, tools.wall_clock)
+        self.hearing = Hearing(name, ear)
         """Judges whether it hears, from life to life; in memory only."""
         self._asked = Asked()
         counts.deaf_suspicion = lambda: ear.suspicion

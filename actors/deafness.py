@@ -11,6 +11,7 @@ from actors.endings import ConnectionRestartError
 from actors.errors import ActorError
 from actors.hearing import LATE, Ear, Kind, Load, Order
 from actors.line import Line, NotOnlineError
+from storage.api import TrafficHour
 from storage.errors import StorageUnavailableError
 from whatsapp.content import TargetKey
 from whatsapp.errors import RemoteProtocolError
@@ -20,8 +21,6 @@ from whatsapp.peer import PRIORITY, placeholder_resend_request
 from whatsapp.stanzas import MessageStanza
 
 REASON: t.Final = "deaf_suspected"
-HOUR: t.Final = 3600
-LEARNED: t.Final = 28 * 24 * HOUR  # seconds of traffic that are read from storage
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("deafness")
 
@@ -33,34 +32,37 @@ class ConnectionDeafError(ConnectionRestartError):
 class TrafficRows(t.Protocol):
     """What is read of storage here."""
 
-    async def active_minutes(self, connection: str, since: int) -> list[tuple[int, int]]:
-        """See :meth:`storage.api.Storage.active_minutes`."""
+    async def save_traffic(self, connection: str, hours: cabc.Sequence[TrafficHour]) -> None:
+        """See :meth:`storage.api.Storage.save_traffic`."""
+        ...
+
+    async def load_traffic(self, connection: str) -> list[TrafficHour]:
+        """See :meth:`storage.api.Storage.load_traffic`."""
         ...
 
 
 class Hearing:
     """What one connection hears; the ear outlives its sockets, and so does this."""
 
-    def __init__(self, name: str, ear: Ear, wall_clock: cabc.Callable[[], float]) -> None:
+    def __init__(self, name: str, ear: Ear) -> None:
         self.ear = ear
         self._name = name
-        self._wall_clock = wall_clock
         self._loaded = False
         self._newest: TargetKey | None = None
 
-    async def load(self, storage: TrafficRows) -> None:
-        """Learn the usual traffic from what is stored; once, and later if the database is away."""
-        if self._loaded:
-            return
-        now = self._wall_clock()
+    async def remember(self, storage: TrafficRows) -> None:
+        """Learn the usual traffic from what is stored, once; store what was learned since. While
+        the database is away it has to wait."""
+        traffic, finished = self.ear.traffic, list[TrafficHour]()
         try:
-            hours = await storage.active_minutes(self._name, int(now) - LEARNED)
+            if not self._loaded:
+                traffic.load(await storage.load_traffic(self._name))
+                self._loaded = True
+            if finished := traffic.to_store():
+                await storage.save_traffic(self._name, finished)
         except StorageUnavailableError as error:
+            traffic.not_stored(finished)
             log.warning("deafness.storage_unavailable", connection=self._name, error=str(error))
-            return
-        if not self._loaded:
-            self._loaded = True
-            self.ear.traffic.load(hours, now)
 
     def stanza(self, node: Node) -> None:
         """A stanza came, whatever is in it."""
@@ -148,7 +150,7 @@ class DeafWatch:
                 due = trio.current_time() + interval
                 await trio.sleep_until(due)
                 load = self._measure(trio.current_time() - due)
-                await self._hearing.load(storage)
+                await self._hearing.remember(storage)
                 order = ear.consider(load)
                 signals = attrs.asdict(ear.signals())
                 log.debug("deafness.signals", connection=self._name, **signals)

@@ -12,8 +12,11 @@ All times are unix seconds.
 """
 
 import array
+import collections
 import collections.abc as cabc
 import typing as t
+
+from storage.api import TrafficHour
 
 HOUR: t.Final = 3600
 WEEK: t.Final = 168  # hours
@@ -42,6 +45,7 @@ class Traffic:
         self._hour_minutes = 0.0
         self._hour_active = 0
         self._last_minute = -1
+        self._finished: collections.deque[TrafficHour] = collections.deque(maxlen=LONGEST)
 
     @property
     def mature(self) -> bool:
@@ -68,16 +72,20 @@ class Traffic:
         self._minutes[slot] = kept * self._minutes[slot] + minutes
         self._hours += minutes / 60
 
-    def load(self, hours: cabc.Sequence[tuple[int, int]], until: float) -> None:
-        """Start from what is stored: (hour, active minutes), oldest first, without silent hours.
+    def load(self, hours: cabc.Iterable[TrafficHour]) -> None:
+        """Start from what is stored, the oldest first."""
+        for each in hours:
+            self.learn(each.hour, each.active, each.minutes)
 
-        Where the daemon was away counts as silence, which errs on the side of patience.
-        """
-        if not hours:
-            return
-        known = dict(hours)
-        for hour in range(hours[0][0] + 1, int(until // HOUR)):  # neither begun nor cut off
-            self.learn(hour, min(60, known.get(hour, 0)))
+    def to_store(self) -> list[TrafficHour]:
+        """The hours that were finished since this was last asked."""
+        finished = list(self._finished)
+        self._finished.clear()
+        return finished
+
+    def not_stored(self, hours: cabc.Iterable[TrafficHour]) -> None:
+        """Storing them failed; it is tried again."""
+        self._finished.extendleft(reversed(list(hours)))
 
     def listened(self, since: float, until: float) -> None:
         """All that was sent in this time was heard; what came is told by :meth:`heard`."""
@@ -101,7 +109,9 @@ class Traffic:
         if hour == self._hour:
             return
         if self._hour is not None and self._hour_minutes > 0:
-            self.learn(self._hour, self._hour_active, self._hour_minutes)
+            active, minutes = min(60, self._hour_active), min(60.0, self._hour_minutes)
+            self.learn(self._hour, active, minutes)
+            self._finished.append(TrafficHour(self._hour, active, minutes))
         self._hour, self._hour_minutes, self._hour_active = hour, 0.0, 0
 
     def expected(self, since: float, until: float) -> float:

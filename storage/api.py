@@ -172,6 +172,18 @@ class SyncRun:
     errors: int
 
 
+TRAFFIC_KEPT: t.Final = 35 * 24  # hours
+
+
+@attrs.frozen
+class TrafficHour:
+    """How busy one hour of one connection was."""
+
+    hour: int  # unix seconds // 3600
+    active: int  # minutes in which a message came
+    minutes: float  # that were listened to
+
+
 @attrs.frozen(kw_only=True)
 class ConnectionRow:
     """A connection as stored: counts for status."""
@@ -274,10 +286,13 @@ class Storage(Inbox, Queues, Timeline, Quarantined, t.Protocol):
         """Append one row of sync statistics."""
         ...
 
-    async def active_minutes(self, connection: str, since: int) -> list[tuple[int, int]]:
-        """How busy the hours since then (unix seconds) were: pairs of an hour (unix seconds //
-        3600) and the rows of statistics in it that say that something came, of which there is at
-        most one a minute or so. Hours without any are left out; the oldest come first."""
+    async def save_traffic(self, connection: str, hours: cabc.Sequence[TrafficHour]) -> None:
+        """Keep how busy these hours were; what is known of the same hour is added to, and what is
+        older than :data:`TRAFFIC_KEPT` before the newest of them is forgotten."""
+        ...
+
+    async def load_traffic(self, connection: str) -> list[TrafficHour]:
+        """How busy the hours were that are kept, the oldest first."""
         ...
 
     async def load_records(

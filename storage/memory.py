@@ -4,7 +4,6 @@ It is a verified fake: the same tests run on it and on PostgreSQL, and a propert
 the two. Nothing survives the process, and nothing is sealed.
 """
 
-import collections
 import collections.abc as cabc
 import time
 import typing as t
@@ -13,6 +12,7 @@ import attrs
 import trio
 
 from storage.api import (
+    TRAFFIC_KEPT,
     ChatKind,
     ConnectionEvent,
     ConnectionRow,
@@ -25,6 +25,7 @@ from storage.api import (
     RecordKind,
     ReopenFrom,
     SyncRun,
+    TrafficHour,
     Verdict,
 )
 from storage.errors import StorageRejectedError
@@ -55,6 +56,7 @@ class MemoryStorage(MemoryQuarantine):
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251
         super().__init__(clock)
+        self._traffic: dict[str, dict[int, TrafficHour]] = {}
         self._learned: dict[tuple[str, tuple[str, NameSource]], tuple[float, str]] = {}
 
     async def ensure_connection(self, name: str, rules: ConversationRules) -> None:
@@ -96,15 +98,26 @@ class MemoryStorage(MemoryQuarantine):
         self._connection(run.connection)
         self._sync_runs.append((self._clock(), run))
 
-    async def active_minutes(self, connection: str, since: int) -> list[tuple[int, int]]:
-        """See :meth:`storage.api.Storage.active_minutes`."""
+    async def save_traffic(self, connection: str, hours: cabc.Sequence[TrafficHour]) -> None:
+        """See :meth:`storage.api.Storage.save_traffic`."""
         await trio.lowlevel.checkpoint()
-        hours = collections.Counter(
-            int(at // 3600)
-            for at, run in self._sync_runs
-            if run.connection == connection and at >= since and run.total
-        )
-        return sorted(hours.items())
+        if connection not in self._connections or not hours:
+            return
+        known = self._traffic.setdefault(connection, {})
+        for each in hours:
+            before = known.get(each.hour, TrafficHour(each.hour, 0, 0.0))
+            known[each.hour] = TrafficHour(
+                each.hour,
+                min(60, before.active + each.active),
+                min(60.0, before.minutes + each.minutes),
+            )
+        oldest = max(each.hour for each in hours) - TRAFFIC_KEPT
+        self._traffic[connection] = {hour: row for hour, row in known.items() if hour >= oldest}
+
+    async def load_traffic(self, connection: str) -> list[TrafficHour]:
+        """See :meth:`storage.api.Storage.load_traffic`."""
+        await trio.lowlevel.checkpoint()
+        return [row for _hour, row in sorted(self._traffic.get(connection, {}).items())]
 
     async def load_records(
         self, connection: str, kind: RecordKind, keys: cabc.Sequence[str]

@@ -21,6 +21,7 @@ import structlog
 import trio
 
 from storage.api import (
+    TRAFFIC_KEPT,
     ConnectionEvent,
     ConnectionRow,
     ConversationRow,
@@ -30,6 +31,7 @@ from storage.api import (
     Outcome,
     RecordKind,
     SyncRun,
+    TrafficHour,
     Verdict,
 )
 from storage.database_lock import SESSION, DatabaseLock, LockSession
@@ -286,12 +288,15 @@ class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline, PostgresQ
             await self._fetch("record_sync", run.connection, self._now(), *counts), run.connection
         )
 
-    async def active_minutes(self, connection: str, since: int) -> list[tuple[int, int]]:
-        """See :meth:`storage.api.Storage.active_minutes`."""
-        rows = await self._fetch(
-            "active_minutes", connection, dt.datetime.fromtimestamp(since, dt.UTC)
-        )
-        return [(row["hour"], row["minutes"]) for row in rows]
+    async def save_traffic(self, connection: str, hours: cabc.Sequence[TrafficHour]) -> None:
+        """See :meth:`storage.api.Storage.save_traffic`."""
+        told = [attrs.astuple(each) for each in hours]
+        columns = [list(column) for column in zip(*told, strict=True)] or [[], [], []]
+        await self._fetch("save_traffic", connection, *columns, TRAFFIC_KEPT)
+
+    async def load_traffic(self, connection: str) -> list[TrafficHour]:
+        """See :meth:`storage.api.Storage.load_traffic`."""
+        return [TrafficHour(*row) for row in await self._fetch("load_traffic", connection)]
 
     async def load_records(
         self, connection: str, kind: RecordKind, keys: cabc.Sequence[str]

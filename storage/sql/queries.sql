@@ -41,16 +41,28 @@ INSERT INTO sync_stats (connection_id, at, total, processed, skipped, errors)
 SELECT id, $2, $3, $4, $5, $6 FROM connections WHERE name = $1
 RETURNING id;
 
--- name: active_minutes
--- How many statistics rows say that something came, by hour since the epoch. Their ids follow
--- their times, so only the newest are read: four weeks of one a minute.
-SELECT floor(extract(epoch FROM s.at) / 3600)::bigint AS hour, count(*) AS minutes
-FROM (
-    SELECT r.at, r.total FROM sync_stats r
-    WHERE r.connection_id = (SELECT id FROM connections WHERE name = $1)
-    ORDER BY r.id DESC LIMIT 40320) s
-WHERE s.at >= $2 AND s.total > 0
-GROUP BY 1 ORDER BY 1;
+-- name: save_traffic
+-- Add to what is known of some hours of a connection, and forget the oldest.
+WITH told AS (
+    SELECT c.id AS connection_id, h.hour, h.active, h.minutes
+    FROM connections c, unnest($2::bigint[], $3::integer[], $4::real[]) AS h(hour, active, minutes)
+    WHERE c.name = $1
+), forgotten AS (
+    DELETE FROM traffic_hours f USING (
+        SELECT connection_id, max(hour) - $5 AS oldest FROM told GROUP BY 1) o
+    WHERE f.connection_id = o.connection_id AND f.hour < o.oldest
+)
+INSERT INTO traffic_hours AS k (connection_id, hour, active, minutes)
+SELECT connection_id, hour, active, minutes FROM told
+ON CONFLICT (connection_id, hour) DO UPDATE SET
+    active = least(60, k.active + excluded.active),
+    minutes = least(60, k.minutes + excluded.minutes);
+
+-- name: load_traffic
+-- What is known of the hours of a connection, the oldest first.
+SELECT h.hour, h.active, h.minutes FROM traffic_hours h
+WHERE h.connection_id = (SELECT id FROM connections WHERE name = $1)
+ORDER BY h.hour;
 
 -- name: load_device
 -- The sealed device of a connection.

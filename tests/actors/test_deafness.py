@@ -11,10 +11,12 @@ import pytest
 import trio
 import trio.testing
 
-from actors.hearing import HearingSettings, Tally
+from actors.deafness import Hearing
+from actors.hearing import Ear, HearingSettings, Tally
 from actors.monitor import Limits
 from simulator.faults import Unheard
-from storage.api import ConversationRules, Envelope, Outcome, SyncRun
+from storage.api import ConversationRules, Envelope, Outcome, TrafficHour
+from storage.errors import StorageUnavailableError
 from storage.memory import MemoryStorage
 from tests.actors.conftest import NAME
 from tests.actors.whole_world import WholeWorld, open_whole
@@ -37,9 +39,8 @@ class PastStorage(MemoryStorage):
     """A storage that can be told of the past, and whose commits can be slow."""
 
     def __init__(self) -> None:
-        self.ago = 0.0
         self.commit_takes = 0.0
-        super().__init__(clock=lambda: START - self.ago + trio.current_time())
+        super().__init__(clock=lambda: START + trio.current_time())
 
     async def apply(self, batch: cabc.Sequence[Envelope]) -> list[Outcome]:
         await trio.sleep(self.commit_takes)
@@ -48,12 +49,29 @@ class PastStorage(MemoryStorage):
     async def was_busy(self, days: int, per_hour: int) -> None:
         """So many active minutes, in each hour of the last days."""
         await self.ensure_connection(NAME, ConversationRules())
-        run = SyncRun(connection=NAME, total=1, processed=1, skipped=0, errors=0)
-        for hour in range(24 * days, 0, -1):
-            for minute in range(per_hour):
-                self.ago = hour * HOUR - 60 * minute
-                await self.record_sync(run)
-        self.ago = 0.0
+        now = int(START // HOUR)
+        hours = [TrafficHour(hour, per_hour, 60.0) for hour in range(now - 24 * days, now)]
+        await self.save_traffic(NAME, hours)
+
+
+class FaultyStorage(MemoryStorage):
+    """A storage that does not tell of traffic, nor takes it, while it is away."""
+
+    def __init__(self) -> None:
+        self.traffic_away = False
+        self.loads = 0
+        super().__init__(clock=lambda: START)
+
+    async def load_traffic(self, connection: str) -> list[TrafficHour]:
+        self.loads += 1
+        if self.traffic_away:
+            raise StorageUnavailableError("away")
+        return await super().load_traffic(connection)
+
+    async def save_traffic(self, connection: str, hours: cabc.Sequence[TrafficHour]) -> None:
+        if self.traffic_away:
+            raise StorageUnavailableError("away")
+        await super().save_traffic(connection, hours)
 
 
 @contextlib.asynccontextmanager
@@ -176,7 +194,7 @@ async def test_with_the_phone_off_and_nobody_writing_there_is_no_alarm(
 
 async def test_a_quiet_account_is_left_alone(autojump_clock: Clock, tmp_path: pathlib.Path) -> None:
     """One or two messages a day for a week: not one question, not one reset."""
-    rng = random.Random(5)
+    rng, sent = random.Random(5), 0
     async with open_whole(tmp_path, **CALM) as world:
         customer = world.simulator.create_account("customer")
         known, dials = len(await reasons(world)), world.dials
@@ -184,12 +202,35 @@ async def test_a_quiet_account_is_left_alone(autojump_clock: Clock, tmp_path: pa
             for _message in range(rng.choice((1, 2))):
                 await trio.sleep(rng.uniform(1, 12) * HOUR)
                 await customer.phone.send_text(world.team.pn, "now and then")
+                sent += 1
             await trio.sleep(8 * HOUR)
         await world.settled()
+        await trio.sleep(120)
+        hours = await world.storage.load_traffic(NAME)
+        assert sent - 1 <= sum(hour.active for hour in hours) <= sent  # the last may go on
         assert tally(world) == Tally()
         assert world.phone.asked[PeerKind.REQUEST] == 0
         assert world.dials == dials
         assert await reasons(world, known) == []
+
+
+async def test_what_is_usual_is_remembered_across_an_absence_of_the_database(
+    autojump_clock: Clock,
+) -> None:
+    """It is read once, as soon as it can be; what was learned meanwhile is stored later."""
+    storage = FaultyStorage()
+    await storage.ensure_connection(NAME, ConversationRules())
+    await storage.save_traffic(NAME, [TrafficHour(hour, 20, 60.0) for hour in range(1, 200)])
+    hearing = Hearing(NAME, Ear(HearingSettings(), trio.current_time, lambda: START))
+    traffic = hearing.ear.traffic
+    for away in (True, True, False, True, False, False):
+        storage.traffic_away = away
+        traffic.listened(HOUR * 300, HOUR * 302)
+        await hearing.remember(storage)
+    assert traffic.mature
+    assert storage.loads == 3
+    known = await storage.load_traffic(NAME)
+    assert [row.hour for row in known] == [*range(1, 200), 300, 301]
 
 
 async def test_nothing_is_suspected_while_the_database_is_slow(

@@ -94,14 +94,21 @@ def test_a_clock_that_is_set_teaches_nothing(jump: float) -> None:
 
 
 def test_what_is_stored_teaches_the_same() -> None:
-    """Hours without a row were silent; the first and the running one are not whole."""
-    rows = [
-        (MONDAY + hour, OFFICE[hour % WEEK]) for hour in range(4 * WEEK) if hour % WEEK in OFFICE
-    ]
-    loaded, told = Traffic(), weeks_of(OFFICE)
-    loaded.load([(MONDAY - 1, 7), *rows, (MONDAY + 4 * WEEK, 3)], until=at(4, 0, 0.5))
+    """What one daemon finished, the next one knows; what could not be stored is told again."""
+    lived = Traffic()
+    for minute in range(3 * WEEK * 60):
+        now = at(0, 0, 0) + 60 * minute
+        lived.listened(now, now + 60)
+        if OFFICE.get(minute // 60 % WEEK) and minute % 3 == 0:
+            lived.heard(now)
+        if minute % (12 * 60) == 0:
+            lived.not_stored(lived.to_store())
+    stored = lived.to_store()
+    assert len(stored) == 14 * 24  # as much as is remembered
+    loaded, told = Traffic(), Traffic()
+    loaded.load(stored)
+    for each in stored:
+        told.learn(each.hour, each.active, each.minutes)
     assert list(loaded._active) == list(told._active)
-    assert loaded.spread == told.spread
-    empty = Traffic()
-    empty.load([], until=at(4, 0, 0))
-    assert not empty.mature
+    assert sum(each.active for each in stored) == 2 * 45 * 20
+    assert lived.to_store() == []

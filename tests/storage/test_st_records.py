@@ -6,12 +6,14 @@ import pytest
 from st_helpers import ACCOUNT, NOW, Clock, envelope, take
 
 from storage.api import (
+    TRAFFIC_KEPT,
     ConnectionEvent,
     Envelope,
     RecordChange,
     RecordKind,
     Storage,
     SyncRun,
+    TrafficHour,
     Verdict,
     handled_key,
 )
@@ -219,26 +221,22 @@ async def test_statistics(storage: Storage) -> None:
     }
 
 
-async def test_active_minutes(storage: Storage, clock: Clock) -> None:
-    """By hour, without those in which nothing came; each connection by itself."""
-    first = int(NOW // 3600) + 1
-    for connection, minute, total in (
-        ("sales", -1, 5),
-        ("sales", 0, 1),
-        ("sales", 59.99, 7),
-        ("sales", 60, 0),
-        ("support", 61, 1),
-        ("sales", 120, 1),
-        ("sales", 121, 1),
-    ):
-        clock.now = 3600 * first + 60 * minute
-        await storage.record_sync(
-            SyncRun(connection=connection, total=total, processed=total, skipped=0, errors=0)
-        )
-    assert await storage.active_minutes("sales", 3600 * first) == [(first, 2), (first + 2, 2)]
-    assert await storage.active_minutes("sales", 3600 * first + 7230) == [(first + 2, 1)]
-    assert await storage.active_minutes("support", 0) == [(first + 1, 1)]
-    assert await storage.active_minutes("nobody", 0) == []
+async def test_traffic(storage: Storage) -> None:
+    """Hour by hour, each connection by itself; a day and five weeks later the first are gone."""
+    assert await storage.load_traffic("sales") == []
+    first = [TrafficHour(100, 7, 30.0), TrafficHour(101, 0, 60.0)]
+    await storage.save_traffic("sales", first)
+    await storage.save_traffic("support", [TrafficHour(100, 1, 2.0)])
+    await storage.save_traffic("sales", [TrafficHour(100, 58, 15.5), TrafficHour(102, 60, 60.0)])
+    known = [TrafficHour(100, 60, 45.5), TrafficHour(101, 0, 60.0), TrafficHour(102, 60, 60.0)]
+    assert await storage.load_traffic("sales") == known
+    await storage.save_traffic("sales", [])
+    await storage.save_traffic("sales", [TrafficHour(101 + TRAFFIC_KEPT, 1, 60.0)])
+    hours = [each.hour for each in await storage.load_traffic("sales")]
+    assert hours == [101, 102, 101 + TRAFFIC_KEPT]
+    assert await storage.load_traffic("support") == [TrafficHour(100, 1, 2.0)]
+    await storage.save_traffic("nobody", first)
+    assert await storage.load_traffic("nobody") == []
 
 
 async def test_ping(storage: Storage) -> None:
