@@ -166,13 +166,13 @@ def test_receipts_alone_do_not_end_it() -> None:
 
 
 def test_no_trouble_of_ours_is_taken_for_deafness() -> None:
-    """A late writer, a late loop, a full mailbox: nothing is asked, and not at once after."""
+    """A late writer, a late loop, a full backlog: nothing is asked, and not at once after."""
     for load in (
         Load(oldest_in_flight=6),
         Load(loop_lag=6),
         Load(busy_for=6),
         Load(backlog=100),
-        Load(mailbox=0.9),
+        Load(held_back=True),
     ):
         play = Play().busy()
         play.log_in()
