@@ -15,8 +15,8 @@ import typing as t
 import attrs
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from google.protobuf.message import DecodeError
 
+from whatsapp import protobuf
 from whatsapp.content import Content, message_secret, read_content, with_edit
 from whatsapp.content_detail import RESPONSES, option_name, response_detail
 from whatsapp.content_parts import (
@@ -133,10 +133,7 @@ def resolve(raw: bytes, parent: Parent, senders: cabc.Sequence[str]) -> Content:
     content = read_content(raw)
     use, sealed = _read(raw)
     plaintext = decrypt(sealed, use, parent, senders)
-    try:
-        return _RESOLVERS[use](content, plaintext, parent)
-    except DecodeError as error:
-        raise RemoteProtocolError(f"not what a {use.value!r} holds") from error
+    return _RESOLVERS[use](content, plaintext, parent)
 
 
 def encrypt_vote(options: cabc.Iterable[str], parent: Parent, sender: str, iv: bytes) -> Encrypted:
@@ -208,7 +205,7 @@ def _read(raw: bytes) -> tuple[Use, Encrypted]:
 
 
 def _vote(content: Content, plaintext: bytes, parent: Parent) -> Content:
-    chosen = wa_pb2.PollVoteMessage.FromString(plaintext).selected_options[:MAX_VOTES]
+    chosen = protobuf.decode(wa_pb2.PollVoteMessage, plaintext).selected_options[:MAX_VOTES]
     names = _option_names(parent.raw)
     detail = {**content.detail, "options": [names[item] for item in chosen if item in names]}
     unknown = [item[:KEY_LENGTH].hex() for item in chosen if item not in names]
@@ -228,7 +225,7 @@ def _option_names(poll: bytes) -> dict[bytes, str]:
 
 
 def _reaction(content: Content, plaintext: bytes, _parent: Parent) -> Content:
-    message = wa_pb2.ReactionMessage.FromString(plaintext)
+    message = protobuf.decode(wa_pb2.ReactionMessage, plaintext)
     detail = {**content.detail, **pick(message, sent_at_ms="sender_timestamp_ms")}
     return attrs.evolve(content, kind="reaction", text=decode(message.text), detail=detail)
 
@@ -238,7 +235,7 @@ def _comment(content: Content, plaintext: bytes, _parent: Parent) -> Content:
 
 
 def _response(content: Content, plaintext: bytes, _parent: Parent) -> Content:
-    message = wa_pb2.EventResponseMessage.FromString(plaintext)
+    message = protobuf.decode(wa_pb2.EventResponseMessage, plaintext)
     return attrs.evolve(content, detail={**content.detail, **response_detail(message)})
 
 
@@ -249,7 +246,7 @@ def _edit(content: Content, plaintext: bytes, _parent: Parent) -> Content:
 
 
 def _event_edit(content: Content, plaintext: bytes, _parent: Parent) -> Content:
-    event = wa_pb2.EventMessage.FromString(plaintext)
+    event = protobuf.decode(wa_pb2.EventMessage, plaintext)
     message = wa_pb2.Message(event_message=event.SerializeToString())
     return with_edit(content, read_content(message.SerializeToString()))
 

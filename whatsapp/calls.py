@@ -40,7 +40,7 @@ def parse_call(node: Node) -> CallEvent | None:
     caller = sender if creator is None or not creator.user else creator.bare
     number = child.jid("caller_pn")
     return CallEvent(
-        call_id=child.required_text("call-id"),
+        call_id=child.required_identifier("call-id"),
         event="offer" if child.tag == "offer_notice" else child.tag,
         caller=caller,
         caller_alt=None if number is None or not caller.is_lid else number.bare,

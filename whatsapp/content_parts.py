@@ -11,6 +11,7 @@ import typing as t
 import attrs
 from google.protobuf.message import DecodeError, Message
 
+from whatsapp import protobuf
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
 from whatsapp.proto import wa_pb2
@@ -70,8 +71,8 @@ def pick(message: Message, **names: str) -> Detail:
 def lenient(kind: type[M], data: bytes | None) -> M:
     """``data`` as a message of this kind; what cannot be read counts as empty."""
     try:
-        return kind.FromString(data or b"")
-    except DecodeError:
+        return protobuf.decode(kind, data or b"")
+    except RemoteProtocolError:
         return kind()
 
 
@@ -122,12 +123,9 @@ def parse_message(plaintext: bytes) -> wa_pb2.Message:
     """The outermost message.
 
     Raises:
-        RemoteProtocolError: not a message.
+        RemoteProtocolError: not a message, or one of absurdly many fields.
     """
-    try:
-        return wa_pb2.Message.FromString(plaintext)
-    except DecodeError as error:
-        raise RemoteProtocolError("not a message") from error
+    return protobuf.decode(wa_pb2.Message, plaintext)
 
 
 @attrs.frozen(kw_only=True)

@@ -28,8 +28,10 @@ from whatsapp.web_message import HistoryMessage, message_from, read_web_message,
 
 MAX_INFLATED: t.Final = 256 * 1024 * 1024  # bytes of a chunk
 HISTORY_KIND: t.Final = "history"  # of a MediaSource
+MAX_FIELDS: t.Final = 1 << 20  # of a chunk, those inside of messages not counted
 FOREVER: t.Final = -1  # of muted_until
 
+_CONVERSATION_COST: t.Final = 16  # fields that a conversation counts for, with none of its own
 _STEP: t.Final = 256 * 1024  # bytes inflated at a time
 _NOTIFICATION: t.Final = 5  # ProtocolMessage.Type
 _CONVERSATIONS: t.Final = 2  # fields of a HistorySync
@@ -180,14 +182,17 @@ def read_history(data: bytes | bytearray) -> HistoryChunk:
     rest = bytearray()
     conversations: list[HistoryConversation] = []
     statuses = Slices(data, read_web_message)
+    budget = _Budget()
     for field in walk(data):
+        budget.spend()
         if _is_message(field, _CONVERSATIONS):
-            conversations.append(_read_conversation(data, field.begin, field.end))
+            budget.spend(_CONVERSATION_COST)
+            conversations.append(_read_conversation(data, field.begin, field.end, budget))
         elif _is_message(field, _STATUS_MESSAGES):
             statuses.note(field.begin, field.end)
         else:
             rest += data[field.start : field.end]
-    payload = protobuf.parse(history_pb2.HistoryPayload, bytes(rest))
+    payload = protobuf.parse(history_pb2.HistoryPayload, bytes(rest), MAX_FIELDS)
     return HistoryChunk(
         sync_type=_sync_type(payload.sync_type),
         chunk_order=payload.chunk_order,
@@ -203,10 +208,25 @@ def read_history(data: bytes | bytearray) -> HistoryChunk:
     )
 
 
-def _read_conversation(data: bytes | bytearray, start: int, end: int) -> HistoryConversation:
+class _Budget:
+    """What the items of a chunk may cost together, in fields."""
+
+    def __init__(self) -> None:
+        self._left = MAX_FIELDS
+
+    def spend(self, fields: int = 1) -> None:
+        self._left -= fields
+        if self._left < 0:
+            raise RemoteProtocolError("a chunk of history of absurdly many parts")
+
+
+def _read_conversation(
+    data: bytes | bytearray, start: int, end: int, budget: _Budget
+) -> HistoryConversation:
     rest = bytearray()
     messages = Slices(data, _read_item)
     for field in walk(data, start, end):
+        budget.spend()
         if _is_message(field, _MESSAGES):
             messages.note(field.begin, field.end)
         else:

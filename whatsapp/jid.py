@@ -51,7 +51,7 @@ class Jid:
         name, colon, device = user.partition(":")
         if not colon:
             return cls(name, _required_server(server))
-        if not (device.isascii() and device.isdigit() and int(device[:6]) <= 0xFFFF):
+        if not (device.isascii() and device.isdigit() and int(device) <= 0xFFFF):
             raise RemoteProtocolError(f"JID device {device[:8]!r} is not a number up to 65535")
         return cls(name, _required_server(server), int(device))
 

@@ -231,7 +231,7 @@ def _parse_media(node: Node) -> MediaOf:
     if not chat.user:
         raise RemoteProtocolError("the file of a message in no chat")
     return MediaOf(
-        id=node.required_text("id"),
+        id=node.required_identifier("id"),
         chat=chat.bare,
         from_me=key.text("from_me") == "true",
         participant=None if participant is None else participant.bare,

@@ -6,7 +6,10 @@ import typing as t
 import attrs
 
 from whatsapp.errors import RemoteProtocolError
-from whatsapp.jid import Jid
+from whatsapp.jid import MAX_JID_LENGTH, Jid
+
+MAX_ID: t.Final = 512  # characters; about twenty in practice
+MAX_INTEGER: t.Final = (1 << 63) - 1  # larger numbers count as this one: storage takes it
 
 Value: t.TypeAlias = str | Jid
 Content: t.TypeAlias = "bytes | str | tuple[Node, ...] | None"
@@ -62,9 +65,24 @@ class Node:
             raise RemoteProtocolError(f"<{self.tag}> without {key}")
         return value
 
+    def identifier(self, key: str) -> str | None:
+        """An attribute as text of at most ``MAX_ID`` characters, if present: it may be stored as
+        part of a key."""
+        if (value := self.text(key)) is not None and len(value) > MAX_ID:
+            raise RemoteProtocolError(f"<{self.tag}> {key} is {len(value)} characters long")
+        return value
+
+    def required_identifier(self, key: str) -> str:
+        """The same of an attribute that must be there."""
+        if (value := self.identifier(key)) is None:
+            raise RemoteProtocolError(f"<{self.tag}> without {key}")
+        return value
+
     def jid(self, key: str) -> Jid | None:
-        """An attribute as a JID (text is parsed), if present."""
+        """An attribute as a JID (text is parsed) of at most ``MAX_JID_LENGTH``, if present."""
         value = self.attrs.get(key)
+        if isinstance(value, Jid) and len(value.user) + len(value.server) > MAX_JID_LENGTH:
+            raise RemoteProtocolError(f"<{self.tag}> {key} is too long for a JID")
         return Jid.parse(value) if isinstance(value, str) else value
 
     def required_jid(self, key: str) -> Jid:
@@ -74,13 +92,13 @@ class Node:
         return value
 
     def integer(self, key: str) -> int | None:
-        """A decimal attribute of at most 19 digits, if present."""
+        """A decimal attribute of at most 19 digits, if present; at most ``MAX_INTEGER``."""
         if (value := self.text(key)) is None:
             return None
         digits = value.removeprefix("-")
         if not (digits.isascii() and digits.isdigit() and len(digits) <= 19):
             raise RemoteProtocolError(f"<{self.tag}> {key} is not a number: {value[:32]!r}")
-        return int(value)
+        return max(-MAX_INTEGER, min(int(value), MAX_INTEGER))
 
     def data(self) -> bytes:
         """The content as bytes; text is encoded, nothing is empty."""

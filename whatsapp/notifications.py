@@ -74,7 +74,7 @@ def parse_group_events(node: Node) -> tuple[GroupEvent, ...]:
     actor_alt = node.jid("participant_pn") or node.jid("participant_lid")
     common = {
         "group": group,
-        "id": node.required_text("id"),
+        "id": node.required_identifier("id"),
         "at": node.integer("t") or 0,
         "actor": None if actor is None else actor.bare,
         "actor_alt": None if actor_alt is None else actor_alt.bare,

@@ -19,6 +19,7 @@ from whatsapp.proto import history_pb2
 from whatsapp.web_message import build_key, read_key, text
 
 MAX_COPIES: t.Final = 4  # device-sent wrappers around one another
+MAX_FIELDS: t.Final = 1 << 19  # of a message of the phone, which may tell every address it knows
 MAX_RESULTS: t.Final = 1024
 PRIORITY: t.Final = "high_force"  # of every data operation
 
@@ -234,7 +235,9 @@ def parse_lid_mappings(raw: bytes) -> tuple[LidMapping, ...]:
     protocol = protocol_of(raw)
     if not protocol.HasField("lid_mappings"):
         raise RemoteProtocolError("no address pairs")
-    payload = protobuf.parse(history_pb2.HistoryLidPayload, protocol.lid_mappings.payload)
+    payload = protobuf.parse(
+        history_pb2.HistoryLidPayload, protocol.lid_mappings.payload, MAX_FIELDS
+    )
     return tuple(
         LidMapping(
             number=Jid(str(item.pn), SERVER),
@@ -267,7 +270,7 @@ def build_protocol(number: int, **fields: t.Any) -> bytes:
 
 
 def _find(raw: bytes) -> history_pb2.HistoryPeerProtocol | None:
-    message = protobuf.parse(history_pb2.HistoryPeer, raw)
+    message = protobuf.parse(history_pb2.HistoryPeer, raw, MAX_FIELDS)
     for _copy in range(MAX_COPIES):
         if message.HasField("protocol_message"):
             return message.protocol_message

@@ -18,6 +18,8 @@ from whatsapp.node import Node
 BOT_SERVER: t.Final = "bot"
 PEER: t.Final = "peer"  # category of messages between own devices
 UNPADDED_VERSION: t.Final = 3  # of an enc
+MAX_ENCS: t.Final = 16  # ciphertexts in a message; two in practice, and each costs derivations
+MAX_RECEIPT_IDS: t.Final = 4096  # messages, or readers, in one receipt
 
 
 @attrs.frozen
@@ -82,8 +84,11 @@ def parse_message(node: Node, own_jid: Jid | None, own_lid: Jid | None) -> Messa
     chat = _chat(node, source, recipient, from_me)
     edit, notify = node.text("edit"), node.text("notify")
     identity, plaintext = node.child("device-identity"), node.child("plaintext")
+    encs = node.children_named("enc")
+    if len(encs) > MAX_ENCS:
+        raise RemoteProtocolError(f"a message of {len(encs)} ciphertexts")
     return MessageStanza(
-        id=node.text("id") or None,
+        id=node.identifier("id") or None,
         chat=chat,
         chat_alt=_chat_alt(node, chat, from_me),
         sender=sender,
@@ -95,7 +100,7 @@ def parse_message(node: Node, own_jid: Jid | None, own_lid: Jid | None) -> Messa
         addressing_mode=node.text("addressing_mode") or ("lid" if sender.is_lid else "pn"),
         offline="offline" in node.attrs,
         edit=edit or None,
-        encs=tuple(_parse_enc(child) for child in node.children_named("enc")),
+        encs=tuple(_parse_enc(child) for child in encs),
         plaintext=None if plaintext is None else plaintext.data(),
         device_identity=None if identity is None else identity.data(),
         unavailable=_unavailable(node),
@@ -352,19 +357,28 @@ def _receipt_ids(node: Node) -> tuple[tuple[str, ...], tuple[Reader, ...]]:
     if (crowd := node.child("participants")) is not None:
         readers = tuple(
             Reader(user.required_jid("jid"), user.integer("t") or 0)
-            for user in crowd.children_named("user")
+            for user in _bounded(crowd.children_named("user"))
         )
-        return (crowd.text("key") or node.required_text("id"),), readers
+        return (crowd.identifier("key") or node.required_identifier("id"),), readers
     items = () if (more := node.child("list")) is None else more.children_named("item")
-    ids = dict.fromkeys((node.required_text("id"), *(item.required_text("id") for item in items)))
-    return tuple(ids), ()
+    ids = (
+        node.required_identifier("id"),
+        *(item.required_identifier("id") for item in _bounded(items)),
+    )
+    return tuple(dict.fromkeys(ids)), ()
+
+
+def _bounded(items: tuple[Node, ...]) -> tuple[Node, ...]:
+    if len(items) > MAX_RECEIPT_IDS:
+        raise RemoteProtocolError(f"a receipt of {len(items)} parts")
+    return items
 
 
 def _parse_retry(node: Node, retry: Node, first_id: str) -> RetryRequest:
     registration, keys = node.child("registration"), node.child("keys")
     identity = None if keys is None else keys.child("device-identity")
     return RetryRequest(
-        id=retry.text("id") or first_id,
+        id=retry.identifier("id") or first_id,
         count=max(retry.integer("count") or 1, 1),
         timestamp=retry.integer("t") or 0,
         error=retry.integer("error"),

@@ -11,9 +11,10 @@ import zlib
 import attrs
 from google.protobuf.message import DecodeError
 
+from whatsapp import protobuf
 from whatsapp.appstate.keys import SECRET_LENGTH
 from whatsapp.appstate.mutations import MAX_KEY_ID, readable
-from whatsapp.appstate.wire import MAX_BLOB
+from whatsapp.appstate.wire import MAX_BLOB, MAX_FIELDS
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.proto import sync_pb2
 
@@ -60,10 +61,7 @@ def keys_from_share(share: bytes) -> tuple[SharedKey, ...]:
     Raises:
         RemoteProtocolError: malformed.
     """
-    try:
-        return _keys(sync_pb2.SyncKeyShare.FromString(share))
-    except DecodeError as error:
-        raise RemoteProtocolError("not a share of keys") from error
+    return _keys(protobuf.decode(sync_pb2.SyncKeyShare, share))
 
 
 def build_key_share(keys: cabc.Iterable[tuple[bytes, bytes | None]]) -> bytes:
@@ -176,12 +174,9 @@ def read_recovery(raw: bytes) -> Recovered | None:
     if snapshot is None or not snapshot.collection_snapshot:
         return None
     data = snapshot.collection_snapshot
-    try:
-        recovery = sync_pb2.SyncRecovery.FromString(
-            _inflate(data) if snapshot.is_compressed else data
-        )
-    except DecodeError as error:
-        raise RemoteProtocolError("not a recovered collection") from error
+    if snapshot.is_compressed:
+        data = _inflate(data)
+    recovery = protobuf.decode(sync_pb2.SyncRecovery, data, MAX_FIELDS)
     return Recovered(_text(response.stanza_id), _text(recovery.collection_name), recovery)
 
 
@@ -201,10 +196,7 @@ def _message(protocol: sync_pb2.SyncPeerMessage.Protocol) -> bytes:
 
 
 def _protocol(raw: bytes) -> sync_pb2.SyncPeerMessage.Protocol | None:
-    try:
-        message = sync_pb2.SyncPeerMessage.FromString(raw)
-    except DecodeError as error:
-        raise RemoteProtocolError("not a message") from error
+    message = protobuf.decode(sync_pb2.SyncPeerMessage, raw)
     if message.HasField("device_sent_message"):  # some clients wrap peer messages, too
         message = message.device_sent_message.message
     return message.protocol_message if message.HasField("protocol_message") else None

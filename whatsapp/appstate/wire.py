@@ -6,14 +6,17 @@ Source: docs/protocol.md#app-state-records
 import collections.abc as cabc
 import typing as t
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
+from whatsapp import protobuf
 from whatsapp.appstate.errors import BrokenPatchError
 from whatsapp.appstate.mutations import MAX_KEY_ID, index_mac_of, key_id_of
+from whatsapp.errors import RemoteProtocolError
 from whatsapp.media_source import MediaSource
 from whatsapp.proto import sync_pb2
 
 MAX_MUTATIONS: t.Final = 100_000  # of one patch or snapshot
+MAX_FIELDS: t.Final = 10 * MAX_MUTATIONS
 MAX_BLOB: t.Final = 32 << 20  # bytes of one patch, snapshot or file of mutations
 MAX_KEYS: t.Final = 256  # that one patch or snapshot is made with
 MAX_VERSION: t.Final = (1 << 63) - 1
@@ -157,9 +160,9 @@ def _parse(kind: type[M], data: bytes) -> M:
     if len(data) > MAX_BLOB:
         raise BrokenPatchError(f"{len(data)} bytes of app state")
     try:
-        return kind.FromString(data)
-    except DecodeError as error:
-        raise BrokenPatchError(f"not a {kind.__name__}") from error
+        return protobuf.decode(kind, data, MAX_FIELDS)
+    except RemoteProtocolError as error:
+        raise BrokenPatchError(str(error)) from error
 
 
 def _bounded(part: M, items: cabc.Sized) -> M:

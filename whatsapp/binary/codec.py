@@ -16,8 +16,10 @@ FLAG_COMPRESSED: t.Final = 0x02
 MAX_DEPTH: t.Final = 64
 MAX_INFLATED: t.Final = 16 * 1024 * 1024  # bytes
 MAX_VALUES: t.Final = 1 << 18  # nodes and attributes in one tree
+MAX_TEXT: t.Final = 1 << 20  # bytes, and characters: an answer repeats several texts of a stanza
 
 _NOT_IN_A_JID: t.Final = frozenset("@:")
+_JID_TAGS: t.Final = frozenset({Tag.JID_PAIR, Tag.AD_JID, Tag.FB_JID, Tag.INTEROP_JID})
 
 
 def encode(node: Node) -> bytes:
@@ -39,7 +41,7 @@ def decode(data: bytes) -> Node:
 
     Attributes are ``Jid`` where the peer used a JID tag, text otherwise; text that is not UTF-8
     keeps its odd bytes as ``\\xNN``. Memory is bounded by the input and by ``MAX_INFLATED``,
-    ``MAX_VALUES`` and ``MAX_DEPTH``, never by a count the peer claims.
+    ``MAX_VALUES``, ``MAX_TEXT`` and ``MAX_DEPTH``, never by a count the peer claims.
 
     Raises:
         RemoteProtocolError: not exactly one well-formed node within these limits.
@@ -212,30 +214,33 @@ class _Reader:
             raise RemoteProtocolError("an empty name")
         return name
 
-    def _text(self) -> str:
-        value = self._value()
-        if not isinstance(value, str):
-            raise RemoteProtocolError("a JID where text was expected")
-        return value
-
     def _value(self) -> Value:
         return self._value_of(self._byte())
 
     def _value_of(self, tag: int) -> Value:
+        return self._jid(tag) if tag in _JID_TAGS else self._text_of(tag)
+
+    def _text(self) -> str:
+        return self._text_of(self._byte())
+
+    def _text_of(self, tag: int) -> str:
+        """Text alone: a JID has parts that are text, so with JIDs it would nest without end."""
         if tag < tokens.SINGLE_COUNT:
             return tokens.SINGLE[tag]  # number 0 is null, read as the empty text
         if tag < Tag.DICTIONARY_0 + tokens.DICTIONARIES:
             return tokens.DOUBLE[tag - Tag.DICTIONARY_0][self._byte()]
         match tag:
             case Tag.BINARY_8 | Tag.BINARY_20 | Tag.BINARY_32:
-                return self._binary(tag).decode("utf-8", "backslashreplace")
+                data = self._binary(tag)
+                text = "" if len(data) > MAX_TEXT else data.decode("utf-8", "backslashreplace")
+                if max(len(data), len(text)) > MAX_TEXT:
+                    raise RemoteProtocolError(f"a text of {len(data)} bytes")
+                return text
             case Tag.NIBBLE_8 | Tag.HEX_8:
                 header = self._byte()
                 return packed.unpack(tag, header, self._take(header & 0x7F))
-            case Tag.JID_PAIR | Tag.AD_JID | Tag.FB_JID | Tag.INTEROP_JID:
-                return self._jid(tag)
             case _:
-                raise RemoteProtocolError(f"tag {tag} where a value was expected")
+                raise RemoteProtocolError(f"tag {tag} where text was expected")
 
     def _jid(self, tag: int) -> Jid:
         match tag:

@@ -7,10 +7,12 @@ import typing as t
 
 import attrs
 
+from whatsapp.errors import RemoteProtocolError
 from whatsapp.iq import core
 from whatsapp.node import Node
 
 OFFLINE_BATCH: t.Final = 100  # stanzas to ask for
+MAX_ROUTING_INFO: t.Final = 4096  # bytes; it is stored, and sent in front of every login
 
 
 @attrs.frozen(kw_only=True)
@@ -72,9 +74,15 @@ def _parse(node: Node) -> Bulletin | None:
         case "dirty":
             return DirtyAnnounced(node.required_text("type"), node.text("timestamp"))
         case "edge_routing":
-            return RoutingChanged(node.required_child("routing_info").data())
+            return RoutingChanged(_routing_info(node.required_child("routing_info")))
         case _:
             return None
+
+
+def _routing_info(node: Node) -> bytes:
+    if len(data := node.data()) > MAX_ROUTING_INFO:
+        raise RemoteProtocolError(f"routing information of {len(data)} bytes")
+    return data
 
 
 def _count(node: Node, key: str) -> int:

@@ -76,7 +76,7 @@ def parse_group(node: Node) -> Group:
         RemoteProtocolError: malformed.
     """
     name = node.required_text("id")
-    jid = node.required_jid("id") if "@" in name else Jid(name, GROUP_SERVER)
+    jid = node.required_jid("id") if "@" in name else Jid.parse(f"{name}@{GROUP_SERVER}")
     return Group(
         jid=jid,
         subject=node.text("subject") or "",
