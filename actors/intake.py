@@ -39,6 +39,8 @@ from whatsapp.node import Node
 from whatsapp.stanzas import MessageStanza, ack, parse_ack, parse_message
 from whatsapp.stream import FrameRejected
 
+OWED: t.Final = frozenset({"message", "receipt", "notification", "call"})
+"""What the server keeps until it is acknowledged."""
 PARSING_ERROR: t.Final = 487  # of a negative acknowledgement
 REPLAYED: t.Final = ("message", "receipt", "notification", "call")  # what may hold news
 
@@ -93,11 +95,10 @@ class Intake:
         except RemoteProtocolError as error:
             # Breaks the protocol, but is no reason to leave: closing would bring it back.
             self._log.warning("connection.malformed", tag=received.tag[:32], error=str(error))
-            if received.tag == "message":
-                purpose = Purpose(node=received, error=PARSING_ERROR)
+            if received.tag in OWED:
+                refused = PARSING_ERROR if received.tag == "message" else None
+                purpose = Purpose(node=received, error=refused)
                 await self._quarantine(codec.encode(received), f"malformed: {error}", purpose)
-            elif received.tag in ("receipt", "notification", "call"):
-                await link.send(ack(received))
 
     async def _take_again(self, link: Link, replay: Replay) -> None:
         """A stanza out of the quarantine: stored, or quarantined with a new error."""
@@ -151,7 +152,7 @@ class Intake:
         device = self._parts.prekeys.device
         stanza = parse_message(node, device.jid, device.lid)
         if is_ignored(stanza, self._settings):
-            await link.send(ack(node))
+            await link.answer(ack(node))
             return
         if not stanza.encs and stanza.unavailable is None and stanza.plaintext is None:
             raise RemoteProtocolError("message without a ciphertext")

@@ -290,17 +290,17 @@ class Life:
         if purpose.node is None:
             return
         if outcome.verdict is Verdict.QUARANTINED or purpose.stanza is None:
-            await link.send(ack(purpose.node, error=purpose.error))
+            await link.answer(ack(purpose.node, error=purpose.error))
         elif outcome.verdict is Verdict.PLACEHOLDER:
             if purpose.may_ask_again and outcome.retries <= MAX_RETRY_RECEIPTS:
-                await link.send(self._retry(purpose.stanza, purpose, outcome.retries))
-            await link.send(ack(purpose.node))
+                await link.answer(self._retry(purpose.stanza, purpose, outcome.retries))
+            await link.answer(ack(purpose.node))
             self.parts.placeholders.undecryptable(purpose.stanza, outcome)
         else:
             if outcome.filled:
                 self.parts.placeholders.filled(purpose.stanza)
             for receipt in purpose.receipts:
-                await link.send(delivery_receipt(purpose.stanza, receipt))
+                await link.answer(delivery_receipt(purpose.stanza, receipt))
 
     def _retry(self, stanza: MessageStanza, purpose: Purpose, count: int) -> Node:
         return retry_receipt(

@@ -62,6 +62,12 @@ class Link:
         async with self._sending:
             await self._transport.send(self._stream.send(node))
 
+    async def answer(self, node: Node) -> None:
+        """Send what acknowledges a stanza, if that had an id: without one the answer means nothing
+        to the server, which may end the connection for it."""
+        if node.text("id"):
+            await self.send(node)
+
     async def receive(self) -> Received:
         """Wait for what comes next. Answers to requests go to whoever asked."""
         while True:

@@ -15,6 +15,7 @@ from storage.errors import SealError
 from whatsapp.device import Device
 from whatsapp.e2ee import prekeys
 from whatsapp.e2ee.curve import KeyPair
+from whatsapp.errors import RemoteProtocolError
 from whatsapp.iq import core
 from whatsapp.iq import prekeys as prekey_iq
 
@@ -57,7 +58,7 @@ class PrekeyUpkeep(t.Generic[P]):
         answer = await link.request(prekey_iq.count_request(link.ids.next()), self._timeout)
         try:
             count = prekey_iq.parse_count(answer)
-        except core.IqError as error:
+        except RemoteProtocolError as error:  # refused, or nonsense: no reason to leave
             log.warning("prekeys.count_refused", connection=self._name, error=str(error))
             return
         if count < LOW:
@@ -73,6 +74,9 @@ class PrekeyUpkeep(t.Generic[P]):
                 log.warning("prekeys.digest_refused", connection=self._name, error=str(error))
                 return
             digest = None
+        except RemoteProtocolError as error:
+            log.warning("prekeys.digest_refused", connection=self._name, error=str(error))
+            return
         if digest is None or not await self._agrees(digest):
             log.warning("prekeys.differ_from_server", connection=self._name)
             await self._upload(link, prekey_iq.INITIAL_UPLOAD)
@@ -115,7 +119,7 @@ class PrekeyUpkeep(t.Generic[P]):
         request = prekey_iq.upload_request(link.ids.next(), self.device, made)
         try:
             core.require_result(await link.request(request, self._timeout))
-        except core.IqError as error:
+        except RemoteProtocolError as error:
             log.warning("prekeys.upload_refused", connection=self._name, error=str(error))
         else:
             log.info("prekeys.uploaded", connection=self._name, count=count)

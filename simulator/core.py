@@ -219,6 +219,23 @@ class Simulator:
             session.deafen(unheard)
         return len(sessions)
 
+    async def say(self, plaintext: bytes, target: Jid | None = None) -> int:
+        """Send the target's live connections bytes in the place of a stanza, encrypted; how many.
+
+        The ledger knows nothing of them.
+        """
+        sessions = self._live(target)
+        for session in sessions:
+            await session.send_plaintext(plaintext)
+        return len(sessions)
+
+    async def scrawl(self, data: bytes, target: Jid | None = None) -> int:
+        """Write bytes as they are to the target's live connections; how many."""
+        sessions = self._live(target)
+        for session in sessions:
+            await session.send_bytes(data)
+        return len(sessions)
+
     def expire_qr(self) -> None:
         """Every code on any screen is too old from now on."""
         self._refs.expire()

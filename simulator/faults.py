@@ -8,7 +8,7 @@ import typing as t
 import attrs
 import trio
 
-from simulator import adv
+from simulator import adv, replies
 from simulator.errors import UnknownNameError
 from simulator.model import Device
 from whatsapp.jid import Jid
@@ -27,6 +27,7 @@ Counted: t.TypeAlias = t.Literal[
 ]
 MediaFault: t.TypeAlias = t.Literal["download", "upload", "corrupt"]
 Unheard: t.TypeAlias = t.Literal["everything", "messages"]
+Twist: t.TypeAlias = t.Literal["none", "twice", "other", "empty", "error", "garbage"]
 Forgery: t.TypeAlias = t.Literal["root", "leaf"]
 
 ENDINGS: t.Final[dict[str, Node]] = {
@@ -46,6 +47,11 @@ ENDINGS: t.Final[dict[str, Node]] = {
     "500": Node("failure", {"reason": 500, "location": "sim"}),
     "unavailable": Node("failure", {"reason": 503, "location": "sim"}),
 }
+
+
+_GARBAGE: t.Final = Node(
+    "count", {"value": "many"}, (Node("list", {}, (Node("user", {"jid": "nobody:x@"}),)),)
+)
 
 
 def ending(name: str) -> Node:
@@ -79,6 +85,7 @@ class Faults:
         self._countdowns: list[_Countdown] = []
         self._stalled: list[Jid | None] = []
         self._media: dict[MediaFault, tuple[int, int]] = {}  # how often, which HTTP status
+        self._twists: dict[str | None, Twist | None] = {}
         self._moved = trio.Event()
 
     def corrupt(self, target: Jid | None = None, count: int = 1) -> None:
@@ -153,9 +160,32 @@ class Faults:
         self.forged_pairing = None
         self._countdowns.clear()
         self._media.clear()
+        self._twists.clear()
         self._stalled.clear()
         self._moved.set()
         self._moved = trio.Event()
+
+    def twist_answers(self, how: Twist | None, namespace: str | None = None) -> None:
+        """Answer the requests of a namespace (None: all) wrongly from now on; None: rightly."""
+        self._twists[namespace] = how
+
+    def answers(self, request: Node, answer: Node) -> tuple[Node, ...]:
+        """What to send in the place of one answer."""
+        match self._twists.get(request.text("xmlns"), self._twists.get(None)):
+            case "none":
+                return ()
+            case "twice":
+                return (answer, answer)
+            case "other":
+                return (attrs.evolve(answer, attrs={**answer.attrs, "id": "another"}),)
+            case "empty":
+                return (replies.result(request),)
+            case "error":
+                return (replies.error(request, 500, "internal-server-error"),)
+            case "garbage":
+                return (attrs.evolve(answer, content=(_GARBAGE,)),)
+            case _:
+                return (answer,)
 
     def take(self, kind: Counted, device: Device) -> str | None:
         """Whether this fault strikes the device now (its detail, or ""); uses it up."""

@@ -202,7 +202,7 @@ class Session:
     async def _on_request(self, device: Device, node: Node) -> None:
         match node.text("xmlns"):
             case "passive":
-                await self.send(result(node))
+                await self._answer(node, result(node))
                 if node.child("active") is not None:
                     self._activate(device)
             case "md" if (order := node.child("remove-companion-device")) is not None:
@@ -213,7 +213,11 @@ class Session:
                 directory.unlink(self._world, device)
                 self._say_goodbye(ending("removed"))
             case _:
-                await self.send(services.answer(self._world, device, node))
+                await self._answer(node, services.answer(self._world, device, node))
+
+    async def _answer(self, request: Node, answer: Node) -> None:
+        for node in self._world.faults.answers(request, answer):
+            await self.send(node)
 
     # -- pairing
 
@@ -314,6 +318,9 @@ class Session:
 
     async def send(self, node: Node) -> None:
         """Write one stanza; stanzas are encrypted in the order in which they are written."""
+        await self._write(lambda: self._stream.send(node))
+
+    async def _write(self, make: t.Callable[[], bytes]) -> None:
         async with self._sending:
             if self._world.faults.latency:
                 await trio.sleep(self._world.faults.latency)
@@ -321,9 +328,17 @@ class Session:
             if self._stream.state is not StreamState.OPEN:
                 return  # broken by the client, or not yet up: nothing can be said
             with trio.move_on_after(self._world.settings.write_deadline) as patience:
-                await self._transport.send(self._stream.send(node))
+                await self._transport.send(make())
             if patience.cancelled_caught:
                 self.drop()
+
+    async def send_plaintext(self, plaintext: bytes) -> None:
+        """Write bytes that need not be a stanza, encrypted as one is."""
+        await self._write(lambda: self._stream.send_plaintext(plaintext))
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Write bytes as they are: no frame that the client can decrypt."""
+        await self._write(lambda: data)
 
     def _say_goodbye(self, last: Node) -> None:
         """From now on nothing the client says matters; it is not waited for long."""

@@ -197,9 +197,17 @@ class ServerStream:
         Raises:
             LocalProtocolError: the handshake is not done, or the node cannot be written.
         """
+        return self.send_plaintext(codec.encode(node))
+
+    def send_plaintext(self, plaintext: bytes) -> bytes:
+        """The same for any bytes, which a server could send in the place of a stanza.
+
+        Raises:
+            LocalProtocolError: the handshake is not done.
+        """
         if self._transport is None or self.state is not State.OPEN:
             raise LocalProtocolError(f"send while {self.state.name}")
-        return frame(self._transport.sending.encrypt(codec.encode(node)))
+        return frame(self._transport.sending.encrypt(plaintext))
 
     def _event(self, payload: bytes) -> ServerStreamEvent:
         if self.state is State.NEW:

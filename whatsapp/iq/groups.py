@@ -4,11 +4,13 @@ import typing as t
 
 import attrs
 
+from whatsapp.errors import RemoteProtocolError
 from whatsapp.iq import core
 from whatsapp.jid import GROUP_SERVER, Jid
 from whatsapp.node import Node
 
 XMLNS: t.Final = "w:g2"
+MAX_MEMBERS: t.Final = 1 << 14  # of one group; 1024 in practice, a few thousand in communities
 GROUPS_JID: t.Final = Jid("", GROUP_SERVER)
 
 
@@ -76,13 +78,14 @@ def parse_group(node: Node) -> Group:
         RemoteProtocolError: malformed.
     """
     name = node.required_text("id")
+    members = node.children_named("participant")
+    if len(members) > MAX_MEMBERS:
+        raise RemoteProtocolError(f"a group of {len(members)} members")
     jid = node.required_jid("id") if "@" in name else Jid.parse(f"{name}@{GROUP_SERVER}")
     return Group(
         jid=jid,
         subject=node.text("subject") or "",
-        participants=tuple(
-            parse_participant(child) for child in node.children_named("participant")
-        ),
+        participants=tuple(parse_participant(child) for child in members),
         lid_addressing=node.text("addressing_mode") == "lid",
         creator=node.jid("creator"),
         created_at=node.integer("creation") or 0,
