@@ -7,7 +7,6 @@ and doubles nothing, keeps what it could not read, and no other connection notic
 import collections.abc as cabc
 import typing as t
 import zlib
-from unittest import mock
 
 import attrs
 import pytest
@@ -16,19 +15,19 @@ import trio.testing
 
 from simulator import Account
 from tests.actors.conftest import FaultyStorage
-from tests.actors.world import START, World, open_world
+from tests.actors.hostile_world import NAME, few_prekeys, hostile_world, is_well
+from tests.actors.world import START, World
 from whatsapp.binary import codec
 from whatsapp.framing import frame
-from whatsapp.iq import prekeys
 from whatsapp.jid import Jid
 from whatsapp.node import Node
+
+pytestmark = pytest.mark.usefixtures("few_prekeys")
+__all__ = ["few_prekeys"]
 
 Clock: t.TypeAlias = trio.testing.MockClock
 Do: t.TypeAlias = cabc.Callable[[World, Account], cabc.Awaitable[object]]
 
-NAME: t.Final = "sales"
-OTHER: t.Final = "support"
-PREKEYS: t.Final = 30  # instead of hundreds, which take long to make
 STRANGER: t.Final = Jid("15550009999", "s.whatsapp.net")
 GROUP: t.Final = Jid("120363000000000009", "g.us")
 MEGABYTE: t.Final = "x" * 1_000_000
@@ -278,65 +277,14 @@ async def _end(world: World, name: str) -> None:
     await world.simulator.end(name, world.accounts[NAME].pn)
 
 
-@pytest.fixture(autouse=True)
-def few_prekeys() -> cabc.Iterator[None]:
-    with mock.patch.object(prekeys, "INITIAL_UPLOAD", PREKEYS):
-        yield
-
-
-class Watch:
-    """What happened to two connections since it was made."""
-
-    def __init__(self, world: World, storage: FaultyStorage) -> None:
-        self.world = world
-        self.storage = storage
-        self._seen = len(storage.recorded)
-        self._dials = world.dials
-
-    def reasons(self, name: str) -> list[str]:
-        """Reasons of a connection's events, but those of the way up."""
-        way_up = ("fence", "dialling", "logged_in", "online")
-        events = [
-            event for event in self.storage.recorded[self._seen :] if event.connection == name
-        ]
-        for event in events:
-            assert len(event.sentence) < 500, event
-        return [event.reason for event in events if event.reason not in way_up]
-
-    def texts(self, name: str) -> list[str]:
-        return [row["text"] or "" for row in self.storage.messages(name) if row["kind"] == "text"]
-
-    def kinds(self, kind: str) -> int:
-        return sum(row["kind"] == kind for row in self.storage.messages(NAME))
-
-
-async def is_well(world: World, storage: FaultyStorage, ana: Account, watch: Watch) -> None:
-    """Both connections serve, nothing is lost or doubled, and the other one noticed nothing."""
-    for name in (NAME, OTHER):
-        await ana.phone.send_text(world.accounts[name].pn, "after")
-    await world.until(
-        lambda: all("after" in watch.texts(name) for name in (NAME, OTHER)), "both serve"
-    )
-    await world.until_state(NAME, "online")
-    await world.settled()
-    for name in (NAME, OTHER):
-        assert watch.texts(name) == ["before", "after"]
-    assert watch.reasons(OTHER) == []
-
-
 @pytest.mark.parametrize("name", HOSTILITIES)
 async def test_a_hostile_server(autojump_clock: Clock, storage: FaultyStorage, name: str) -> None:
     """What came of it is what the table says, and nothing else."""
     hostility = HOSTILITIES[name]
-    async with open_world(storage, NAME, OTHER) as world:
-        ana = world.simulator.create_account("Ana")
-        for each in (NAME, OTHER):
-            await ana.phone.send_text(world.accounts[each].pn, "before")
-        await world.settled()
-        watch = Watch(world, storage)
+    async with hostile_world(storage) as (world, ana, watch):
         await hostility.do(world, ana)
         await trio.sleep(60)
-        await is_well(world, storage, ana, watch)
+        await is_well(world, ana, watch)
         assert watch.reasons(NAME) == ([] if hostility.ends is None else [hostility.ends])
         counted = storage._connections[NAME].quarantined, watch.kinds("undecryptable")
         assert counted == (hostility.quarantined, hostility.placeholders)
