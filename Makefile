@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ := .venv-fuzz
 SOURCES := actors api config daemon simulator storage supervisor whatsapp
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock proto interop clean
+.PHONY: help demo test check bench fuzz lock proto interop clean
 
 help: ## show the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +47,15 @@ check: $(VENV)/.installed-dev ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+$(FUZZ)/.installed: requirements-fuzz.lock requirements.lock | $(BIN)/python
+	$(PYTHON) -m venv $(FUZZ)
+	$(FUZZ)/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements.lock
+	$(FUZZ)/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements-fuzz.lock
+	@touch $@
+
+fuzz: $(FUZZ)/.installed ## fuzz every parser: ARGS="--for 60s --json"
+	@$(FUZZ)/bin/python -m fuzz $(ARGS)
+
 bench: $(VENV)/.installed ## run the benchmarks
 	@for script in bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
@@ -58,4 +68,4 @@ proto: $(VENV)/.installed-dev ## generate whatsapp/proto from its .proto files
 	cd whatsapp/proto && ../../$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=../../$(BIN)/protoc-gen-mypy --python_out=. --mypy_out=. *.proto
 
 clean:
-	rm -rf $(VENV) tests/interop/node_modules
+	rm -rf $(VENV) $(FUZZ) .fuzz tests/interop/node_modules

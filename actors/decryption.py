@@ -5,6 +5,7 @@ they commit with it or not at all.
 """
 
 import collections.abc as cabc
+import typing as t
 
 import attrs
 import structlog
@@ -19,11 +20,14 @@ from whatsapp.errors import (
     DecryptionError,
     DecryptionFailure,
     DuplicateMessageError,
+    LocalProtocolError,
     RemoteProtocolError,
 )
 from whatsapp.jid import Jid
 from whatsapp.padding import unpad
 from whatsapp.stanzas import EncPayload, MessageStanza
+
+T = t.TypeVar("T")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("decryption")
 
@@ -126,7 +130,8 @@ class Decryptor:
             key = str(header.prekey_id)
             await staged.load(RecordKind.PREKEY, [key])
             if (private := staged.get(RecordKind.PREKEY, key)) is not None:
-                prekeys[header.prekey_id] = KeyPair.from_private(private)
+                pair = _undamaged(KeyPair.from_private, private)
+                prekeys |= {} if pair is None else {header.prekey_id: pair}
 
         def decrypt(record: session.SessionRecord | None) -> session.Decrypted:
             return session.decrypt_prekey_message(
@@ -171,7 +176,7 @@ class Decryptor:
         failures: list[DecryptionError] = []
         for key in with_record or addresses[:1]:
             try:
-                decrypted = decrypt(_read_session(held[key]))
+                decrypted = _decrypted(decrypt, _read_session(held[key]))
             except DuplicateMessageError:
                 raise
             except DecryptionError as error:
@@ -193,10 +198,10 @@ class Decryptor:
         for key in keys:
             if (value := staged.get(RecordKind.SENDER_KEY, key)) is None:
                 continue
+            if (known := _undamaged(sender_key.SenderKeyRecord.from_bytes, value)) is None:
+                continue
             try:
-                record, plaintext = sender_key.decrypt(
-                    sender_key.SenderKeyRecord.from_bytes(value), body
-                )
+                record, plaintext = sender_key.decrypt(known, body)
             except DuplicateMessageError:
                 raise
             except DecryptionError as error:
@@ -217,7 +222,7 @@ class Decryptor:
         key = sender_key_name(group, sender_addresses(stanza)[0])
         await staged.load(RecordKind.SENDER_KEY, [key])
         value = staged.get(RecordKind.SENDER_KEY, key)
-        record = None if value is None else sender_key.SenderKeyRecord.from_bytes(value)
+        record = _undamaged(sender_key.SenderKeyRecord.from_bytes, value)
         try:
             updated = sender_key.process_distribution(record, distribution)
         except RemoteProtocolError as error:
@@ -258,7 +263,30 @@ def _verdict(
 
 
 def _read_session(value: bytes | None) -> session.SessionRecord | None:
-    return None if value is None else session.SessionRecord.from_bytes(value)
+    return _undamaged(session.SessionRecord.from_bytes, value)
+
+
+def _decrypted(
+    decrypt: cabc.Callable[[session.SessionRecord | None], session.Decrypted],
+    record: session.SessionRecord | None,
+) -> session.Decrypted:
+    """Decrypt; if a former session in the record is damaged, without the record."""
+    try:
+        return decrypt(record)
+    except LocalProtocolError as error:
+        log.error("decryption.record_damaged", error=str(error))
+        return decrypt(None)
+
+
+def _undamaged(read: cabc.Callable[[bytes], T], value: bytes | None) -> T | None:
+    """A record; a damaged one counts as absent, so that its peer starts anew."""
+    if value is None:
+        return None
+    try:
+        return read(value)
+    except LocalProtocolError as error:
+        log.error("decryption.record_damaged", error=str(error))
+        return None
 
 
 def _read(plaintext: bytes, *, padded: bool) -> Content:

@@ -11,6 +11,7 @@ import trio.testing
 from actors.purpose import MAX_RETRY_RECEIPTS
 from simulator import receipts
 from simulator.faults import Twist
+from storage.api import RecordKind
 from tests.actors.conftest import FaultyStorage
 from tests.actors.hostile_world import NAME, few_prekeys, hostile_world, is_well, say
 from tests.actors.world import World
@@ -203,6 +204,51 @@ async def test_a_ciphertext_that_never_opens(autojump_clock: Clock, storage: Fau
         await is_well(world, ana, watch)
         assert watch.kinds("undecryptable") == 1
         assert watch.reasons(NAME) == []
+
+
+async def test_a_customer_with_a_new_identity(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """Whoever reinstalls, again and again, is read; what was said before stays."""
+    async with hostile_world(storage) as (world, ana, watch):
+        for number in range(3):
+            await ana.phone.reinstall()
+            await say(world, ana, watch, f"after reinstallation {number}")
+            await world.settled()
+        await is_well(world, ana, watch)
+        assert watch.kinds("undecryptable") == 0
+
+
+DAMAGES: t.Final[dict[str, t.Callable[[bytes], bytes]]] = {
+    "nonsense": lambda _row: b"\xff\xff",
+    "empty": lambda _row: b"",
+    "half": lambda row: row[: len(row) // 2],
+    "archive": lambda row: row + b"\x1a\x02\xff\xff",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_damaged_records(autojump_clock: Clock, storage: FaultyStorage, damage: str) -> None:
+    """A record that does not read counts as absent: its sender starts a new session."""
+    async with hostile_world(storage) as (world, ana, watch):
+        group = world.simulator.create_group("team", [ana, world.accounts[NAME]])
+        await ana.phone.send_group_text(group.jid, "to the group")
+        watch.said[NAME].append("to the group")
+        await world.settled()
+        await world.kill_daemon()
+        records = storage._connections[NAME].records
+        for kind in (RecordKind.SESSION, RecordKind.SENDER_KEY):
+            for key, value in records[kind].items():
+                records[kind][key] = DAMAGES[damage](value)
+        await world.start_daemon()
+        await world.until_state(NAME, "online")
+        await ana.phone.send_group_text(group.jid, "to the group again")
+        watch.said[NAME].append("to the group again")
+        await say(world, ana, watch, "after")
+        await trio.sleep(120)
+        await world.settled()
+        assert sorted(watch.texts(NAME)) == sorted(watch.said[NAME])
+        assert watch.kinds("undecryptable") == 0
 
 
 async def test_retry_receipts_in_a_loop(autojump_clock: Clock, storage: FaultyStorage) -> None:

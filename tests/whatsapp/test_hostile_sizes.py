@@ -202,7 +202,7 @@ def test_a_phone_may_tell_all_addresses_it_knows() -> None:
         peer.LidMapping(
             number=Jid(str(15_550_000_000 + n), SERVER), lid=Jid(str(10**14 + n), "lid")
         )
-        for n in range(60_000)
+        for n in range(25_000)
     )
     assert peer.parse_lid_mappings(peer.build_lid_mappings(pairs)) == pairs
 
