@@ -6,6 +6,7 @@ that reach something are kept in ``.fuzz/`` for the next run; what breaks a harn
 """
 
 import argparse
+import hashlib
 import json
 import os
 import pathlib
@@ -13,9 +14,12 @@ import re
 import subprocess
 import sys
 import time
+import types
 import typing as t
 
 import attrs
+
+from fuzz.harness import Run
 
 HERE: t.Final = pathlib.Path(__file__).parent
 CORPUS: t.Final = HERE / "corpus"
@@ -91,29 +95,58 @@ def run(name: str, seconds: int) -> Result:
     )
 
 
-def minimise(name: str, sources: t.Iterable[pathlib.Path]) -> None:
-    """Make the kept corpus of a harness the fewest inputs of ``sources`` that reach as much."""
-    target = CORPUS / name
-    fresh = WORK / "minimised" / name
-    for path in (target, fresh):
-        path.mkdir(parents=True, exist_ok=True)
-    for old in fresh.iterdir():
-        old.unlink()
-    arguments = [sys.executable, "-m", "fuzz.one", name, "-merge=1", str(fresh), str(target)]
-    subprocess.run(
-        [*arguments, *map(str, sources)],
-        cwd=HERE.parent,
-        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=True,
-    )
-    kept = {path.name: path.read_bytes() for path in fresh.iterdir()}
-    for old in target.iterdir():
+def minimise(name: str) -> None:
+    """Make the kept corpus of a harness the shortest inputs that reach every step of the code that
+    the seeds, the fuzzer's finds and the corpus so far reach. Needs no fuzzer."""
+    from fuzz.targets import TARGETS
+
+    places = [CORPUS / name, WORK / "seeds" / name, WORK / "corpus" / name]
+    files = [path for place in places if place.is_dir() for path in place.iterdir()]
+    found = {path.read_bytes() for path in files if path.name.startswith("found-")}
+    steps = Steps()
+    inputs = sorted({path.read_bytes() for path in files} - found, key=lambda d: (len(d), d))
+    kept = [data for data in inputs if steps.adds(TARGETS[name].run, data)]
+    places[0].mkdir(parents=True, exist_ok=True)
+    for old in places[0].iterdir():
         if not old.name.startswith("found-"):
             old.unlink()
-    for path_name, data in kept.items():
-        target.joinpath(path_name).write_bytes(data)
+    for data in kept:
+        places[0].joinpath(hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
+
+class Steps:
+    """From which line to which line of ``whatsapp/`` inputs have led so far."""
+
+    def __init__(self) -> None:
+        self._known: set[tuple[types.CodeType, int, int]] = set()
+        self._new = False
+
+    def adds(self, run: Run, data: bytes) -> bool:
+        """Whether this input leads somewhere else."""
+        self._new = False
+        sys.settrace(self._enter)
+        try:
+            run(data)
+        finally:
+            sys.settrace(None)
+        return self._new
+
+    def _enter(self, frame: types.FrameType, _event: str, _argument: object) -> t.Any:
+        code = frame.f_code
+        if "/whatsapp/" not in code.co_filename:
+            return None
+        last = 0
+
+        def step(frame: types.FrameType, _event: str, _argument: object) -> t.Any:
+            nonlocal last
+            arc = (code, last, frame.f_lineno)
+            last = frame.f_lineno
+            if arc not in self._known:
+                self._known.add(arc)
+                self._new = True
+            return step
+
+        return step
 
 
 def _duration(text: str) -> int:
@@ -163,10 +196,7 @@ def main() -> int:
     names = asked.names or list(TARGETS)
     if asked.minimise:
         for name in names:
-            minimise(
-                name,
-                [path for path in (WORK / "seeds" / name, WORK / "corpus" / name) if path.exists()],
-            )
+            minimise(name)
         return 0
     results = []
     for name in names:

@@ -1,9 +1,8 @@
 """Seeds: what the product's own tests and the simulator's people really send.
 
 ``python -m fuzz.seeds`` runs a part of the test suite, notes what the parsers are given, and
-writes one file for each shape of it to ``.fuzz/seeds``. ``make fuzz ARGS=--minimise`` (which
-takes the fuzzer) then keeps in ``fuzz/corpus`` the fewest of them, and of what the fuzzer found,
-that reach as much.
+writes one file for each shape of it to ``.fuzz/seeds``. ``python -m fuzz --minimise`` then keeps
+in ``fuzz/corpus`` the shortest of them, and of what the fuzzer found, that reach as much.
 """
 
 import hashlib
