@@ -33,7 +33,7 @@ def test_the_corpus_breaks_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.binary(max_size=300))
 def test_any_bytes_break_nothing(name: str, data: bytes) -> None:
     """Bytes from a peer raise nothing but ``RemoteProtocolError``, which harnesses let pass."""
@@ -41,7 +41,7 @@ def test_any_bytes_break_nothing(name: str, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), seed=st.integers(0, 2**32))
 def test_changed_inputs_break_nothing(name: str, data: st.DataObject, seed: int) -> None:
     """The same for inputs that are nearly right."""
