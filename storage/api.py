@@ -8,6 +8,7 @@ import typing as t
 import attrs
 
 from storage.facts import Fact
+from storage.gaps import Gaps, GapStep
 from storage.inbox import Inbox
 from storage.quarantine import Quarantined
 from storage.queues import Queues
@@ -120,6 +121,8 @@ class Envelope:
     reset_records: bool = False
     """Delete all records of the connection first: a new device takes the place of the old."""
     stanza: bytes = attrs.field(default=b"", repr=False)  # encoded node, for the quarantine
+    gap: GapStep | None = None
+    """What the envelope means to the gap ledger; applied in order, after all else."""
     resolves: int | None = None  # the quarantined row that is tried again with this
 
 
@@ -217,6 +220,8 @@ class ConversationRow:
     closed_at: dt.datetime | None
     reopened: int
     merged_into: int | None = None  # the conversation that has its messages now
+    possible_hole: bool = False
+    """Messages may be missing: see :mod:`storage.gaps`; or one in it cannot be read yet."""
 
 
 @attrs.frozen(kw_only=True)
@@ -251,7 +256,7 @@ class ConversationRules:
     team_reopens: bool = False
 
 
-class Storage(Inbox, Queues, Timeline, Quarantined, t.Protocol):
+class Storage(Inbox, Queues, Gaps, Timeline, Quarantined, t.Protocol):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``
     (retry later) or ``StorageRejectedError`` (this will never work)."""
 
@@ -337,7 +342,7 @@ class Storage(Inbox, Queues, Timeline, Quarantined, t.Protocol):
 
     async def statistics(self) -> dict[str, t.Any]:
         """Counts for ``zapvisor health``: messages, duplicates, conversations by status,
-        quarantine, undecryptable, the newest sync run."""
+        quarantine, undecryptable, gaps (as ``gap_statistics``), the newest sync run."""
         ...
 
     async def ping(self) -> float:

@@ -17,6 +17,7 @@ import attrs
 from storage.api import ChatKind, Outcome, Verdict
 from storage.facts import Fact, HistoryOffered
 from storage.prepare import PreparedBatch, PreparedMessage
+from storage.prepare_gaps import encode_steps
 from storage.seal import Sealer
 
 SEALED_OFFER: t.Final = "history"
@@ -60,6 +61,8 @@ def encode_batch(batch: PreparedBatch, sealer: Sealer, now: float) -> BatchArgum
         document["facts"] = [
             encode_fact(connection, fact, sealer, blobs) for connection, fact in batch.facts
         ]
+    if batch.gaps:
+        document["gaps"] = encode_steps(batch)
     return BatchArguments(
         batch=json.dumps(document, ensure_ascii=False, separators=(",", ":")),
         texts=[message.text for message in messages],

@@ -32,6 +32,7 @@ from storage.errors import StorageRejectedError
 from storage.facts import NameSource
 from storage.identity import clean_text
 from storage.memory_facts import apply_fact
+from storage.memory_gaps import MemoryGaps, possible_hole
 from storage.memory_media import MediaOrigin
 from storage.memory_merge import resolve
 from storage.memory_quarantine import MemoryQuarantine
@@ -51,7 +52,7 @@ HANDLED_LIFETIME: t.Final = 14 * 86_400  # seconds
 NAME_REFRESH: t.Final = 3_600.0  # seconds after which a name that stays the same is dated anew
 
 
-class MemoryStorage(MemoryQuarantine):
+class MemoryStorage(MemoryGaps, MemoryQuarantine):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251
@@ -83,8 +84,8 @@ class MemoryStorage(MemoryQuarantine):
         connection = self._connection(envelope.connection)
         row, rest = prepare_quarantine(envelope, error, self._clock())
         await trio.lowlevel.checkpoint()
-        self._commit(rest, self._clock())
         self._keep(connection, row, envelope.resolves)
+        self._commit(rest, self._clock())
         return Outcome(verdict=Verdict.QUARANTINED, error=row.error)
 
     async def record_event(self, event: ConnectionEvent) -> None:
@@ -225,6 +226,7 @@ class MemoryStorage(MemoryQuarantine):
                 for status in ("waiting", "open", "closed")
             },
             "reopened": sum(item.reopened for item in conversations),
+            "gaps": await self.gap_statistics(),
             "sync": {"at": utc(self._sync_runs[-1][0]), **attrs.asdict(self._sync_runs[-1][1])}
             if self._sync_runs
             else None,
@@ -288,6 +290,7 @@ class MemoryStorage(MemoryQuarantine):
         for name, fact in prepared.facts:
             apply_fact(self._connection(name), fact)
         self._apply_queue_facts(prepared.facts, now)
+        self._apply_gaps(prepared, outcomes, now)
         return outcomes
 
     def _join(self, prepared: PreparedBatch, now: float) -> None:
@@ -526,6 +529,7 @@ def _row(connection: Connection, conversation: Conversation) -> ConversationRow:
         closed_at=optional_utc(conversation.closed_at),
         reopened=conversation.reopened,
         merged_into=None if into is None else into.id,
+        possible_hole=possible_hole(connection, conversation),
     )
 
 

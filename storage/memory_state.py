@@ -164,6 +164,46 @@ class StoredEvent:
 
 
 @attrs.define
+class Gap:
+    """A row of the gap ledger."""
+
+    id: int
+    kind: str
+    reason: str
+    from_at: float
+    login: str | None = None
+    login_at: float | None = None
+    horizon: float | None = None
+    to_at: float | None = None
+    interrupted: bool = False
+    device_replaced: bool = False
+    counted: int = 0
+    announced: int | None = None
+    announced_messages: int | None = None
+    stored: int = 0
+    duplicate: int = 0
+    undecryptable: int = 0
+    quarantined: int = 0
+    other: int = 0
+    covered: int = 0
+    covered_by: int | None = None
+    closed_at: float | None = None
+    resolution: str | None = None
+    accepted_by: str | None = None
+    items: set[tuple[str, int | str | None]] = attrs.field(factory=set)
+
+    @property
+    def came(self) -> int:
+        """Of what was announced."""
+        read = self.stored + self.duplicate + self.other
+        return read + self.undecryptable + self.quarantined
+
+    @property
+    def missing(self) -> int:
+        return max(0, (self.announced or 0) - self.came - self.covered)
+
+
+@attrs.define
 class Connection:
     name: str
     rules: ConversationRules
@@ -190,6 +230,7 @@ class Connection:
     receipts: dict[tuple[str, str, str], Receipt] = attrs.field(factory=dict)
     handled: dict[str, float] = attrs.field(factory=dict)
     quarantine: dict[str, QuarantinedEntry] = attrs.field(factory=dict)  # by fingerprint
+    gaps: list[Gap] = attrs.field(factory=list)
     records: dict[RecordKind, dict[str, bytes]] = attrs.field(
         factory=lambda: {kind: {} for kind in RecordKind}
     )

@@ -44,6 +44,7 @@ from storage.errors import (
 )
 from storage.identity import clean_text
 from storage.migrate import Migration, migrate
+from storage.postgres_gaps import PostgresGaps
 from storage.postgres_inbox import PostgresInbox
 from storage.postgres_quarantine import PostgresQuarantine
 from storage.postgres_queues import PostgresQueues
@@ -104,7 +105,9 @@ def _translated() -> cabc.Iterator[None]:
         raise translate(error) from error
 
 
-class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline, PostgresQuarantine):
+class PostgresStorage(
+    PostgresInbox, PostgresQueues, PostgresGaps, PostgresTimeline, PostgresQuarantine
+):
     """Use :meth:`open`; the storage serves until its context ends."""
 
     def __init__(
@@ -350,6 +353,7 @@ class PostgresStorage(PostgresInbox, PostgresQueues, PostgresTimeline, PostgresQ
             **dict(messages),
             "conversations": by_status,
             "reopened": reopened,
+            "gaps": await self.gap_statistics(),
             "sync": dict(runs[0]) if runs else None,
         }
 

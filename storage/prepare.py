@@ -27,6 +27,7 @@ from storage.api import (
 )
 from storage.errors import StorageRejectedError
 from storage.facts import AddressPair, Fact
+from storage.gaps import DeviceReplaced, QueuedStanza
 from storage.identity import (
     MAX_ID_LENGTH,
     MAX_KEY_BYTES,
@@ -43,6 +44,7 @@ from storage.prepare_facts import (
     plausible_time,
     prepare_fact,
 )
+from storage.prepare_gaps import PreparedStep, prepare_step
 from storage.prepare_queues import OF_DEVICE
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
@@ -123,6 +125,7 @@ class PreparedBatch:
     pairs: tuple[PreparedPair, ...] = ()
     """Addresses known to be one person's besides those of the messages, which come first."""
     facts: tuple[tuple[str, Fact], ...] = ()  # with their connections, in order
+    gaps: tuple[PreparedStep, ...] = ()  # in order
 
 
 def prepare(batch: cabc.Sequence[Envelope], now: float) -> PreparedBatch:
@@ -158,7 +161,16 @@ def prepare(batch: cabc.Sequence[Envelope], now: float) -> PreparedBatch:
         records=records,
         pairs=tuple(dict.fromkeys(pairs)),
         facts=tuple(facts),
+        gaps=tuple(_gap_steps(batch, now)),
     )
+
+
+def _gap_steps(batch: cabc.Sequence[Envelope], now: float) -> cabc.Iterator[PreparedStep]:
+    for position, item in enumerate(batch):
+        if item.reset_records:
+            yield prepare_step(item.connection, position, DeviceReplaced(), now)
+        if item.gap is not None:
+            yield prepare_step(item.connection, position, item.gap, now)
 
 
 def prepare_message(connection: str, message: ReceivedMessage, now: float) -> PreparedMessage:
@@ -246,10 +258,14 @@ def prepare_quarantine(
     Facts or records that are themselves what was rejected are left out: the error then says so.
     """
     message = envelope.message
+    fingerprint = _fingerprint(envelope)
+    gap = envelope.gap
+    if isinstance(gap, QueuedStanza):
+        gap = attrs.evolve(gap, quarantined=fingerprint)
     attempts = (
-        ("", attrs.evolve(envelope, message=None)),
-        ("its facts are not stored", attrs.evolve(envelope, message=None, facts=())),
-        ("its facts and records are not stored", Envelope(connection=envelope.connection)),
+        ("", attrs.evolve(envelope, message=None, gap=gap)),
+        ("its facts are not stored", attrs.evolve(envelope, message=None, facts=(), gap=gap)),
+        ("its facts and records are not stored", Envelope(connection=envelope.connection, gap=gap)),
     )
     for left_out, attempt in attempts:
         try:
@@ -261,7 +277,7 @@ def prepare_quarantine(
             error = f"{error}; {left_out}: {cause}"
         break
     row = PreparedQuarantine(
-        fingerprint=_fingerprint(envelope),
+        fingerprint=fingerprint,
         chat=None if message is None else clean_text(message.chat)[:MAX_ID_LENGTH],
         sender=None if message is None else clean_text(message.sender)[:MAX_ID_LENGTH],
         external_id=None

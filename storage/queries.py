@@ -18,6 +18,7 @@ FUNCTION_FILES: t.Final = (
     "facts.sql",
     "merges.sql",
     "queues.sql",
+    "gaps.sql",
     "timeline.sql",
     "quarantine.sql",
     "views.sql",

@@ -1,5 +1,5 @@
 -- The functions of the writer. Replaced at start whenever they have changed: this file, then
--- facts.sql, merges.sql, queues.sql, views.sql.
+-- facts.sql, merges.sql, queues.sql, gaps.sql, views.sql.
 --
 -- apply_batch is the one place where messages find their conversation. Its rules:
 --   * A message is the same when connection, chat, sender and id are the same.
@@ -338,7 +338,7 @@ END
 $$;
 
 -- Commits one batch: p_batch holds now, connections, messages, handled keys, resets and
--- records, and pairs and facts where there are any; texts and raws go with the messages, sealed
+-- records, and pairs, facts and steps of gaps where there are any; texts and raws go with the messages, sealed
 -- values with the records, by position; facts name their blobs by number.
 CREATE FUNCTION apply_batch(
     p_batch jsonb, p_texts text[], p_raws bytea[], p_sealed bytea[], p_blobs bytea[])
@@ -693,6 +693,27 @@ BEGIN
     END IF;
     IF p_batch ? 'facts' THEN
         PERFORM apply_facts(p_batch -> 'facts', p_blobs, v_now);
+    END IF;
+    IF p_batch ? 'gaps' THEN
+        PERFORM apply_gaps(
+            p_batch -> 'gaps',
+            ARRAY(
+                SELECT CASE WHEN w.duplicate THEN 'duplicate'
+                            WHEN w.undecryptable THEN 'placeholder'
+                            WHEN w.new_id IS NULL THEN 'filled'
+                            ELSE 'stored' END
+                FROM unnest(v_rows) w ORDER BY w.ord),
+            ARRAY(
+                SELECT coalesce(w.known_id, (v_rows[w.first_ord]).new_id)
+                FROM unnest(v_rows) w ORDER BY w.ord),
+            ARRAY(SELECT w.sent_at FROM unnest(v_rows) w ORDER BY w.ord),
+            v_now);
+    END IF;
+    IF EXISTS (
+        SELECT FROM gaps
+        WHERE connection_id = ANY (v_connections) AND closed_at IS NULL AND to_at IS NOT NULL)
+    THEN
+        PERFORM close_gaps(v_connections, v_now);
     END IF;
 
     RETURN QUERY

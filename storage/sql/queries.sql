@@ -136,7 +136,8 @@ ORDER BY e.id DESC LIMIT $2;
 -- Conversations, the most recently active first; what went into another one is part of that.
 SELECT v.id, c.name AS connection, k.address AS chat,
     coalesce(g.subject, contact_name(k.connection_id, k.contact_id)) AS title,
-    v.status, v.messages, v.opened_at, v.last_message_at, v.closed_at, v.reopened, v.merged_into
+    v.status, v.messages, v.opened_at, v.last_message_at, v.closed_at, v.reopened, v.merged_into,
+    possible_hole(v.connection_id, v.id, v.last_message_at) AS possible_hole
 FROM conversations v
 JOIN connections c ON c.id = v.connection_id
 JOIN chats k ON k.connection_id = v.connection_id AND k.id = v.chat_id
@@ -150,7 +151,8 @@ ORDER BY v.last_message_at DESC, v.id DESC LIMIT $3;
 -- One conversation.
 SELECT v.id, c.name AS connection, k.address AS chat,
     coalesce(g.subject, contact_name(k.connection_id, k.contact_id)) AS title,
-    v.status, v.messages, v.opened_at, v.last_message_at, v.closed_at, v.reopened, v.merged_into
+    v.status, v.messages, v.opened_at, v.last_message_at, v.closed_at, v.reopened, v.merged_into,
+    possible_hole(v.connection_id, v.id, v.last_message_at) AS possible_hole
 FROM connections c
 JOIN conversations v ON v.connection_id = c.id AND v.id = $1
 JOIN chats k ON k.connection_id = v.connection_id AND k.id = v.chat_id

@@ -205,6 +205,9 @@ async def test_statistics(storage: Storage) -> None:
         "quarantined": 0,
         "conversations": {"waiting": 0, "open": 0, "closed": 0},
         "reopened": 0,
+        "gaps": dict.fromkeys(
+            ("open", "missing", "waiting", "in_quarantine", "device_replaced", "ongoing"), 0
+        ),
         "sync": None,
     }
     for total in (1, 2):
