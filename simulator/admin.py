@@ -177,6 +177,12 @@ async def inject(
             faults.corrupt_patches(target, count)
         case "corrupt_snapshots":
             faults.corrupt_snapshots(target, count)
+        case "miscount":
+            faults.miscount(target, int(more.get("more", 1)), count)
+        case "lose_queued":
+            faults.lose_queued(target, count)
+        case "no_end_marker":
+            faults.withhold_end_marker(target, count)
         case "fail_media":
             part, status = more.get("part", "download"), int(more.get("status", 404))
             if part not in t.get_args(MediaFault):

@@ -24,6 +24,9 @@ Counted: t.TypeAlias = t.Literal[
     "mute_queue",
     "corrupt_patch",
     "corrupt_snapshot",
+    "miscount",
+    "lose_queued",
+    "no_end_marker",
 ]
 MediaFault: t.TypeAlias = t.Literal["download", "upload", "corrupt"]
 Unheard: t.TypeAlias = t.Literal["everything", "messages"]
@@ -131,6 +134,18 @@ class Faults:
     def corrupt_snapshots(self, target: Jid | None = None, count: int = 1) -> None:
         """Change the MAC of the next app-state snapshots that the target fetches."""
         self._add("corrupt_snapshot", target, count)
+
+    def miscount(self, target: Jid | None = None, more: int = 1, count: int = 1) -> None:
+        """Announce so many more stanzas than wait in the target's next offline queues."""
+        self._add("miscount", target, count, str(more))
+
+    def lose_queued(self, target: Jid | None = None, count: int = 1) -> None:
+        """Lose the next messages of the target's offline queue for good, once announced."""
+        self._add("lose_queued", target, count)
+
+    def withhold_end_marker(self, target: Jid | None = None, count: int = 1) -> None:
+        """Never say that the target's next offline queues have ended."""
+        self._add("no_end_marker", target, count)
 
     def fail_media(self, kind: MediaFault = "download", status: int = 404, count: int = 1) -> None:
         """Refuse the next downloads or uploads with an HTTP status, or change a bit of the file."""

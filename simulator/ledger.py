@@ -36,6 +36,7 @@ class Record:
     offered: int = 0  # times written to a socket
     corrupted: int = 0  # of those, with a ciphertext broken on purpose
     resent: int = 0  # copies that answer a retry receipt
+    lost: int = 0  # copies announced and never sent, on purpose
     first_offered_at: float | None = None
     acknowledged_at: float | None = None
 
@@ -104,8 +105,14 @@ class Ledger:
         return tuple(r for r in self.records(device) if r.offered)
 
     def unacknowledged(self, device: Jid | None = None) -> tuple[Record, ...]:
-        """What the server still owes an answer for, offered or not."""
-        return tuple(r for r in self.records(device) if r.acknowledged_at is None)
+        """What still waits for an answer, offered or not."""
+        return tuple(
+            r for r in self.records(device) if r.acknowledged_at is None and r.lost < r.copies
+        )
+
+    def lost(self, device: Jid | None = None) -> tuple[Record, ...]:
+        """What the server lost itself: nobody can have it."""
+        return tuple(r for r in self.records(device) if r.lost >= r.copies)
 
     def duplicates_offered(self, device: Jid | None = None) -> int:
         """Readable copies offered beyond the first, over all messages."""
@@ -128,6 +135,7 @@ class Ledger:
                 "offered": record.offered,
                 "corrupted": record.corrupted,
                 "resent": record.resent,
+                "lost": record.lost,
                 "duplicates": record.duplicates,
                 "first_offered_at": record.first_offered_at,
                 "acknowledged_at": record.acknowledged_at,

@@ -280,17 +280,30 @@ class Session:
         with self._delivery, contextlib.suppress(*broken):
             backlog = device.queue.begin(self._world.now())
             counts = {tag: sum(entry.kind == tag for entry in backlog) for tag in _COUNTED}
-            preview = Node("offline_preview", {"count": len(backlog), **counts, "appdata": 0})
+            total = len(backlog) + int(self._world.faults.take("miscount", device) or 0)
+            preview = Node("offline_preview", {"count": total, **counts, "appdata": 0})
             await self.send(Node("ib", {"from": SERVER_JID}, (preview,)))
             if self._world.faults.take("mute_queue", device) is not None:
                 return
             for number, entry in enumerate(backlog, 1):
-                if not entry.acknowledged:
-                    await self._offer(device, await device.queue.next(), number)
-            end = Node("offline", {"count": len(backlog)})
-            await self.send(Node("ib", {"from": SERVER_JID}, (end,)))
+                await self._offer_queued(device, entry, number)
+            if self._world.faults.take("no_end_marker", device) is None:
+                end = Node("offline", {"count": total})
+                await self.send(Node("ib", {"from": SERVER_JID}, (end,)))
             while True:
                 await self._offer_live(device, await device.queue.next())
+
+    async def _offer_queued(self, device: Device, entry: Entry, number: int) -> None:
+        if entry.acknowledged:
+            # A copy of it was answered just now; what is announced is sent all the same.
+            await self._offer(device, entry, number)
+            return
+        due = await device.queue.next()
+        if due.record is not None and self._world.faults.take("lose_queued", device) is not None:
+            due.record.lost += 1
+            device.queue.remove(due)
+            return
+        await self._offer(device, due, number)
 
     async def _offer_live(self, device: Device, entry: Entry) -> None:
         if self._world.faults.take("reorder", device) is not None:

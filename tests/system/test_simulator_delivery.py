@@ -54,6 +54,45 @@ def with_id(stanza_id: str) -> cabc.Callable[[Node], bool]:
     return lambda node: node.text("id") == stanza_id
 
 
+@pytest.mark.parametrize("fault", ["none", "miscount", "lose_queued", "no_end_marker"])
+async def test_the_offline_queue_is_announced(
+    simulator: Simulator, desk: Companion, customer: Account, desk_account: Account, fault: str
+) -> None:
+    """What waits, then the stanzas, then that this was all; and how each of these goes wrong."""
+    await desk.disconnect()
+    for number in range(3):
+        await customer.phone.send_text(desk_account.pn, f"text {number}")
+    faults = simulator.faults
+    if fault == "miscount":
+        faults.miscount(desk.jid, more=7)
+    elif fault == "lose_queued":
+        faults.lose_queued(desk.jid, 2)
+    elif fault == "no_end_marker":
+        faults.withhold_end_marker(desk.jid)
+        with pytest.raises(trio.TooSlowError):
+            await desk.log_in()
+    if fault != "no_end_marker":
+        await desk.log_in()
+    counts = [
+        (child.tag, child.integer("count"))
+        for node in desk.nodes
+        if node.tag == "ib"
+        for child in node.children
+    ]
+    total = 10 if fault == "miscount" else 3
+    ends = [] if fault == "no_end_marker" else [("offline", total)]
+    assert counts == [("offline_preview", total), *ends]
+    came = [node for node in desk.nodes if node.tag == "message"]
+    assert len(came) == (1 if fault == "lose_queued" else 3)
+    assert all(node.integer("offline") for node in came)
+    lost = simulator.ledger.lost(desk.jid)
+    assert len(lost) == 3 - len(came)
+    assert len(simulator.ledger.unacknowledged(desk.jid)) == len(came)
+    await desk.disconnect()
+    await desk.log_in()
+    assert len([node for node in desk.nodes if node.tag == "message"]) == len(came)
+
+
 async def test_pairing_links_a_device(
     autojump_clock: MockClock, simulator: Simulator, nursery: trio.Nursery
 ) -> None:
