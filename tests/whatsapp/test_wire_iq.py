@@ -321,6 +321,13 @@ def test_bulletins() -> None:
     assert preview == bulletins.OfflineAnnounced(total=9, messages=4, receipts=3, notifications=2)
     assert offline == bulletins.OfflineCompleted(9)
     assert routing == bulletins.RoutingChanged(b"blob")
+    absurd = {"count": "9" * 30, "message": "-4", "receipt": "many"}
+    [preview] = bulletins.parse_bulletin(Node("ib", {}, (Node("offline_preview", absurd),)))
+    assert preview == bulletins.OfflineAnnounced(
+        total=None, messages=0, receipts=None, notifications=None
+    )
+    [offline] = bulletins.parse_bulletin(Node("ib", {}, (Node("offline", {"count": "x"}),)))
+    assert offline == bulletins.OfflineCompleted(None)
     assert isinstance(dirty, bulletins.DirtyAnnounced)
     clean = bulletins.clean_request("1", dirty)
     assert clean.attrs["xmlns"] == "urn:xmpp:whatsapp:dirty"

@@ -17,19 +17,19 @@ MAX_ROUTING_INFO: t.Final = 4096  # bytes; it is stored, and sent in front of ev
 
 @attrs.frozen(kw_only=True)
 class OfflineAnnounced:
-    """What waits in the offline queue."""
+    """What waits in the offline queue, in stanzas; None: not told, or no number."""
 
-    total: int
-    messages: int
-    receipts: int
-    notifications: int
+    total: int | None
+    messages: int | None
+    receipts: int | None
+    notifications: int | None
 
 
 @attrs.frozen
 class OfflineCompleted:
     """The offline queue has been delivered."""
 
-    total: int
+    total: int | None  # stanzas; None: not told, or no number
 
 
 @attrs.frozen
@@ -85,8 +85,13 @@ def _routing_info(node: Node) -> bytes:
     return data
 
 
-def _count(node: Node, key: str) -> int:
-    return max(node.integer(key) or 0, 0)
+def _count(node: Node, key: str) -> int | None:
+    """A count that makes no sense says nothing; what it stands in still does."""
+    try:
+        value = node.integer(key)
+    except RemoteProtocolError:
+        return None
+    return None if value is None else max(value, 0)
 
 
 def offline_batch_request() -> Node:
