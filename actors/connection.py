@@ -8,6 +8,7 @@ import trio
 from actors.app_state import Asked
 from actors.deafness import Hearing
 from actors.errors import ConnectionEndedError, ConnectionStoppedError
+from actors.gaps import Outages
 from actors.hearing import Ear
 from actors.inbound import own_addresses
 from actors.life import Life
@@ -51,6 +52,7 @@ class Connection:
         self.line = ConnectionLine(name)
         self.sender: Sender[t.Any] | None = None
         """Sends the outbox, while there is a life."""
+        self.outages = Outages(name, tools.writer, tools.wall_clock)
         self._life: Life | None = None
         ear = Ear(settings.hearing, trio.current_time, tools.wall_clock)
         self.hearing = Hearing(name, ear)
@@ -96,6 +98,7 @@ class Connection:
             self.line,
             self._asked,
             self.hearing,
+            self.outages,
         )
         self.device_jid, self.sender, self._life = device.jid, life.parts.sender, life
         try:

@@ -147,7 +147,8 @@ class Member:
     async def _live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         self._ended, self._over = None, trio.Event()
         try:
-            await self.connection.run(task_status=task_status)
+            with self.connection.outages.life(lambda: self.stop_reason[0]):
+                await self.connection.run(task_status=task_status)
         except ConnectionEndedError as error:
             self._ended = error
             raise
@@ -320,6 +321,8 @@ class Fleet:
         del self._members[name]
 
     async def _take_up(self, member: Member) -> None:
+        if member.paired:
+            await member.connection.outages.resume()
         if not member.paired:
             sentence = f"no phone is linked; run: zapvisor pair {member.name}"
             member.report("stopped", "not_paired", sentence)

@@ -14,6 +14,7 @@ from actors.deafness import Hearing
 from actors.decryption import Decryptor
 from actors.desk import Desk
 from actors.endings import ending_of
+from actors.gaps import OfflineQueue
 from actors.inbound import (
     envelope_for,
     is_ignored,
@@ -24,7 +25,7 @@ from actors.inbound import (
 from actors.link import Link, Received
 from actors.messages import Replay
 from actors.parts import Parts
-from actors.purpose import Flight, Purpose
+from actors.purpose import Purpose
 from actors.records import RecordCache
 from actors.settings import ConnectionSettings, Tools
 from storage.api import Envelope
@@ -55,9 +56,9 @@ class Intake:
         settings: ConnectionSettings,
         tools: Tools,
         cache: RecordCache,
-        in_flight: Flight,
         parts: Parts,
         hearing: Hearing,
+        queue: OfflineQueue,
     ) -> None:
         self.logged_in = trio.Event()
         self.synced = trio.Event()
@@ -65,7 +66,7 @@ class Intake:
         self._name = name
         self._settings = settings
         self._cache = cache
-        self._in_flight = in_flight
+        self._queue = queue
         self._parts = parts
         self._replay: Replay | None = None
         """Read again now, and not yet posted."""
@@ -90,6 +91,10 @@ class Intake:
             await self._quarantine(received.data, f"unreadable frame: {received.reason}")
             return
         self._hearing.stanza(received)
+        async with self._queue.taking(received):
+            await self._take_node(link, received)
+
+    async def _take_node(self, link: Link, received: Node) -> None:
         try:
             await self._handle(link, received)
         except RemoteProtocolError as error:
@@ -112,7 +117,7 @@ class Intake:
         else:
             if self._replay is not None:  # nothing in it is to be stored
                 nothing = self._resolving(Envelope(connection=self._name), Purpose())
-                await self._in_flight.post(*nothing)
+                await self._queue.post(*nothing)
         finally:
             self._replay = None
 
@@ -140,6 +145,7 @@ class Intake:
             case "iq" if is_ping(node):
                 await link.send(core.result(node))
             case "success":
+                self._queue.logged_in(node)
                 self.logged_in.set()
             case _ if (end := parse_end(node)) is not None:
                 raise ending_of(end)
@@ -182,32 +188,34 @@ class Intake:
             fresh_prekey=fresh,
         )
         envelope = attrs.evolve(envelope, stanza=codec.encode(node))
-        await self._in_flight.post(*self._resolving(envelope, purpose))
+        await self._queue.post(*self._resolving(envelope, purpose))
         for item in news:
             self._parts.heard(item)
 
     async def _quarantine(self, data: bytes, error: str, purpose: Purpose | None = None) -> None:
         envelope = Envelope(connection=self._name, stanza=data)
         resolving = self._resolving(envelope, purpose or Purpose())
-        await self._in_flight.post(*resolving, quarantine=error)
+        await self._queue.post(*resolving, quarantine=error)
 
     async def _post(self, envelope: Envelope, node: Node | None) -> None:
         """Without a node it is not the last of its stanza."""
         purpose = Purpose(node=node)
         if node is not None:
             envelope, purpose = self._resolving(envelope, purpose)
-        await self._in_flight.post(envelope, purpose)
+        await self._queue.post(envelope, purpose)
 
     async def _on_bulletin(self, link: Link, node: Node) -> None:
         for bulletin in bulletins.parse_bulletin(node):
             match bulletin:
-                case bulletins.OfflineAnnounced(total=total):
+                case bulletins.OfflineAnnounced(total=total, messages=messages):
                     self._log.info("connection.offline_queue", announced=total)
-                    self._hearing.ear.announced(total)
-                    if total:
+                    self._hearing.ear.announced(total or 0)
+                    await self._queue.announced(total, messages)
+                    if total != 0:
                         await link.send(bulletins.offline_batch_request())
-                case bulletins.OfflineCompleted():
+                case bulletins.OfflineCompleted(total=total):
                     self._hearing.ear.drained()
+                    await self._queue.completed(total)
                     self.synced.set()
                 case bulletins.DirtyAnnounced():
                     self._parts.dirty(bulletin)

@@ -19,6 +19,7 @@ from actors.backlog import Backlog
 from actors.deafness import DeafWatch, Hearing, Probe
 from actors.endings import collapse
 from actors.errors import ConnectionEndedError, ConnectionHeldError
+from actors.gaps import OfflineQueue, Outages
 from actors.hearing import Load
 from actors.heartbeat import beat
 from actors.in_flight import InFlight
@@ -62,8 +63,9 @@ class Life:
         line: ConnectionLine,
         asked: Asked,
         hearing: Hearing,
+        outages: Outages,
     ) -> None:
-        """``line``, ``asked`` and ``hearing`` go on from life to life."""
+        """``line``, ``asked``, ``hearing`` and ``outages`` go on from life to life."""
         self._name = name
         self._jid = jid
         self._settings = settings
@@ -75,8 +77,10 @@ class Life:
         self._hearing = hearing
         self._counts = counts
         self._line = line
+        self._outages = outages
+        self._queue = OfflineQueue(name, tools.random(8), outages, self._in_flight)
         self._intake = Intake(
-            name, device, settings, tools, cache, self._in_flight, self.parts, hearing
+            name, device, settings, tools, cache, self.parts, hearing, self._queue
         )
         self._received = Backlog()
         self._replays_in, self._replays = trio.open_memory_channel[Replay](0)
@@ -99,6 +103,7 @@ class Life:
                 async with open_link(self._tools.dial, self._greeting()) as link:
                     connecting.deadline = math.inf
                     link.held_back = self._received.held_back
+                    self._outages.heard_at = lambda: link.heard_at
                     await self._serve(link, deadline, task_status)
         except BaseException as error:
             if (ending := collapse(error)) is error:
@@ -181,6 +186,8 @@ class Life:
         await link.request(active_request(link.ids.next()), timeout)
         with trio.move_on_after(SYNC_DEADLINE):
             await self._intake.synced.wait()
+        if not self._intake.synced.is_set():
+            await self._queue.overdue()
         self._report("online", "online", "receiving messages as they come")
         if (finding := self._hearing.ear.online()) is not None:
             self._counts.deaf += 1
@@ -283,6 +290,7 @@ class Life:
     # ---- what is answered ----------------------------------------------------------------
 
     async def _acknowledge(self, link: Link, purpose: Purpose, outcome: Outcome) -> None:
+        self._queue.settled(purpose, outcome)
         if purpose.replay is not None and outcome.verdict is Verdict.QUARANTINED:
             return  # counted, and refused to WhatsApp, when it was read for the first time
         if purpose.is_message or outcome.verdict is Verdict.QUARANTINED:

@@ -24,6 +24,8 @@ class Purpose:
     failure: DecryptionFailure | None = None
     fresh_prekey: tuple[int, KeyPair] | None = None
     error: int | None = None  # code for a negative acknowledgement
+    queued: bool = False  # the stanza came from the offline queue
+    drained: bool = False  # the envelope says that the offline queue has ended
     replay: Replay | None = None  # it came out of the quarantine, not from the socket
 
     @property
