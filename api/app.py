@@ -13,6 +13,7 @@ from api.problems import HANDLERS
 from api.routes_connections import connection_routes
 from api.routes_conversations import conversation_routes
 from api.routes_daemon import daemon_routes
+from api.routes_gaps import gap_routes
 from api.routes_history import history_routes
 from api.routes_media import media_routes
 from api.routes_outbox import outbox_routes
@@ -35,6 +36,7 @@ def build_app(backend: Backend) -> ASGIApp:
             *media_routes(backend),
             *people_routes(backend),
             *history_routes(backend),
+            *gap_routes(backend),
             *timeline_routes(backend),
             *quarantine_routes(backend),
             *daemon_routes(backend),

@@ -16,6 +16,24 @@ LAG_LIMIT: t.Final = 1.0  # seconds the event loop may be late
 FULL: t.Final = 0.8  # of the writer's mailbox
 
 
+ABSENT: t.Final = {
+    "missing": "never came",
+    "waiting": "cannot be read yet",
+    "in_quarantine": "in quarantine",
+    "device_replaced": "of a device that was replaced",
+}
+
+
+def _gaps(counts: cabc.Mapping[str, int]) -> list[str]:
+    """The reason of gaps that are open although their outage is over."""
+    if not counts.get("open"):
+        return []
+    told = [f"{counts[key]} {what}" for key, what in ABSENT.items() if counts.get(key)]
+    noun = "gap is" if counts["open"] == 1 else "gaps are"
+    absent = ", ".join(told) or "a queue was interrupted, the next one covers it"
+    return [f"{counts['open']} {noun} open ({absent}); see zapvisor gaps --open"]
+
+
 def judge(
     connections: cabc.Sequence[ConnectionFacts],
     writer: WriterView,
@@ -42,6 +60,7 @@ def judge(
         )
     troubled = [facts for facts in connections if facts.state not in WORKING]
     degraded += [f"{facts.name} is {facts.state}: {facts.sentence}" for facts in troubled]
+    degraded += _gaps(statistics.get("gaps", {}))
     wanted = [facts for facts in connections if facts.state != "stopped"]
     if wanted and len(troubled) == len(wanted):
         failing.append("no connection works")

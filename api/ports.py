@@ -8,6 +8,7 @@ import attrs
 
 from storage.api import ConversationRow
 from storage.blobs import Blob
+from storage.gaps import GapRow
 from storage.inbox import ContactDetail, GroupDetail, MergeRow, MessageDetail
 from storage.quarantine import QuarantinedStanza, QuarantineRow
 from storage.queues import HistoryOverview, HistoryProgress, MediaRow, OutboxRequest, OutboxRow
@@ -170,8 +171,8 @@ class FleetPort(t.Protocol):
 
 class StoragePort(t.Protocol):
     """The part of storage that the API reads and orders; see ``storage.api.Storage``,
-    ``storage.inbox.Inbox``, ``storage.queues.Queues``, ``storage.timeline.Timeline``
-    and ``storage.quarantine.Quarantined``."""
+    ``storage.inbox.Inbox``, ``storage.queues.Queues``, ``storage.timeline.Timeline``,
+    ``storage.gaps.Gaps`` and ``storage.quarantine.Quarantined``."""
 
     async def events(self, connection: str, limit: int) -> list[dict[str, t.Any]]: ...
 
@@ -203,6 +204,17 @@ class StoragePort(t.Protocol):
     async def statistics(self) -> dict[str, t.Any]: ...
 
     async def ping(self) -> float: ...
+
+    async def gaps(
+        self,
+        connection: str | None,
+        *,
+        open_only: bool = False,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[GapRow]: ...
+
+    async def accept_gap(self, gap_id: int, by: str) -> GapRow | None: ...
 
     async def conversation_messages(
         self, conversation_id: int, *, before: int | None = None, limit: int = 50

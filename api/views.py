@@ -98,6 +98,7 @@ class ConversationView:
     last_message_at: dt.datetime
     closed_at: dt.datetime | None
     reopened: int
+    possible_hole: bool  # messages may be missing: a gap is open, or one cannot be read yet
 
     @classmethod
     def of(cls, row: ConversationRow) -> "ConversationView":

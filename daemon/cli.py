@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cyclopts import App, Parameter
 
-from daemon import cli_inbox, cli_quarantine, cli_sending, cli_timeline
+from daemon import cli_gaps, cli_inbox, cli_quarantine, cli_sending, cli_timeline
 from daemon.cli_base import (
     ConfigFile,
     HowMany,
@@ -36,6 +36,7 @@ conversations_app = App(name="conversations", help="List, open and close convers
 config_app = App(name="config", help="Look after the configuration.")
 app.command(conversations_app)
 app.command(config_app)
+cli_gaps.register(app)
 cli_inbox.register(app)
 cli_sending.register(app)
 cli_timeline.register(app)

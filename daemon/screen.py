@@ -38,6 +38,8 @@ _COLOURS: t.Final = {
     "failed": "red",
     "unknown": "red",
     "undecryptable": "yellow",
+    "out": "yellow",
+    "draining": "cyan",
 }
 
 
@@ -127,7 +129,7 @@ def reload_lines(facts: cabc.Mapping[str, t.Any]) -> cabc.Iterator[str]:
 def conversations_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.datetime) -> Table:
     """The table of ``zapvisor conversations``."""
     table = new_table(
-        ">id", "connection", "status", "who", ">messages", "last message", ">reopened"
+        ">id", "connection", "status", "who", ">messages", "last message", ">reopened", "hole"
     )
     for row in rows:
         table.add_row(
@@ -138,6 +140,7 @@ def conversations_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.d
             str(row["messages"]),
             age(row["last_message_at"], now) + " ago",
             str(row["reopened"]),
+            Text("possible" if row["possible_hole"] else "", style="yellow"),
         )
     return table
 

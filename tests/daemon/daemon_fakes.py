@@ -33,6 +33,7 @@ from storage.api import (
 from storage.blobs import Blob
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.facts import Fact
+from storage.gaps import Gaps
 from storage.inbox import Inbox
 from storage.memory import MemoryStorage
 from storage.quarantine import Quarantined, QuarantineRow
@@ -45,7 +46,7 @@ NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 ANA = "5511999990001@s.whatsapp.net"
 ACCOUNT = "5511999990000@s.whatsapp.net"
 GROUP = "120363000000000001@g.us"
-IN_MEMORY = frozenset().union(*map(dir, (Inbox, Queues, Timeline, Quarantined)))
+IN_MEMORY = frozenset().union(*map(dir, (Inbox, Queues, Gaps, Timeline, Quarantined)))
 
 
 def connection(name: str, **changes: t.Any) -> ConnectionView:
@@ -214,6 +215,10 @@ class FakeStorage:
         )
         self.rows = {1: row, 2: attrs.evolve(row, id=2, status="closed", closed_at=NOON)}
         self.inbox = MemoryStorage(NOON.timestamp)
+        self.counts: dict[str, t.Any] = {
+            "messages": 12,
+            "conversations": {"waiting": 1, "open": 0, "closed": 1},
+        }
         self.numbers: dict[str, int] = {}
         """Of the conversations ``ana`` and ``group``, and of the messages by their ids."""
 
@@ -274,7 +279,7 @@ class FakeStorage:
 
     async def statistics(self) -> dict[str, t.Any]:
         await self._answer()
-        return {"messages": 12, "conversations": {"waiting": 1, "open": 0, "closed": 1}}
+        return self.counts
 
     async def events(self, connection: str, limit: int) -> list[dict[str, t.Any]]:
         await self._answer()
