@@ -112,7 +112,8 @@ async def test_a_full_mailbox_only_delays_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "at"), [("network", 1000), ("silent", 990), ("heartbeat_missed", 990), ("deaf_suspected", 970)]
+    ("reason", "at"),
+    [("network", 1000), ("silent", 990), ("heartbeat_missed", 990), ("deaf_suspected", 970)],
 )
 async def test_when_an_outage_began(reason: str, at: float) -> None:
     """A dead socket: with its last byte; one that only answered: with its last stanza."""
