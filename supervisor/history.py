@@ -26,7 +26,7 @@ class GiveUp:
 class History:
     """Counts the failures of one child against a policy.
 
-    The backoff grows with every end that is not restarted at once, counted or not.
+    The backoff grows with every end that it follows, counted or not.
 
     Once given up, a child stays on trial: until it has been stable, each counted failure gives
     up again, whatever the window has forgotten by then.
@@ -57,9 +57,9 @@ class History:
         if at_once:
             self._immediate += 1
             return Retry(0.0)
-        self._setbacks += 1
         if crash.after is not None:
             return Retry(crash.after)
+        self._setbacks += 1
         return Retry(self._policy.backoff.delay(self._setbacks, self._uniform()))
 
     def _is_too_many(self, now: float) -> bool:

@@ -82,9 +82,11 @@ def test_held_is_not_counted_but_waits_longer_each_time() -> None:
 
 
 def test_a_named_time_replaces_the_backoff() -> None:
-    """The peer said when to come back."""
+    """The peer said when to come back; the backoff does not grow from it."""
     history = make_history()
     assert history.add(attrs.evolve(FAILURE, after=77.0), 0) == Retry(77)
+    assert history.add(FAILURE, 0) == Retry(1)
+    assert history.failures == 2
 
 
 @settings(deadline=None, max_examples=100)

@@ -205,9 +205,10 @@ class Model:
         if at_once:
             self.immediate += 1
             return 0.0
+        if error == "later":
+            return 20.0
         self.setbacks += 1
-        bound = min(16.0, self.policy.backoff.initial * 2.0 ** (self.setbacks - 1))
-        return 20.0 if error == "later" else self.draw * bound
+        return self.draw * min(16.0, self.policy.backoff.initial * 2.0 ** (self.setbacks - 1))
 
     def _note(self, state: str) -> None:
         self.events.append((self.now, state, self.failures))

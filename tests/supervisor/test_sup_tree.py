@@ -758,6 +758,28 @@ async def test_start_child_retries_at_once_and_forgets(
     nursery.cancel_scope.cancel()
 
 
+async def test_hasten_child_retries_at_once_and_forgets_nothing(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, make_tree: Run
+) -> None:
+    """What held it back is gone: it need not sleep on. A FATAL child, or none, is left alone."""
+    tree = make_tree(ChildSpec(id="a", start=scripted(fail_to_start())))
+    await nursery.start(tree.run)
+    await tree.start_child("a")
+    for failures in (2, 3, 4):
+        tree.hasten_child("a")
+        await trio.testing.wait_all_tasks_blocked()
+        assert (trio.current_time(), tree.status("a").failures) == (0, failures)
+    assert tree.status("a").state is ChildState.FATAL
+    tree.hasten_child("a")
+    await trio.testing.wait_all_tasks_blocked()
+    assert tree.status("a").failures == 4
+    await tree.stop_child("a")
+    tree.hasten_child("a")
+    await trio.testing.wait_all_tasks_blocked()
+    assert tree.status("a").state is ChildState.STOPPED
+    nursery.cancel_scope.cancel()
+
+
 async def test_restart_child_stops_then_starts(
     autojump_clock: trio.testing.MockClock,
     nursery: trio.Nursery,
