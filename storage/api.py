@@ -161,7 +161,8 @@ class ConnectionEvent:
     reason: str  # stable code, such as "stream_ended"
     sentence: str  # for the operator
     retry: int = 0
-    at: float | None = None  # unix seconds; None: when it is recorded
+    at: float | None = None  # unix seconds; None: when it is stored
+    until: float | None = None  # unix seconds: when that state ends by itself, if that is known
 
 
 @attrs.frozen(kw_only=True)
@@ -200,6 +201,10 @@ class ConnectionRow:
     duplicates: int
     quarantined: int
     undecryptable: int
+    state: str | None = None  # the newest transition, that of the daemon's end left aside
+    reason: str = ""
+    sentence: str = ""
+    until: dt.datetime | None = None
     alive_at: dt.datetime | None = None
     """When it was last surely online: the end of that time, or while it is the newest mark of
     the daemon, which is less than a minute old. None: it never was."""

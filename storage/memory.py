@@ -43,6 +43,7 @@ from storage.memory_state import (
     Contact,
     Conversation,
     Message,
+    StoredEvent,
     optional_utc,
     utc,
 )
@@ -144,6 +145,7 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine):
                 duplicates=connection.duplicates,
                 quarantined=connection.quarantined,
                 undecryptable=connection.undecryptable,
+                **_standing(connection.events),
                 alive_at=self._alive_at(connection),
             )
             for _name, connection in sorted(self._connections.items())
@@ -155,7 +157,10 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine):
         if connection not in self._connections:
             return []
         newest = self._connections[connection].events[::-1][:limit]
-        return [{**attrs.asdict(each.event), "at": utc(each.at)} for each in newest]
+        return [
+            attrs.asdict(event) | {"at": utc(at), "until": optional_utc(event.until)}
+            for at, event in ((each.at, each.event) for each in newest)
+        ]
 
     async def conversations(
         self, *, status: str | None, connection: str | None, limit: int
@@ -546,3 +551,16 @@ def _message_row(connection: Connection, message: Message) -> MessageRow:
         from_me=message.content.from_me,
         sent_at=utc(message.content.sent_at),
     )
+
+
+def _standing(events: cabc.Sequence[StoredEvent]) -> dict[str, t.Any]:
+    """The newest transition that is not the end of a daemon."""
+    for event in (each.event for each in reversed(events)):
+        if event.reason != "shutdown":
+            return {
+                "state": event.state,
+                "reason": event.reason,
+                "sentence": event.sentence,
+                "until": optional_utc(event.until),
+            }
+    return {}

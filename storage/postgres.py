@@ -275,12 +275,13 @@ class PostgresStorage(
         rows = await self._fetch(
             "record_event",
             event.connection,
-            self._now() if event.at is None else dt.datetime.fromtimestamp(event.at, dt.UTC),
+            _moment(event.at) or self._now(),
             clean_text(event.previous),
             clean_text(event.state),
             clean_text(event.reason),
             clean_text(event.sentence),
             event.retry,
+            _moment(event.until),
         )
         _known(rows, event.connection)
 
@@ -519,3 +520,7 @@ async def _close(connection: t.Any) -> None:
 def _known(rows: cabc.Sequence[t.Any], name: str) -> None:
     if not rows:
         raise StorageRejectedError(f"unknown connection {name!r}")
+
+
+def _moment(seconds: float | None) -> dt.datetime | None:
+    return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)

@@ -31,8 +31,8 @@ SELECT quarantine_stanza($6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 
 -- name: record_event
 -- Append a transition of a connection.
-INSERT INTO connection_events (connection_id, at, previous, state, reason, sentence, retry)
-SELECT id, $2, $3, $4, $5, $6, $7 FROM connections WHERE name = $1
+INSERT INTO connection_events (connection_id, at, previous, state, reason, sentence, retry, until)
+SELECT id, $2, $3, $4, $5, $6, $7, $8 FROM connections WHERE name = $1
 RETURNING id;
 
 -- name: record_sync
@@ -107,13 +107,19 @@ JOIN connections c ON c.id = s.connection_id
 WHERE c.name = $1 AND s.key = ANY ($2::text[]);
 
 -- name: connections
--- Every connection with its counts.
+-- Every connection with its counts, and its state before the daemon stopped.
 SELECT c.name, c.wanted, d.jid IS NOT NULL AS paired, d.jid, n.last_message_at, n.messages,
     n.duplicates, n.quarantined, n.undecryptable,
-    coalesce(o.ended_at, greatest(o.at, l.alive_at)) AS alive_at
+    coalesce(o.ended_at, greatest(o.at, l.alive_at)) AS alive_at,
+    s.state, coalesce(s.reason, '') AS reason, coalesce(s.sentence, '') AS sentence, s.until
 FROM connections c
 JOIN counters n ON n.connection_id = c.id
 LEFT JOIN device_identity d ON d.connection_id = c.id
+LEFT JOIN LATERAL (
+    SELECT e.state, e.reason, e.sentence, e.until FROM connection_events e
+    WHERE e.connection_id = c.id AND e.reason <> 'shutdown'
+    ORDER BY e.id DESC LIMIT 1
+) s ON true
 LEFT JOIN LATERAL (
     SELECT e.at, (
         SELECT f.at FROM connection_events f
@@ -126,7 +132,7 @@ ORDER BY c.name COLLATE "C";
 
 -- name: events
 -- The newest transitions of a connection, newest first.
-SELECT e.at, c.name AS connection, e.previous, e.state, e.reason, e.sentence, e.retry
+SELECT e.at, c.name AS connection, e.previous, e.state, e.reason, e.sentence, e.retry, e.until
 FROM connection_events e
 JOIN connections c ON c.id = e.connection_id
 WHERE c.name = $1

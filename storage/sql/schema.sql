@@ -39,6 +39,7 @@ CREATE TABLE connection_events (
     reason text NOT NULL,
     sentence text NOT NULL,
     retry integer NOT NULL,
+    until timestamptz,                         -- when that state ends by itself, if that is known
     PRIMARY KEY (connection_id, id)
 );
 

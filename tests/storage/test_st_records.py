@@ -191,8 +191,39 @@ async def test_events(storage: Storage, clock: Clock) -> None:
         "reason": "stream_ended",
         "sentence": "The server␀ended the stream 3.",
         "retry": 3,
+        "until": None,
     }
     assert await storage.events("support", 2) == []
+
+
+async def test_the_state_from_before_the_daemon_stopped(storage: Storage, clock: Clock) -> None:
+    """The newest transition that is not the daemon's end, with its own time and its end."""
+    [sales, support] = await storage.connections()
+    assert (sales.state, sales.reason, sales.sentence, sales.until) == (None, "", "", None)
+    for at, state, reason, until in (
+        (NOW - 9.0, "online", "online", None),
+        (NOW - 5.0, "banned", "temporarily_banned", NOW + 3600.5),
+        (NOW - 3.0, "stopped", "shutdown", None),
+    ):
+        await storage.record_event(
+            ConnectionEvent(
+                connection="sales",
+                previous="",
+                state=state,
+                reason=reason,
+                sentence=f"It is {state}.",
+                at=at,
+                until=until,
+            )
+        )
+    [sales, support] = await storage.connections()
+    end = dt.datetime.fromtimestamp(NOW + 3600.5, dt.UTC)
+    assert (sales.state, sales.reason) == ("banned", "temporarily_banned")
+    assert (sales.sentence, sales.until) == ("It is banned.", end)
+    assert support.state is None
+    shutdown, banned, _online = await storage.events("sales", 9)
+    assert banned["until"] == end
+    assert (shutdown["at"], shutdown["until"]) == (dt.datetime.fromtimestamp(NOW - 3, dt.UTC), None)
 
 
 async def test_statistics(storage: Storage) -> None:
