@@ -8,16 +8,19 @@ import typing as t
 import attrs
 
 from actors.actions import Actions
+from actors.admission import Admission, AdmissionSettings
 from actors.fleet import Fleet, FleetSettings, Member
 from actors.hearing import HearingSettings
 from actors.media import MediaSettings
 from actors.media_http import HttpSettings, MediaHttp
 from actors.media_phone import PhoneSettings
 from actors.monitor import Limits
+from actors.outage import OutageSettings
 from actors.pacing import Pace
 from actors.services import Outside, Services, history_filter
 from actors.settings import ConnectionSettings, Tools
 from actors.transport import Dial, websocket_dialer
+from actors.version import web_look_up
 from actors.writer import Writer, WriterSettings
 from actors.writer_inbox import writer_inbox
 from config.model import Config
@@ -134,6 +137,7 @@ async def make_fleet(
         uniform=_jitter.random,
         wakefulness=wakefulness or Wakefulness(),
     )
+    tools = attrs.evolve(tools, admission=_admission(config, tools))
     if services is not None:
         tools = attrs.evolve(tools, files=services.files, came_online=services.came_online)
     for connection in config.connections:
@@ -160,6 +164,24 @@ def fleet_settings(config: Config) -> FleetSettings:
         stable_after=supervision.stable_after,
         park_interval=supervision.park_interval or None,
         stop_timeout=supervision.stop_timeout,
+    )
+
+
+def _admission(config: Config, tools: Tools) -> Admission:
+    supervision, whatsapp = config.supervision, config.whatsapp
+    return Admission(
+        AdmissionSettings(
+            handshakes=supervision.handshakes,
+            outage=OutageSettings(
+                connections=supervision.outage_connections,
+                share=supervision.outage_percent / 100,
+                window=supervision.outage_window,
+            ),
+            trial_interval=supervision.park_interval or None,
+        ),
+        wall_clock=tools.wall_clock,
+        uniform=tools.uniform,
+        look_up=web_look_up(whatsapp.version_url) if whatsapp.version_lookup else None,
     )
 
 

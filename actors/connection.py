@@ -7,13 +7,14 @@ import trio
 
 from actors.app_state import Asked
 from actors.deafness import Hearing
-from actors.errors import ConnectionEndedError, ConnectionStoppedError
+from actors.errors import ConnectionEndedError, ConnectionStoppedError, PairingFailedError
+from actors.fences import pass_fence
 from actors.gaps import Outages
 from actors.hearing import Ear
 from actors.inbound import own_addresses
 from actors.life import Life
 from actors.line import ConnectionLine, NotOnlineError
-from actors.messages import Fence, Replay
+from actors.messages import Replay
 from actors.pairing import PairingBoard
 from actors.pairing_flow import pair
 from actors.sender import Sender
@@ -71,10 +72,9 @@ class Connection:
         Raises:
             ConnectionEndedError: always, one way or another; cancellation aside.
         """
-        self._report("connecting", "fence", "waiting until everything received is stored")
-        fence = Fence(trio.Event(), self.name)
-        await self._tools.writer.post(fence)
-        await fence.passed.wait()
+        if not self._tools.admission.holding:
+            self._report("connecting", "fence", "waits until all that was received is stored")
+        await pass_fence(self._tools.writer, self.name)
         if self._board.requested:
             await self._pair(task_status)
             task_status = trio.TASK_STATUS_IGNORED  # reported with the first code to scan
@@ -136,8 +136,12 @@ class Connection:
         except ConnectionEndedError as error:
             self._board.failed(error.sentence)
             if await self._stored_device() is not None:
-                raise  # the next life goes on with the device of before
+                raise PairingFailedError(error.reason, error.sentence) from error
             raise ConnectionStoppedError(error.reason, error.sentence, state="stopped") from error
+        except BaseException:
+            self._board.failed("it was stopped before a phone was linked")
+            raise
+        self._tools.admission.wish(self.name)
         jid = "nobody" if device.jid is None else masked(device.jid)
         self._board.paired(f"paired as {jid}")
         structlog.get_logger("connection").info("connection.paired", connection=self.name, jid=jid)

@@ -3,11 +3,14 @@
 Source: docs/protocol.md#failures
 """
 
+import typing as t
+
 import trio
 
 from actors.errors import (
     ConnectionEndedError,
     ConnectionHeldError,
+    ConnectionPausedError,
     ConnectionStoppedError,
     TransportError,
 )
@@ -29,35 +32,74 @@ def ending_of(end: StreamEnded) -> ConnectionEndedError:
     reason, detail = end.reason.value, end.detail
     match end.reason:
         case EndReason.RESTART_REQUIRED:
-            return ConnectionRestartError(reason, "WhatsApp asked to reconnect")
-        case EndReason.LOGGED_OUT | EndReason.LOCKED:
+            return ConnectionRestartError(reason, "WhatsApp asked for a new connection")
+        case EndReason.LOGGED_OUT:
             return ConnectionStoppedError(
                 reason,
-                f"WhatsApp logged this device out ({detail}); its keys are kept;"
+                f"the phone or WhatsApp unlinked this device ({detail}); its keys are kept;"
                 " look at Linked devices on the phone, then pair again",
                 state="logged_out",
             )
-        case EndReason.CONFLICT:
+        case EndReason.LOCKED:
             return ConnectionStoppedError(
                 reason,
-                f"another program uses this device's keys ({detail});"
-                " stop it, then start this connection",
-                state="conflict",
+                f"WhatsApp has locked this account, or it is gone ({detail}); its keys are kept;"
+                " open WhatsApp on the phone and do what it asks, then pair again",
+                state="logged_out",
             )
-        case EndReason.BANNED | EndReason.TEMPORARILY_BANNED:
-            until = "" if end.expires is None else f" for {end.expires} s"
+        case EndReason.CONFLICT:
+            return ConnectionPausedError(
+                reason, f"another program uses this device's keys ({detail})", state="conflict"
+            )
+        case EndReason.TEMPORARILY_BANNED:
+            return ConnectionPausedError(
+                reason,
+                f"WhatsApp has banned this number for a time ({detail})",
+                state="banned",
+                expires=end.expires,
+            )
+        case EndReason.BANNED:
             return ConnectionStoppedError(
-                reason, f"WhatsApp has banned this number{until} ({detail})", state="banned"
+                reason,
+                f"WhatsApp has banned this number for good ({detail}); its keys are kept; ask for a"
+                " review in WhatsApp on the phone, and start the connection once it is granted",
+                state="banned",
             )
         case EndReason.OUTDATED:
-            return ConnectionStoppedError(
+            return ConnectionPausedError(
                 reason,
-                f"WhatsApp refuses this client version ({detail}); set a newer whatsapp.version"
-                " in the configuration, then restart the daemon",
+                f"WhatsApp refuses this client version as outdated ({detail}); set a newer"
+                " whatsapp.version in the configuration, then run: zapvisor reload",
                 state="parked",
             )
-        case _:
-            return ConnectionEndedError(reason, f"WhatsApp ended the stream: {detail}")
+        case EndReason.REFUSED:
+            return ConnectionEndedError(
+                reason,
+                f"WhatsApp does not accept the login ({detail}); if it stays like this, compare"
+                " whatsapp.version with the current one, or pair again",
+            )
+        case EndReason.NOT_MULTI_DEVICE:
+            return ConnectionEndedError(
+                reason, f"{detail}; update WhatsApp on the phone, then pair again"
+            )
+        case EndReason.RATE_LIMITED:
+            return ConnectionEndedError(
+                reason, f"WhatsApp finds that this connects too often ({detail}); it waits longer"
+            )
+        case EndReason.UNAVAILABLE | EndReason.SERVER_ERROR:
+            return ConnectionEndedError(
+                reason, f"WhatsApp's server has a problem of its own ({detail})"
+            )
+        case EndReason.BAD_STANZA:
+            return ConnectionEndedError(
+                reason,
+                f"WhatsApp could not read what it was sent ({detail}); a defect of zapvisor"
+                " if it happens again",
+            )
+        case EndReason.STREAM_ENDED:
+            return ConnectionEndedError(reason, f"WhatsApp closed the connection ({detail})")
+        case other:
+            t.assert_never(other)
 
 
 def collapse(error: BaseException) -> BaseException:
@@ -69,7 +111,12 @@ def collapse(error: BaseException) -> BaseException:
     found = list(leaves(error))
     if any(isinstance(leaf, trio.Cancelled) for leaf in found):
         return error
-    for kind in (ConnectionStoppedError, ConnectionRestartError, ConnectionHeldError):
+    for kind in (
+        ConnectionStoppedError,
+        ConnectionPausedError,
+        ConnectionRestartError,
+        ConnectionHeldError,
+    ):
         for leaf in found:
             if isinstance(leaf, kind):
                 return leaf
@@ -89,8 +136,12 @@ def _as_ending(leaf: BaseException) -> ConnectionEndedError:
         case ConnectionEndedError():
             return leaf
         case TransportError():
-            return ConnectionEndedError("network", f"the connection broke: {leaf}")
+            return ConnectionEndedError("network", f"the network failed: {leaf}")
         case StorageUnavailableError():
             return ConnectionHeldError("storage_unavailable", f"the database is away: {leaf}")
         case _:
-            return ConnectionEndedError("protocol_error", f"unreadable bytes from WhatsApp: {leaf}")
+            return ConnectionEndedError(
+                "protocol_error",
+                f"what came from WhatsApp is unreadable or not genuine: {leaf}; if it stays like"
+                " this, look at the proxies between this machine and the Internet",
+            )

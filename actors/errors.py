@@ -37,16 +37,48 @@ class TransportError(ActorError):
 class ConnectionEndedError(ChildError):
     """A life of a connection is over; its supervisor backs off and tries again."""
 
-    def __init__(self, reason: str, sentence: str, *, state: str = "backoff") -> None:
+    def __init__(
+        self,
+        reason: str,
+        sentence: str,
+        *,
+        state: str = "backoff",
+        expires: float | None = None,
+        until: float | None = None,
+    ) -> None:
         super().__init__(sentence)
         self.reason = reason
         self.sentence = sentence
         self.state = state
         """What is shown until the next life begins."""
+        self.expires = expires
+        """Seconds after which WhatsApp will let it in again, as WhatsApp says."""
+        self.until = until
+        """The same as unix seconds, once somebody has looked at the clock."""
 
 
 class ConnectionHeldError(ConnectionEndedError):
     """It ended for a reason of ours, such as an absent database: not counted as a failure."""
+
+    counted = False
+
+
+class ConnectionPausedError(ConnectionEndedError):
+    """It comes back by itself, but not soon, and it was no failure: its policy says when."""
+
+    counted = False
+
+    def after(
+        self, seconds: float, sentence: str, *, until: float | None = None
+    ) -> "ConnectionPausedError":
+        """The same with the time to wait, and with what an operator reads."""
+        paused = ConnectionPausedError(self.reason, sentence, state=self.state, until=until)
+        paused.restart_after = seconds
+        return paused
+
+
+class PairingFailedError(ConnectionEndedError):
+    """Nothing came of a pairing; the device that was linked before is as it was."""
 
     counted = False
 

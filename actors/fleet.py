@@ -1,264 +1,34 @@
-"""All connections of the daemon: one one-child supervisor each, and what is known of them."""
+"""All connections of the daemon: one one-child supervisor each, started and stopped by name."""
 
 import collections.abc as cabc
-import datetime as dt
-import math
 import typing as t
 
-import attrs
 import structlog
 import trio
 
-from actors.connection import Connection, masked
-from actors.errors import (
-    AlreadyPairedError,
-    ConnectionEndedError,
-    ConnectionStoppedError,
-    UnknownConnectionError,
-)
-from actors.hearing import DeafSuspicion
+from actors.errors import AlreadyPairedError, UnknownConnectionError
+from actors.incidents import Incident
 from actors.line import Line, NotOnlineError
-from actors.messages import Commit, Record, Replay, Settled
-from actors.pairing import PairingBoard, PairingView
+from actors.member import SHUTDOWN, ConnectionStatus, FleetSettings, Member
+from actors.messages import Commit, Replay, Settled
+from actors.pairing import PairingView
 from actors.sender import Sender
-from actors.settings import ConnectionSettings, Counts, Tools
-from storage.api import ConnectionEvent, ConnectionRow, Envelope, Outcome
-from supervisor.backoff import Backoff
-from supervisor.errors import MailboxFullError, NotRunningError
-from supervisor.spec import ChildSpec, OnLimit, Restart, RestartIntensity, RestartPolicy
-from supervisor.state import ChildState, ChildStatus
-from supervisor.tree import Supervisor
+from actors.settings import Tools
+from storage.api import Envelope, Outcome
+from supervisor.errors import NotRunningError
 from whatsapp.iq import core
 from whatsapp.iq.session import logout_request
 from whatsapp.jid import Jid
 from whatsapp.pairing_code import phone_digits
 
-CURED_BY_PAIRING: t.Final = frozenset({"logged_out", "locked", "keys_unreadable"})
+__all__ = ["ConnectionStatus", "Fleet", "FleetSettings", "Member"]
+
 LOGGED_OUT: t.Final = (
     "logged_out_by_operator",
     "logged out by an operator; its keys are deleted, its conversations stay",
 )
-END_PATIENCE: t.Final = 5.0  # seconds for a life to end once its socket has
-SHUTDOWN: t.Final = ("shutdown", "the daemon stopped")
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("fleet")
-
-
-@attrs.frozen(kw_only=True)
-class ConnectionStatus:
-    """One connection at one moment, for people."""
-
-    name: str
-    state: str
-    since: dt.datetime
-    reason: str
-    sentence: str
-    retries: int
-    paired: bool
-    jid: str | None  # masked
-    last_message_at: dt.datetime | None
-    messages: int
-    duplicates: int
-    undecryptable: int
-    quarantined: int
-    in_flight: int
-    next_attempt_in: float | None  # seconds
-    deaf: int  # how often it was found not to hear, and reset, since the daemon started
-    deaf_suspicion: DeafSuspicion | None
-
-
-@attrs.frozen(kw_only=True)
-class FleetSettings:
-    """How connections are supervised; times in seconds."""
-
-    retry_limit: int = 30
-    backoff_initial: float = 1.0
-    backoff_max: float = 60.0
-    stable_after: float = 120.0
-    park_interval: float | None = 900.0  # None: no trials after the limit
-    stop_timeout: float = 5.0
-
-    def policy(self) -> RestartPolicy:
-        """The same in the words of the supervisor."""
-        return RestartPolicy(
-            intensity=RestartIntensity(self.retry_limit),
-            backoff=Backoff(initial=self.backoff_initial, maximum=self.backoff_max),
-            stable_after=self.stable_after,
-            trial_interval=self.park_interval,
-        )
-
-
-class Member:
-    """One connection of the fleet: its supervisor, its board and its shown state."""
-
-    def __init__(
-        self,
-        name: str,
-        settings: ConnectionSettings,
-        tools: Tools,
-        supervision: FleetSettings,
-        row: ConnectionRow,
-    ) -> None:
-        self.name = name
-        self.board = PairingBoard(name)
-        self.counts = Counts()
-        self.paired = row.paired
-        self.wanted = row.wanted
-        self._row = row
-        self._stored_jid = None if row.jid is None else masked(Jid.parse(row.jid))
-        self._tools = tools
-        self._since = tools.wall_clock()
-        self._shown = ("stopped", "not_started", "not started yet")
-        self._retries = 0
-        self._next_attempt_at: float | None = None
-        self.connection = Connection(
-            name,
-            settings,
-            tools,
-            report=self.report,
-            board=self.board,
-            counts=self.counts,
-        )
-        self.supervisor = Supervisor(
-            f"connection:{name}",
-            [
-                ChildSpec(
-                    id=name,
-                    start=self._live,
-                    restart=Restart.PERMANENT,
-                    start_timeout=math.inf,  # the actor has its own deadline, behind the fence
-                    shutdown_timeout=supervision.stop_timeout,
-                    autostart=False,
-                )
-            ],
-            supervision.policy(),
-            on_limit=OnLimit.FATAL,
-            observer=self._observe,
-            uniform=tools.uniform,
-        )
-        self.code_for: str | None = None
-        """The number to pair with by code; None: by scanning."""
-        self._over = trio.Event()  # the last life
-        self.leaving = False
-        """An operator is logging it out."""
-        self._ended: ConnectionEndedError | None = None  # how the last life ended
-        self.stop_reason = SHUTDOWN
-
-    async def _live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        self._ended, self._over = None, trio.Event()
-        try:
-            with self.connection.outages.life(lambda: self.stop_reason[0]):
-                await self.connection.run(task_status=task_status)
-        except ConnectionEndedError as error:
-            self._ended = error
-            raise
-        finally:
-            self._over.set()
-
-    async def was_logged_out(self) -> bool:
-        """Whether the life that ends just now ends because WhatsApp unlinked the device."""
-        with trio.move_on_after(END_PATIENCE):
-            await self._over.wait()
-        return self._ended is not None and self._ended.reason == "logged_out"
-
-    @property
-    def own_addresses(self) -> tuple[Jid, ...]:
-        """The account's bare addresses, as far as they are known."""
-        if self.connection.own:
-            return self.connection.own
-        return () if self._row.jid is None else (Jid.parse(self._row.jid).bare,)
-
-    @property
-    def linked(self) -> bool:
-        """Whether pairing would replace a device that works, or may work again."""
-        return self.paired and self._shown[1] not in CURED_BY_PAIRING
-
-    def report(self, state: str, reason: str, sentence: str) -> None:
-        """Show a state, and record the transition."""
-        previous = self._shown[0]
-        if (state, reason) == self._shown[:2]:
-            return
-        self._shown = (state, reason, sentence)
-        if state != previous:
-            self._since = self._tools.wall_clock()
-        log.info(
-            "connection.state",
-            connection=self.name,
-            previous=previous,
-            state=state,
-            reason=reason,
-            sentence=sentence,
-            retry=self._retries,
-        )
-        event = ConnectionEvent(
-            connection=self.name,
-            previous=previous,
-            state=state,
-            reason=reason,
-            sentence=sentence,
-            retry=self._retries,
-            at=self._tools.wall_clock(),
-        )
-        try:
-            self._tools.writer.post_nowait(Record(event))
-        except MailboxFullError:
-            log.warning("connection.event_dropped", connection=self.name, state=state)
-        if state in ("syncing", "online"):
-            self.paired = True
-
-    def forgotten(self, reason: str, sentence: str) -> None:
-        """The keys are gone: another pairing starts from nothing."""
-        self.paired = False
-        self._stored_jid = self.connection.jid = None
-        self.report("logged_out", reason, sentence)
-
-    def _observe(self, status: ChildStatus) -> None:
-        """Translate what the supervisor did into the state that people see."""
-        self._retries = status.failures
-        self._next_attempt_at = status.next_attempt_at
-        ended = self._ended
-        reason = "crashed" if ended is None else ended.reason
-        sentence = (status.last_error or "it ended") if ended is None else ended.sentence
-        match status.state:
-            case ChildState.BACKOFF:
-                self.report("backoff", reason, sentence)
-            case ChildState.FATAL:
-                self.report("parked", reason, f"gave up after {status.failures} tries: {sentence}")
-            case ChildState.STOPPED if self.leaving:
-                pass  # told when it is done
-            case ChildState.STOPPED if isinstance(ended, ConnectionStoppedError):
-                self.report(ended.state, reason, sentence)
-            case ChildState.STOPPED:
-                self.report("stopped", *self.stop_reason)
-            case _:
-                pass
-
-    def status(self) -> ConnectionStatus:
-        """The connection now."""
-        state, reason, sentence = self._shown
-        left = None
-        if self._next_attempt_at is not None and state in ("backoff", "parked"):
-            left = max(0.0, self._next_attempt_at - trio.current_time())
-        newest = self.counts.last_message_at
-        return ConnectionStatus(
-            name=self.name,
-            state=state,
-            since=_utc(self._since),
-            reason=reason,
-            sentence=sentence,
-            retries=self.supervisor.status(self.name).failures,
-            paired=self.paired,
-            jid=self.connection.jid or self._stored_jid,
-            last_message_at=self._row.last_message_at if newest is None else _utc(newest),
-            messages=self._row.messages + self.counts.stored,
-            duplicates=self._row.duplicates + self.counts.duplicates,
-            undecryptable=self._row.undecryptable + self.counts.undecryptable,
-            quarantined=self._row.quarantined + self.counts.quarantined,
-            in_flight=self.counts.in_flight(),
-            next_attempt_in=left,
-            deaf=self.counts.deaf,
-            deaf_suspicion=self.counts.deaf_suspicion(),
-        )
 
 
 class Fleet:
@@ -268,6 +38,7 @@ class Fleet:
         self._members = {member.name: member for member in members}
         self._tools = tools
         self._nursery: trio.Nursery | None = None
+        tools.admission.outage.wake = self._wake
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -278,6 +49,8 @@ class Fleet:
         """Run the supervisors of all connections; start those that were not stopped."""
         try:
             async with trio.open_nursery() as self._nursery:
+                await self._nursery.start(self._tools.journal.run)
+                await self._nursery.start(self._tools.admission.run)
                 for member in self._members.values():
                     await self._nursery.start(member.supervisor.run)
                     await self._take_up(member)
@@ -285,6 +58,16 @@ class Fleet:
                 await trio.sleep_forever()  # a fleet without a connection may get one
         finally:
             self._nursery = None
+            await self._tools.journal.finish()
+
+    def _wake(self) -> None:
+        """Let whoever waits for its next try come now."""
+        for member in self._members.values():
+            member.come()
+
+    def incidents(self) -> list[Incident]:
+        """What concerns many connections at once, just now."""
+        return self._tools.admission.incidents()
 
     def committed(
         self, envelopes: cabc.Sequence[Envelope], outcomes: cabc.Sequence[Outcome]
@@ -328,7 +111,7 @@ class Fleet:
             member.report("stopped", "not_paired", sentence)
         elif not member.wanted:
             member.report("stopped", "stopped", "stopped by an operator, or autostart is off")
-        else:
+        elif member.restore():
             await self._begin(member)
 
     def status(self, name: str | None = None) -> list[ConnectionStatus]:
@@ -339,19 +122,20 @@ class Fleet:
     async def start(self, name: str) -> None:
         """Run a connection, now and after a restart of the daemon."""
         member = self._member(name)
-        await self._tools.storage.set_wanted(name, True)
+        await self._want(member, True)
+        member.wish()
         await self._begin(member)
 
     async def stop(self, name: str) -> None:
         """Stop a connection, now and after a restart of the daemon."""
         member = self._member(name)
-        await self._tools.storage.set_wanted(name, False)
+        await self._want(member, False)
         await self._end(member, ("stopped", "stopped by an operator"))
 
     async def restart(self, name: str) -> None:
         """Stop a connection if it runs, then start it."""
         member = self._member(name)
-        await self._tools.storage.set_wanted(name, True)
+        await self._want(member, True)
         await self._in_full(self._start_anew, member, ("restart", "stopped to be started again"))
 
     async def pair(self, name: str, *, force: bool = False, phone: str | None = None) -> None:
@@ -369,7 +153,7 @@ class Fleet:
         if member.linked and not force:
             raise AlreadyPairedError(name)
         member.code_for = None if phone is None else phone_digits(phone)
-        await self._tools.storage.set_wanted(name, True)
+        await self._want(member, True)
         await self._in_full(self._start_anew, member, ("pairing", "stopped to be paired"))
 
     def line(self, name: str) -> Line:
@@ -411,7 +195,7 @@ class Fleet:
             except NotOnlineError:
                 if not await member.was_logged_out():
                     raise
-            await self._tools.storage.set_wanted(name, False)
+            await self._want(member, False)
             await self._in_full(self._forget, member, LOGGED_OUT)
         finally:
             member.leaving = False
@@ -433,6 +217,11 @@ class Fleet:
         """Wait for a version of the pairing above ``after``; the caller sets the deadline."""
         return await self._member(name).board.wait(after)
 
+    async def _want(self, member: Member, wanted: bool) -> None:
+        """Remember whether it shall run, for the next start of the fleet or of the daemon."""
+        await self._tools.storage.set_wanted(member.name, wanted)
+        member.wanted = wanted
+
     async def _end(self, member: Member, reason: tuple[str, str]) -> None:
         member.stop_reason = reason
         try:
@@ -444,6 +233,8 @@ class Fleet:
         await self._end(member, reason)
         if reason[0] == "pairing":
             member.board.request(member.code_for)
+        else:
+            member.wish()
         await self._begin(member)
 
     async def _in_full(
@@ -486,7 +277,3 @@ class Fleet:
             return self._members[name]
         except KeyError:
             raise UnknownConnectionError(name, self._members) from None
-
-
-def _utc(unix: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(unix, dt.UTC)

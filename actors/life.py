@@ -14,6 +14,7 @@ import typing as t
 
 import trio
 
+from actors.admission import Turn
 from actors.app_state import Asked
 from actors.backlog import Backlog
 from actors.deafness import DeafWatch, Hearing, Probe
@@ -86,6 +87,7 @@ class Life:
         self._replays_in, self._replays = trio.open_memory_channel[Replay](0)
         self._turn = trio.Lock()  # of the dispatcher, or of a replay
         self._online = trio.Event()
+        self._entry: Turn
         self._busy_since: float | None = None
         self._statistics = SyncStatistics(name, counts, tools.writer)
         counts.in_flight = self._in_flight.__len__
@@ -96,15 +98,19 @@ class Life:
         Raises:
             ConnectionEndedError: always; cancellation aside.
         """
-        self._report("connecting", "dialling", "connecting to WhatsApp")
-        deadline = trio.current_time() + self._settings.connect_timeout
+        admission = self._tools.admission
         try:
-            with trio.CancelScope(deadline=deadline) as connecting:
-                async with open_link(self._tools.dial, self._greeting()) as link:
-                    connecting.deadline = math.inf
-                    link.held_back = self._received.held_back
-                    self._outages.heard_at = lambda: link.heard_at
-                    await self._serve(link, deadline, task_status)
+            async with admission.turn(self._name, self._report) as self._entry:
+                self._report("connecting", "dialling", "connecting to WhatsApp")
+                deadline = trio.current_time() + self._settings.connect_timeout
+                with trio.CancelScope(deadline=deadline) as connecting:
+                    self._entry.dialling = connecting
+                    async with open_link(self._tools.dial, self._greeting()) as link:
+                        self._entry.dialling = None
+                        connecting.deadline = math.inf
+                        link.held_back = self._received.held_back
+                        self._outages.heard_at = lambda: link.heard_at
+                        await self._serve(link, deadline, task_status)
         except BaseException as error:
             if (ending := collapse(error)) is error:
                 raise
@@ -158,7 +164,10 @@ class Life:
         return Greeting(
             noise_key=device.noise,
             ephemeral=KeyPair.from_private(self._tools.random(32)),
-            client_payload=login_payload(jid=self._jid, version=self._settings.version),
+            client_payload=login_payload(
+                jid=self._jid,
+                version=self._tools.admission.claim(self._name, self._settings.version),
+            ),
             root_key=self._settings.root_key,
             now=int(self._tools.wall_clock()),
             routing_info=device.routing_info,
@@ -179,6 +188,7 @@ class Life:
             await self._intake.logged_in.wait()
         if not self._intake.logged_in.is_set():
             raise self._too_slow()
+        self._tools.admission.let_in(self._entry)
         task_status.started()
         self._report("syncing", "logged_in", "logged in; receiving what arrived meanwhile")
         timeout = self._settings.request_timeout

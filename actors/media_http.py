@@ -191,7 +191,7 @@ class MediaHttp:
             _require_file(response)
             overhead = MAC_LENGTH + BLOCK if source.media_key else 0
             async with (
-                _body(response, limit + overhead) as raw,
+                bounded_body(response, limit + overhead) as raw,
                 contextlib.aclosing(_plaintext(raw, decryptor)) as chunks,
             ):
                 consumed = await consume(chunks)
@@ -270,7 +270,7 @@ class MediaHttp:
                 raise MediaTooLargeError(f"the host does not take {spool.size} bytes")
             if response.status_code != httpx.codes.OK:
                 raise _refusal(response)
-            async with _body(response, MAX_ANSWER) as raw:
+            async with bounded_body(response, MAX_ANSWER) as raw:
                 return _read_answer(b"".join([chunk async for chunk in raw]))
 
     # ---- hosts
@@ -325,7 +325,7 @@ def _refusal(response: httpx.Response) -> MediaUnavailableError:
 
 
 @contextlib.asynccontextmanager
-async def _body(
+async def bounded_body(
     response: httpx.Response, most: int
 ) -> cabc.AsyncIterator[cabc.AsyncGenerator[bytes, None]]:
     """The body as it comes, up to so many bytes; it may be left at any time."""

@@ -52,6 +52,10 @@ class PairingBoard:
         self.phone = phone
         self._show("waiting", "asking WhatsApp for a code")
 
+    def waits(self, sentence: str) -> None:
+        """What has to happen before there can be a code."""
+        self._show("waiting", sentence)
+
     def show_code(self, qr: str, lifetime: float) -> None:
         """A code to scan within ``lifetime`` seconds."""
         self._show("code", "scan the code with WhatsApp: Linked devices, Link a device", qr)

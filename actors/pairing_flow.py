@@ -67,13 +67,16 @@ class PairingFlow:
                 failed; nothing is stored then.
         """
         limit = self._settings.connect_timeout
+        admission = self._tools.admission
         try:
-            with trio.move_on_after(limit) as connecting:
-                async with open_link(self._tools.dial, self._greeting()) as link:
-                    connecting.deadline = math.inf
-                    task_status.started()
-                    await self._until_paired(link)
-                    return self._device
+            async with admission.turn(self._name, self._report, pairing=True) as turn:
+                with trio.move_on_after(limit) as connecting:
+                    async with open_link(self._tools.dial, self._greeting()) as link:
+                        connecting.deadline = math.inf
+                        admission.let_in(turn)
+                        task_status.started()
+                        await self._until_paired(link)
+                        return self._device
         except BaseException as error:
             if (ending := collapse(error)) is error:
                 raise
@@ -94,13 +97,17 @@ class PairingFlow:
                 await self._serve(link)
                 nursery.cancel_scope.cancel()
 
+    def _report(self, _state: str, _reason: str, sentence: str) -> None:
+        """What it waits for; the state stays that of a pairing."""
+        self._board.waits(sentence)
+
     def _greeting(self) -> Greeting:
         return Greeting(
             noise_key=self._device.noise,
             ephemeral=KeyPair.from_private(self._tools.random(32)),
             client_payload=registration_payload(
                 device=self._device,
-                version=self._settings.version,
+                version=self._tools.admission.claim(self._name, self._settings.version),
                 os_name=self._settings.device_name,
                 full_history=self._settings.full_history,
             ),

@@ -6,11 +6,12 @@ import typing as t
 import attrs
 
 from actors.assembly import connection_settings, conversation_rules, fleet_settings
-from config.model import Config, ConnectionConfig
+from config.model import Config, ConnectionConfig, SupervisionConfig
 
 APPLIED: t.Final[cabc.Mapping[str, frozenset[str] | None]] = {
     "whatsapp": frozenset({"version", "device_name"}),
-    "supervision": None,  # all keys
+    "supervision": frozenset(attrs.fields_dict(SupervisionConfig))
+    - {"handshakes", "outage_connections", "outage_percent", "outage_window"},
     "conversations": None,
     "sending": frozenset({"gap", "per_minute", "ack_timeout"}),
     "history": frozenset({"full"}),

@@ -5,8 +5,10 @@ import typing as t
 
 import attrs
 
+from actors.admission import Admission, AdmissionSettings
 from actors.errors import ActorError
 from actors.hearing import DeafSuspicion, HearingSettings
+from actors.journal import Journal
 from actors.messages import WriterMail
 from actors.monitor import Limits
 from actors.pacing import Pace
@@ -96,6 +98,15 @@ class Tools:
     """Whether the process ran all the time: deadlines that passed while it did not say nothing."""
     came_online: cabc.Callable[[str], None] = _not_awaited
     """Called with the connection's name whenever it is online again."""
+    admission: Admission = attrs.Factory(
+        lambda self: Admission(
+            AdmissionSettings(), wall_clock=self.wall_clock, uniform=self.uniform
+        ),
+        takes_self=True,
+    )
+    """Who may dial, and when; one for the whole fleet."""
+    journal: Journal = attrs.Factory(lambda self: Journal(self.writer), takes_self=True)
+    """Where transitions of state are noted."""
 
 
 @attrs.define

@@ -90,6 +90,8 @@ class WhatsAppConfig:
         str,
         Text('three numbers such as "2.3000.1047769893"', r"[0-9]{1,10}\.[0-9]{1,10}\.[0-9]{1,10}"),
     ] = "2.3000.1047769893"
+    version_lookup: bool = True
+    version_url: t.Annotated[str, Url(("https", "http"))] = "https://web.whatsapp.com/sw.js"
     device_name: t.Annotated[str, Text("1 to 64 characters", at_most=64)] = "zapvisor"
 
     @property
@@ -106,7 +108,7 @@ class WhatsAppConfig:
 
 @attrs.frozen(kw_only=True)
 class SupervisionConfig:
-    """``[supervision]``; times in seconds"""
+    """``[supervision]``; durations in seconds"""
 
     heartbeat_interval: t.Annotated[float, Duration(at_most=600)] = 15.0
     heartbeat_timeout: t.Annotated[float, Duration(at_most=600)] = 20.0
@@ -124,6 +126,10 @@ class SupervisionConfig:
     """0 leaves a silence alone that the usual traffic does not make suspicious."""
     deaf_resets: t.Annotated[int, Count(0, 1000)] = 4
     stop_timeout: t.Annotated[float, Duration(at_most=600)] = 5.0
+    handshakes: t.Annotated[int, Count(1, 1000)] = 16
+    outage_connections: t.Annotated[int, Count(1, 100_000)] = 3
+    outage_percent: t.Annotated[int, Count(1, 100)] = 50
+    outage_window: t.Annotated[float, Duration(at_most=600)] = 10.0
 
 
 @attrs.frozen(kw_only=True)

@@ -9,10 +9,12 @@ import attrs
 import trio
 import trio.testing
 
+from actors.admission import Admission, AdmissionSettings
 from actors.errors import TransportError
 from actors.fleet import Fleet, FleetSettings, Member
 from actors.settings import ConnectionSettings, Files, Tools
 from actors.transport import Transport
+from actors.version import LookUp
 from actors.writer import Writer, WriterSettings
 from actors.writer_inbox import writer_inbox
 from simulator import Account, Simulator, open_simulator
@@ -56,6 +58,7 @@ class World:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     dials: int = 0
     files: Files = attrs.field(factory=Files)
+    look_up: LookUp | None = None
     wakefulness: Wakefulness = attrs.field(factory=Wakefulness)
     writer: Writer = attrs.field(init=False)
     fleet: Fleet = attrs.field(init=False)
@@ -138,31 +141,46 @@ async def make_fleet(world: World, names: tuple[str, ...]) -> Fleet:
         finally:
             end.abort()
 
-    supervision = {
-        key: world.settings.pop(key)
-        for key in list(world.settings)
-        if key in attrs.fields_dict(FleetSettings)
-    }
+    supervision = FleetSettings(**_chosen(world.settings, FleetSettings))
     settings = ConnectionSettings(
-        version=(2, 3000, 1), root_key=world.simulator.root_key, **world.settings
+        version=(2, 3000, 1),
+        root_key=world.simulator.root_key,
+        **_chosen(world.settings, ConnectionSettings),
     )
-    world.settings |= supervision
     tools = Tools(
         storage=world.storage,
         writer=world.writer.inbox,
         dial=dial,
-        wall_clock=lambda: START + trio.current_time(),
+        wall_clock=wall_clock,
         random=seeded.randbytes,
         uniform=seeded.random,
         files=world.files,
+        admission=Admission(
+            AdmissionSettings(
+                trial_interval=supervision.park_interval,
+                **_chosen(world.settings, AdmissionSettings),
+            ),
+            wall_clock=wall_clock,
+            uniform=seeded.random,
+            look_up=world.look_up,
+        ),
         wakefulness=world.wakefulness,
     )
     for name in names:
         await world.storage.ensure_connection(name, ConversationRules())
     rows = {row.name: row for row in await world.storage.connections()}
-    fleet_settings = FleetSettings(**supervision)
-    members = [Member(name, settings, tools, fleet_settings, rows[name]) for name in names]
+    members = [Member(name, settings, tools, supervision, rows[name]) for name in names]
     return Fleet(members, tools)
+
+
+def wall_clock() -> float:
+    """The time of the world, in unix seconds."""
+    return START + trio.current_time()
+
+
+def _chosen(settings: dict[str, t.Any], kind: type[t.Any]) -> dict[str, t.Any]:
+    fields = attrs.fields_dict(kind)
+    return {key: value for key, value in settings.items() if key in fields}
 
 
 @contextlib.asynccontextmanager
@@ -171,15 +189,14 @@ async def open_world(
     *names: str,
     paired: bool = True,
     files: Files | None = None,
+    look_up: LookUp | None = None,
     **settings: t.Any,
 ) -> cabc.AsyncIterator[World]:
-    """A running world; ``settings`` are those of connections and of the fleet."""
-
-    def now() -> float:
-        return START + trio.current_time()
+    """A running world; ``settings`` are those of connections, of the fleet and of its
+    admission."""
 
     async with (
-        open_simulator(seed="world", now=now) as simulator,
+        open_simulator(seed="world", now=wall_clock) as simulator,
         trio.open_nursery() as nursery,
     ):
         world = World(
@@ -189,6 +206,7 @@ async def open_world(
             settings=dict(settings),
             names=names,
             files=files or Files(),
+            look_up=look_up,
         )
         await world.start_daemon()
         if paired:
