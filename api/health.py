@@ -4,11 +4,14 @@ import collections
 import collections.abc as cabc
 import typing as t
 
-from api.ports import ConnectionFacts
-from api.views import DatabaseView, HealthView, LoopView, Verdict, WriterView
+from api.ports import ConnectionFacts, IncidentFacts
+from api.views import DatabaseView, HealthView, IncidentView, LoopView, Verdict, WriterView
 
 WORKING: t.Final = frozenset({"stopped", "pairing", "connecting", "syncing", "online"})
 """States that are as they should be; ``stopped`` is an operator's wish."""
+
+IN_INCIDENTS: t.Final = frozenset({"outage", "outdated"})
+"""Reasons of connections that an incident tells of already."""
 
 RETRYING_LIMIT: t.Final = 30.0  # seconds the writer may retry before the whole is failing
 STALL_LIMIT: t.Final = 60.0  # seconds the writer may take for one step
@@ -40,6 +43,7 @@ def judge(
     database: DatabaseView,
     statistics: dict[str, t.Any],
     loop: LoopView | None = None,
+    incidents: cabc.Sequence[IncidentFacts] = (),
 ) -> HealthView:
     """Weigh the measurements; every verdict but ``ok`` comes with its reasons."""
     failing: list[str] = []
@@ -52,6 +56,7 @@ def judge(
         (failing if late else degraded).append(f"{reason}: {writer.last_error}")
     if writer.depth > writer.capacity * FULL:
         degraded.append(f"the writer lags: {writer.depth} of {writer.capacity} places are taken")
+    degraded += [f"{each.code}: {each.sentence}" for each in incidents]
     if writer.stalled_seconds > STALL_LIMIT:
         failing.append(f"the writer has made no progress for {writer.stalled_seconds:.0f} s")
     if loop is not None and loop.lag_max_seconds > LAG_LIMIT:
@@ -59,7 +64,8 @@ def judge(
             f"the event loop was {loop.lag_max_seconds:.1f} s late within the last minute"
         )
     troubled = [facts for facts in connections if facts.state not in WORKING]
-    degraded += [f"{facts.name} is {facts.state}: {facts.sentence}" for facts in troubled]
+    alone = [facts for facts in troubled if facts.reason not in IN_INCIDENTS]
+    degraded += [f"{facts.name} is {facts.state}: {facts.sentence}" for facts in alone]
     degraded += _gaps(statistics.get("gaps", {}))
     wanted = [facts for facts in connections if facts.state != "stopped"]
     if wanted and len(troubled) == len(wanted):
@@ -72,5 +78,6 @@ def judge(
         statistics=statistics,
         writer=writer,
         database=database,
+        incidents=tuple(IncidentView.of(each) for each in incidents),
         loop=loop,
     )

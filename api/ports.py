@@ -70,6 +70,11 @@ class ConnectionFacts(t.Protocol):
         ...
 
     @property
+    def until(self) -> dt.datetime | None:
+        """When the state ends by itself, where that is known: the expiry of a ban."""
+        ...
+
+    @property
     def deaf(self) -> int:
         """How often it was found not to hear, and reset, since the daemon started."""
         ...
@@ -88,6 +93,25 @@ class DeafFacts(t.Protocol):
 
     @property
     def why(self) -> str: ...
+
+
+class IncidentFacts(t.Protocol):
+    """What concerns many connections at once, and is told once for all of them."""
+
+    @property
+    def code(self) -> str:
+        """Stable: ``outage`` (many connections fail alike) or ``outdated`` (WhatsApp refuses the
+        client version)."""
+        ...
+
+    @property
+    def since(self) -> dt.datetime: ...
+    @property
+    def sentence(self) -> str: ...
+    @property
+    def connections(self) -> int:
+        """How many it concerns."""
+        ...
 
 
 class PairingFacts(t.Protocol):
@@ -132,6 +156,10 @@ class FleetPort(t.Protocol):
 
     def status(self, name: str | None = None) -> cabc.Sequence[ConnectionFacts]:
         """One connection, or all of them."""
+        ...
+
+    def incidents(self) -> cabc.Sequence[IncidentFacts]:
+        """What concerns many connections at once, just now."""
         ...
 
     async def start(self, name: str) -> None:

@@ -12,7 +12,7 @@ from api.backend import Backend, Wait, required
 from api.health import judge
 from api.ports import ReloadFacts, ReprocessFacts, StoragePort
 from api.problems import ProblemError
-from api.views import DatabaseView, HealthView, VersionView
+from api.views import DatabaseView, HealthView, IncidentView, VersionView
 from storage.errors import StorageError
 
 DATABASE_DEADLINE: t.Final = 5.0  # seconds the health check waits for the database
@@ -24,8 +24,14 @@ def daemon_routes(backend: Backend) -> list[t.Any]:
     @get("/health", summary="The verdict on the whole, and what it rests on")
     async def health() -> HealthView:
         database, statistics = await _ask_database(backend.storage)
+        fleet = backend.fleet
         loop = None if backend.loop is None else backend.loop()
-        return judge(backend.fleet.status(), backend.writer(), database, statistics, loop)
+        incidents = fleet.incidents()
+        return judge(fleet.status(), backend.writer(), database, statistics, loop, incidents)
+
+    @get("/incidents", summary="What concerns many connections at once, just now")
+    async def incidents() -> list[IncidentView]:
+        return [IncidentView.of(each) for each in backend.fleet.incidents()]
 
     @get("/version", summary="Which daemon answers")
     async def version() -> VersionView:
@@ -65,7 +71,7 @@ def daemon_routes(backend: Backend) -> list[t.Any]:
             raise ProblemError("bad-configuration", 422, detail)
         return facts
 
-    return [health, version, reload, begin_reprocess, reprocess]
+    return [health, incidents, version, reload, begin_reprocess, reprocess]
 
 
 async def _ask_database(storage: StoragePort) -> tuple[DatabaseView, dict[str, t.Any]]:

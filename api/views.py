@@ -7,7 +7,7 @@ import typing as t
 
 import attrs
 
-from api.ports import ConnectionFacts, PairingFacts
+from api.ports import ConnectionFacts, IncidentFacts, PairingFacts
 from storage.api import ConversationRow
 from storage.queues import HistoryOverview
 
@@ -53,6 +53,7 @@ class ConnectionView:
     next_attempt_in: float | None
     deaf: int = 0  # how often it was found not to hear, and reset, since the daemon started
     deaf_suspicion: DeafSuspicionView | None = None
+    until: dt.datetime | None = None  # when a ban is over
     history: HistoryView | None = None  # None: none was offered, or the database is away
 
     @classmethod
@@ -165,6 +166,21 @@ class Verdict(enum.Enum):
 
 
 @attrs.frozen(kw_only=True)
+class IncidentView:
+    """What concerns many connections at once."""
+
+    code: str  # "outage" or "outdated"
+    since: dt.datetime
+    sentence: str
+    connections: int
+
+    @classmethod
+    def of(cls, facts: IncidentFacts) -> "IncidentView":
+        """The view of what the fleet says."""
+        return _copied(cls, facts)
+
+
+@attrs.frozen(kw_only=True)
 class HealthView:
     """The health of the whole, with the reasons for the verdict."""
 
@@ -174,6 +190,7 @@ class HealthView:
     statistics: dict[str, t.Any]
     writer: WriterView
     database: DatabaseView
+    incidents: tuple[IncidentView, ...] = ()
     loop: LoopView | None = None  # None: nobody measures it
 
 

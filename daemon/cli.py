@@ -57,13 +57,16 @@ def status(*, json: Json = False, config: ConfigFile = None) -> int:
     """Show every connection: its state, since when, and its counts."""
     with open_daemon(config) as client:
         rows = client.get("/status")
-    from daemon.screen import connections_table, console, print_json
+        incidents = [] if json else client.get("/incidents")
+    from daemon.screen import connections_table, console, incident_line, print_json
 
     if json:
         print_json(rows)
     elif not rows:
         console().print("No connection is configured; add a \\[\\[connections]] table.")
     else:
+        for incident in incidents:
+            console().print(incident_line(incident, now()))
         console().print(connections_table(rows, now()))
     return 0
 

@@ -88,6 +88,12 @@ def history_note(history: cabc.Mapping[str, t.Any] | None) -> str:
     return f"; history{percent} {history['messages']} messages{failed}"
 
 
+def incident_line(incident: cabc.Mapping[str, t.Any], now: dt.datetime) -> Text:
+    """What concerns many connections at once, in a line."""
+    since = age(incident["since"], now)
+    return Text(f"{incident['code']} since {since}: {incident['sentence']}", style="red")
+
+
 def connections_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.datetime) -> Table:
     """The table of ``zapvisor status``."""
     table = new_table("name", "state", "for", ">retries", "last message", ">messages")

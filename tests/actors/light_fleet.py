@@ -14,6 +14,7 @@ from actors.admission import Admission, AdmissionSettings
 from actors.endings import ending_of
 from actors.errors import ConnectionEndedError, TransportError
 from actors.fleet import Fleet, FleetSettings, Member
+from actors.gaps import Outages
 from actors.line import ConnectionLine
 from actors.settings import ConnectionSettings, Report, Tools
 from actors.transport import Transport
@@ -80,6 +81,7 @@ class LightConnection:
     ) -> None:
         self.name, self.jid, self.device_jid, self.own, self.sender = name, None, None, (), None
         self.line = ConnectionLine(name)
+        self.outages = Outages(name, tools.writer, tools.wall_clock)
         self._settings, self._tools, self._report = settings, tools, report
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:

@@ -20,7 +20,7 @@ from api.app import Backend, build_app
 from api.control_socket import control_socket
 from api.ports import ReloadFacts, ReprocessFacts
 from api.server import serve_app
-from api.views import ConnectionView, PairingView, WriterView
+from api.views import ConnectionView, IncidentView, PairingView, WriterView
 from storage.api import (
     ChatKind,
     ConversationRow,
@@ -105,6 +105,8 @@ class FakeFleet:
             "sales": connection("sales"),
             "support": connection("support", paired=False, jid=None, state="stopped"),
         }
+        self.now: list[IncidentView] = []
+        """What concerns many connections."""
         self.orders: list[tuple[t.Any, ...]] = []
         self.pairings = {name: [self._view(name, 0)] for name in self.connections}
         self.asked: dict[str, int] = {}
@@ -144,6 +146,9 @@ class FakeFleet:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.connections)
+
+    def incidents(self) -> list[IncidentView]:
+        return self.now
 
     def status(self, name: str | None = None) -> list[ConnectionView]:
         if name is None:

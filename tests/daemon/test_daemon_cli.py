@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from daemon_fakes import NOON, Control, Run, connection
 
-from api.views import DeafSuspicionView
+from api.views import DeafSuspicionView, IncidentView
 from daemon.screen import age, draw_qr
 
 
@@ -105,6 +105,34 @@ async def test_health(zapvisor: Run, control: Control) -> None:
     control.storage.away = True
     result = await zapvisor("health", "--json")
     assert (result.code, result.json["verdict"]) == (2, "failing")
+
+
+async def test_an_incident_is_one_line(zapvisor: Run, control: Control) -> None:
+    """What concerns many connections is told once: above the table, and among the reasons."""
+    sentence = "2 connections failed alike: WhatsApp cannot be reached"
+    since = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    control.fleet.now.append(
+        IncidentView(code="outage", since=since, sentence=sentence, connections=2)
+    )
+    held = {"state": "backoff", "reason": "outage", "sentence": "held back"}
+    for name in ("sales", "support"):
+        control.fleet.connections[name] = connection(name, **held)
+    first = (await zapvisor("status")).out.splitlines()[0]
+    assert first.startswith("outage since ")
+    assert first.endswith(sentence)
+    assert len((await zapvisor("status", "--json")).json) == 2
+    result = await zapvisor("health")
+    assert result.code == 2
+    assert f"- outage: {sentence}" in result.out
+    assert "- no connection works" in result.out
+    assert "held back" not in result.out
+    [incident] = (await zapvisor("health", "--json")).json["incidents"]
+    assert incident == {
+        "code": "outage",
+        "since": since.isoformat().replace("+00:00", "Z"),
+        "sentence": sentence,
+        "connections": 2,
+    }
 
 
 async def test_conversations(zapvisor: Run, control: Control) -> None:
