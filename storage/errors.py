@@ -11,6 +11,15 @@ class StorageError(Exception):
 class StorageUnavailableError(StorageError):
     """The database cannot be reached or is not ready: the same call may succeed later."""
 
+    def __init__(self, text: str, *, state: str = "") -> None:
+        super().__init__(text)
+        self.state = state
+        """The SQLSTATE, if the server itself answered."""
+
+
+class StorageBrokenError(StorageUnavailableError):
+    """It stays unavailable until an operator acts: a table is missing, say. The text tells."""
+
 
 class NoRoomError(StorageUnavailableError):
     """The disk, or the quota of its user, is full."""

@@ -1,9 +1,13 @@
-"""PostgresStorage: storage in PostgreSQL. The only module that speaks asyncio and asyncpg.
+"""PostgresStorage: storage in PostgreSQL. With ``sessions`` the only module that speaks asyncpg.
 
 asyncpg runs on a trio-asyncio loop inside the task that opened the storage; any trio task may
 call its methods. A batch crosses to the loop once and is one statement, hence one transaction,
 on a connection of its own; readers share a pool. Connections that were lost are made again by
-the next call.
+the next call, to the first server of the URL that takes writes.
+
+Every wait is bounded twice: by the server, which ends a statement itself and so gives its locks
+back, and by us, for a server that does not answer. A server that we lost finds out by itself,
+too, and ends what we began there.
 """
 
 import asyncio
@@ -20,6 +24,7 @@ import attrs
 import structlog
 import trio
 
+from storage import sqlstates
 from storage.api import (
     TRAFFIC_KEPT,
     ConnectionEvent,
@@ -37,7 +42,6 @@ from storage.api import (
 from storage.database_lock import SESSION, DatabaseLock, LockSession
 from storage.encode import decode_outcomes, encode_batch
 from storage.errors import (
-    StorageError,
     StorageRejectedError,
     StorageUnavailableError,
     sole_error,
@@ -58,6 +62,7 @@ from storage.prepare import (
 )
 from storage.queries import queries
 from storage.seal import Sealer
+from storage.sessions import FAILURES, GRACE, Sessions, translate
 
 with warnings.catch_warnings():
     # It still sets asyncio's loop policy, which newer Pythons deprecate.
@@ -69,39 +74,14 @@ _log = structlog.get_logger()
 _T = t.TypeVar("_T")
 
 MAX_WINDOW: t.Final = 3_153_600_000.0  # seconds, a century: longer windows are as good as none
-_DURABLE: t.Final = {"synchronous_commit": "on"}  # whatever the server's default
-_GRACE: t.Final = 5.0  # seconds beyond the command timeout before a connection is given up
-
-# Classes of SQLSTATE that say "not now": connection, transaction rollback, resources, object
-# state, operator, system error, and what an operator has to put right (login, missing database).
-_NOT_NOW: t.Final = ("08", "28", "3D", "40", "53", "55", "57", "58", "25", "F0")
-_NOT_NOW_STATES: t.Final = ("42501", "XX001", "XX002")  # no privilege, damaged data or index
-
-
-def translate(error: BaseException) -> StorageError:
-    """The storage error that stands for one of asyncpg's or of the socket."""
-    if isinstance(error, asyncpg.PostgresError):
-        state = error.sqlstate or ""
-        # Not str(error): its DETAIL shows the whole row, with what the message says.
-        text = f"{error.args[0] if error.args else type(error).__name__} [{state}]"
-        if state[:2] in _NOT_NOW or state in _NOT_NOW_STATES:
-            return StorageUnavailableError(text)
-        return StorageRejectedError(text)
-    if isinstance(error, asyncpg.DataError):
-        return StorageRejectedError(str(error))
-    return StorageUnavailableError(f"{type(error).__name__}: {error}")
+_CANCEL_TIMEOUT: t.Final = 1.0  # seconds for a statement that nobody waits for to end
 
 
 @contextlib.contextmanager
 def _translated() -> cabc.Iterator[None]:
     try:
         yield
-    except (
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        asyncpg.InternalClientError,
-        OSError,  # TimeoutError is one
-    ) as error:
+    except FAILURES as error:
         raise translate(error) from error
 
 
@@ -119,10 +99,9 @@ class PostgresStorage(
         command_timeout: float,
         clock: cabc.Callable[[], float],
     ) -> None:
-        self._dsn = dsn
+        self._sessions = Sessions(dsn, command_timeout, moved=self._moved)
         self._sealer = sealer
         self._pool_size = pool_size
-        self._command_timeout = command_timeout  # seconds
         self._clock = clock
         self._loop: t.Any = None
         self._pool: t.Any = None
@@ -177,17 +156,12 @@ class PostgresStorage(
                     yield
                     nursery.cancel_scope.cancel()
         finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _GRACE):
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE):
                 await lock.release()
 
     async def _lock_session(self) -> LockSession:
         async def connect() -> t.Any:
-            return await asyncpg.connect(
-                self._dsn,
-                timeout=self._command_timeout,
-                command_timeout=self._command_timeout,
-                server_settings=dict(SESSION),
-            )
+            return await self._sessions.open(settings=SESSION)
 
         return _Session(self, await self._on_loop(connect))
 
@@ -272,7 +246,7 @@ class PostgresStorage(
 
     async def record_event(self, event: ConnectionEvent) -> None:
         """See :meth:`storage.api.Storage.record_event`."""
-        rows = await self._fetch(
+        rows = await self._write(  # the writer asks: it must not wait for readers
             "record_event",
             event.connection,
             _moment(event.at) or self._now(),
@@ -289,7 +263,7 @@ class PostgresStorage(
         """See :meth:`storage.api.Storage.record_sync`."""
         counts = (run.total, run.processed, run.skipped, run.errors)
         _known(
-            await self._fetch("record_sync", run.connection, self._now(), *counts), run.connection
+            await self._write("record_sync", run.connection, self._now(), *counts), run.connection
         )
 
     async def save_traffic(self, connection: str, hours: cabc.Sequence[TrafficHour]) -> None:
@@ -377,7 +351,7 @@ class PostgresStorage(
         await self._on_loop(self._connect)
 
     async def _migrate(self) -> list[Migration]:
-        connection = await self._connection(timeout=None)
+        connection = await self._sessions.open(patient=True)
         try:
             return await migrate(connection)
         finally:
@@ -385,27 +359,21 @@ class PostgresStorage(
 
     async def _connect(self) -> None:
         self._pool = await asyncpg.create_pool(
-            self._dsn,
-            min_size=1,
-            max_size=self._pool_size,
-            timeout=self._command_timeout,
-            command_timeout=self._command_timeout,
-            server_settings=_DURABLE,
-            reset=_no_reset,
+            min_size=0, max_size=self._pool_size, connect=self._pooled, reset=_no_reset
         )
-        self._writer = await self._connection(timeout=self._command_timeout)
+        self._writer = await self._sessions.open()
 
-    async def _connection(self, timeout: float | None) -> t.Any:
-        """A connection of the writer's own."""
-        return await asyncpg.connect(
-            self._dsn,
-            timeout=self._command_timeout,
-            command_timeout=timeout,
-            server_settings=_DURABLE,
-        )
+    async def _pooled(self, *_args: t.Any, **_options: t.Any) -> t.Any:
+        """A connection for the pool."""
+        return await self._sessions.open()
+
+    async def _moved(self) -> None:
+        """Another server takes the writes now: connections of the pool lead to the former one."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
 
     async def _stop(self) -> None:
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _GRACE):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE):
             await self._on_loop(self._disconnect)
         self._loop = None
 
@@ -416,7 +384,7 @@ class PostgresStorage(
             await _close(writer)
         if pool is not None:
             try:
-                await asyncio.wait_for(pool.close(), _GRACE / 2)
+                await asyncio.wait_for(pool.close(), GRACE / 2)
             except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 pool.terminate()
 
@@ -425,10 +393,25 @@ class PostgresStorage(
         statement = queries()[name]
 
         async def fetch() -> list[t.Any]:
-            rows: list[t.Any] = await self._pool.fetch(statement, *arguments)
-            return rows
+            try:
+                return await self._read(statement, *arguments)
+            except asyncpg.ReadOnlySQLTransactionError:
+                await self._pool.expire_connections()  # the server became a replica
+                raise
 
         return await self._on_loop(fetch)
+
+    async def _read(self, statement: str, *arguments: t.Any) -> list[t.Any]:
+        connection = await self._pool.acquire(timeout=self._sessions.longest)
+        try:
+            rows: list[t.Any] = await connection.fetch(statement, *arguments)
+        except BaseException:
+            # If it still runs, its end is not worth a long wait: the connection goes instead.
+            with contextlib.suppress(*FAILURES):
+                await self._pool.release(connection, timeout=_CANCEL_TIMEOUT)
+            raise
+        await self._pool.release(connection, timeout=_CANCEL_TIMEOUT)
+        return rows
 
     async def _write(self, name: str, *arguments: t.Any) -> list[t.Any]:
         """Run a named statement on the writer's connection: it commits or not, as a whole.
@@ -440,18 +423,19 @@ class PostgresStorage(
 
         async def write() -> list[t.Any]:
             if self._writer is None or self._writer.is_closed():
-                self._writer = await self._connection(timeout=self._command_timeout)
+                self._writer = await self._sessions.open()
             rows: list[t.Any] = await self._writer.fetch(statement, *arguments)
             return rows
 
         async with self._writer_lock:
-            with trio.move_on_after(2 * self._command_timeout + _GRACE, shield=True):
+            with trio.move_on_after(self._sessions.longest + GRACE, shield=True):
                 try:
                     return await self._on_loop(write)
-                except StorageUnavailableError:
-                    await self._on_loop(self._drop_writer)
+                except StorageUnavailableError as error:
+                    if not sqlstates.keeps_session(error.state):
+                        await self._on_loop(self._drop_writer)
                     raise
-            with trio.move_on_after(_GRACE, shield=True):
+            with trio.move_on_after(GRACE, shield=True):
                 await self._on_loop(self._drop_writer)
             raise StorageUnavailableError("the database did not answer; the outcome is unknown")
 
@@ -497,7 +481,13 @@ async def _open_loop() -> cabc.AsyncIterator[t.Any]:
     with sole_error():
         async with trio_asyncio.open_loop() as loop:
             loop.set_exception_handler(_log_loop_error)
+            # The loop's own look-up of names cannot be cancelled, and may hang.
+            loop.getaddrinfo = _getaddrinfo
             yield loop
+
+
+async def _getaddrinfo(*arguments: t.Any, **options: t.Any) -> t.Any:
+    return await trio_asyncio.trio_as_aio(trio.socket.getaddrinfo)(*arguments, **options)
 
 
 def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, t.Any]) -> None:
@@ -512,7 +502,7 @@ async def _no_reset(_connection: t.Any) -> None:
 
 async def _close(connection: t.Any) -> None:
     try:
-        await connection.close(timeout=_GRACE / 2)
+        await connection.close(timeout=GRACE / 2)
     except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         connection.terminate()
 

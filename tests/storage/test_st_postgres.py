@@ -7,11 +7,17 @@ import trio
 from st_helpers import ACCOUNT, CUSTOMER, KEY, Clock, Cluster, envelope, take
 
 from storage.api import ConversationRules, Envelope, RecordChange, RecordKind, Verdict
-from storage.errors import SealError, StorageRejectedError, StorageUnavailableError
+from storage.errors import (
+    SealError,
+    StorageBrokenError,
+    StorageRejectedError,
+    StorageUnavailableError,
+)
 from storage.migrate import load_migrations
 from storage.open import open_storage
-from storage.postgres import PostgresStorage, translate
+from storage.postgres import PostgresStorage
 from storage.queries import SQL, queries
+from storage.sessions import translate
 from whatsapp.proto.records_pb2 import DeviceRecord
 
 SECRET = b"secret of the ratchet, 32 bytes."
@@ -200,8 +206,8 @@ async def test_an_error_of_the_body_is_itself(dsn: str) -> None:
         (asyncpg.DeadlockDetectedError("again"), StorageUnavailableError),
         (asyncpg.TooManyConnectionsError("many"), StorageUnavailableError),
         (asyncpg.QueryCanceledError("slow"), StorageUnavailableError),
-        (asyncpg.ReadOnlySQLTransactionError("standby"), StorageUnavailableError),
-        (asyncpg.InvalidPasswordError("login"), StorageUnavailableError),
+        (asyncpg.ReadOnlySQLTransactionError("standby"), StorageBrokenError),
+        (asyncpg.InvalidPasswordError("login"), StorageBrokenError),
         (asyncpg.InterfaceError("closed"), StorageUnavailableError),
         (asyncpg.InternalClientError("state 15"), StorageUnavailableError),
         (ConnectionRefusedError("no"), StorageUnavailableError),
@@ -211,7 +217,12 @@ async def test_an_error_of_the_body_is_itself(dsn: str) -> None:
         (asyncpg.CheckViolationError("check"), StorageRejectedError),
         (asyncpg.CharacterNotInRepertoireError("NUL"), StorageRejectedError),
         (asyncpg.ProgramLimitExceededError("index row"), StorageRejectedError),
-        (asyncpg.UndefinedColumnError("bug"), StorageRejectedError),
+        (asyncpg.UndefinedColumnError("not our schema"), StorageBrokenError),
+        (asyncpg.UndefinedTableError("not our schema"), StorageBrokenError),
+        (asyncpg.UndefinedFunctionError("not our schema"), StorageBrokenError),
+        (asyncpg.InsufficientPrivilegeError("grant"), StorageBrokenError),
+        (asyncpg.InvalidCachedStatementError("plan"), StorageUnavailableError),
+        (asyncpg.OutOfMemoryError("memory"), StorageUnavailableError),
     ],
 )
 def test_errors_of_the_driver(error: Exception, expected: type[Exception]) -> None:

@@ -42,18 +42,32 @@ class Psql:
                     raise
                 return await self._ask(sql)
 
+    async def run(self, sql: str) -> None:
+        """Run statements, in a session that goes on.
+
+        Raises:
+            PsqlError: one of them failed.
+        """
+        async with self._lock:
+            await self._talk(f"{sql};")
+
     async def aclose(self) -> None:
         """End the process."""
         async with self._lock:
             await self._close()
 
     async def _ask(self, sql: str) -> list[dict[str, t.Any]]:
+        answer = await self._talk(f"SELECT coalesce(json_agg(q), '[]') FROM ({sql}) q;")
+        rows: list[dict[str, t.Any]] = json.loads(answer)
+        return rows
+
+    async def _talk(self, sql: str) -> bytes:
         if self._process is None:
             self._process = await self._open()
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        question = f"SELECT coalesce(json_agg(q), '[]') FROM ({sql}) q;\n\\echo {_END}\n"
+        question = f"{sql}\n\\echo {_END}\n"
         answer, end = b"", f"{_END}\n".encode()
         try:
             await process.stdin.send_all(question.encode())
@@ -67,8 +81,7 @@ class Psql:
             process.kill()  # half an answer is of no use to the next question
             self._process = None
             raise
-        rows: list[dict[str, t.Any]] = json.loads(answer.removesuffix(end))
-        return rows
+        return answer.removesuffix(end)
 
     async def _open(self) -> trio.Process:
         psql = find_binaries().directory / "psql"
