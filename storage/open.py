@@ -51,7 +51,7 @@ async def open_storage(
             )
             dsn = server.dsn
             nursery = await stack.enter_async_context(_background())
-            nursery.start_soon(_keep_running, server)
+            nursery.start_soon(keep_running, server)
         else:
             stack.enter_context(locked(data_dir))
             exclusive = True
@@ -76,7 +76,7 @@ async def _background() -> cabc.AsyncIterator[trio.Nursery]:
             nursery.cancel_scope.cancel()
 
 
-async def _keep_running(server: EmbeddedPostgres) -> t.NoReturn:
+async def keep_running(server: EmbeddedPostgres) -> t.NoReturn:
     """Start the server again whenever it dies, with growing pauses while it does not start."""
     while True:
         status = await server.wait_died()
@@ -86,7 +86,7 @@ async def _keep_running(server: EmbeddedPostgres) -> t.NoReturn:
             try:
                 await server.launch()
                 break
-            except StorageError as error:
+            except (StorageError, OSError) as error:  # a full disk is one, too
                 _log.error("storage.postgres_restart_failed", error=str(error), pause=pause)
             await trio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
