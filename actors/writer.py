@@ -28,7 +28,12 @@ from actors.messages import Commit, Drain, Fence, Quarantine, Record, Settled, W
 from actors.suspects import Suspects, Writable
 from actors.writer_inbox import ROWS, Inbox, envelope_size, writer_inbox
 from storage.api import ConnectionEvent, Envelope, Outcome, Storage, SyncRun, Verdict
-from storage.errors import StorageError, StorageRejectedError, StorageUnavailableError
+from storage.errors import (
+    StorageBrokenError,
+    StorageError,
+    StorageRejectedError,
+    StorageUnavailableError,
+)
 from supervisor.backoff import Backoff
 from supervisor.errors import MailboxEmptyError
 
@@ -286,9 +291,8 @@ class Writer:
         if self.status.retrying_since is None:
             self.status.retrying_since = trio.current_time()
         if math.log2(failures).is_integer():  # 1st, 2nd, 4th, 8th … failure
-            log.warning(
-                "Database is away, nothing is acknowledged", error=str(error), tries=failures
-            )
+            tell = log.error if isinstance(error, StorageBrokenError) else log.warning
+            tell("Database is away, nothing is acknowledged", error=str(error), tries=failures)
 
 
 def _next_mail(source: Inbox) -> WriterMail | None:

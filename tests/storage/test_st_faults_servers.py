@@ -303,7 +303,9 @@ async def test_a_server_that_cannot_be_started_for_a_while(
 
     class Server:
         async def wait_died(self) -> int:
-            await (trio.sleep_forever() if launched.is_set() else trio.lowlevel.checkpoint())
+            if launched.is_set():
+                await trio.sleep_forever()
+            await trio.lowlevel.checkpoint()
             return -9
 
         async def launch(self) -> None:
