@@ -2,6 +2,7 @@
 
 import collections.abc as cabc
 import secrets
+import ssl
 import time
 import typing as t
 
@@ -14,13 +15,15 @@ from actors.hearing import HearingSettings
 from actors.media import MediaSettings
 from actors.media_http import HttpSettings, MediaHttp
 from actors.media_phone import PhoneSettings
+from actors.media_tunnel import TunnelTransport
 from actors.monitor import Limits
 from actors.outage import OutageSettings
 from actors.pacing import Pace
+from actors.proxy import Proxy
 from actors.services import Outside, Services, history_filter
 from actors.settings import ConnectionSettings, Tools
 from actors.transport import Dial, websocket_dialer
-from actors.version import web_look_up
+from actors.version import LookUp, web_look_up
 from actors.writer import Writer, WriterSettings
 from actors.writer_inbox import writer_inbox
 from config.model import Config
@@ -57,7 +60,13 @@ def make_services(
     """
     directory = config.media_directory
     http = HttpSettings(
-        spool=directory / "tmp", hosts=config.media.hosts, ca_file=config.media_ca_file
+        spool=directory / "tmp",
+        hosts=config.media.hosts,
+        ca_file=config.media_ca_file,
+        proxy=Proxy.parse(config.whatsapp.proxy),
+        proxies={
+            each.name: Proxy.parse(config.proxy_for(each.name)) for each in config.connections
+        },
     )
     outside = Outside(
         storage=storage,
@@ -131,7 +140,7 @@ async def make_fleet(
     tools = Tools(
         storage=storage,
         writer=writer.inbox,
-        dial=dial or websocket_dialer(config.whatsapp.url),
+        dial=dial or _dialer(config, config.whatsapp.proxy),
         wall_clock=wall_clock,
         random=secrets.token_bytes,
         uniform=_jitter.random,
@@ -181,8 +190,29 @@ def _admission(config: Config, tools: Tools) -> Admission:
         ),
         wall_clock=tools.wall_clock,
         uniform=tools.uniform,
-        look_up=web_look_up(whatsapp.version_url) if whatsapp.version_lookup else None,
+        look_up=_look_up(config) if whatsapp.version_lookup else None,
     )
+
+
+def _look_up(config: Config) -> LookUp:
+    proxy = Proxy.parse(config.whatsapp.proxy)
+    if proxy is None:
+        return web_look_up(config.whatsapp.version_url)
+    return web_look_up(
+        config.whatsapp.version_url, lambda: TunnelTransport(proxy, ssl.create_default_context())
+    )
+
+
+def _dialer(config: Config, proxy: str) -> Dial:
+    return websocket_dialer(config.whatsapp.url, proxy=Proxy.parse(proxy))
+
+
+def _own_way(config: Config, name: str, tools: Tools) -> Tools:
+    """The same tools, through the proxy of one connection if it is another one."""
+    proxy = config.proxy_for(name)
+    if proxy == config.whatsapp.proxy:
+        return tools
+    return attrs.evolve(tools, dial=_dialer(config, proxy))
 
 
 def conversation_rules(config: Config, name: str) -> ConversationRules:
@@ -226,6 +256,7 @@ def connection_settings(config: Config, name: str) -> ConnectionSettings:
 
 def make_member(config: Config, name: str, tools: Tools, row: ConnectionRow) -> Member:
     """One configured connection, not running."""
+    tools = _own_way(config, name, tools)
     member = Member(name, connection_settings(config, name), tools, fleet_settings(config), row)
     table = config.connection(name)
     member.wanted = member.wanted and (table is None or table.autostart)

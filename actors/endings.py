@@ -136,7 +136,7 @@ def _as_ending(leaf: BaseException) -> ConnectionEndedError:
         case ConnectionEndedError():
             return leaf
         case TransportError():
-            return ConnectionEndedError("network", f"the network failed: {leaf}")
+            return ConnectionEndedError(leaf.reason, f"the network failed: {leaf}")
         case StorageUnavailableError():
             return ConnectionHeldError("storage_unavailable", f"the database is away: {leaf}")
         case _:

@@ -31,7 +31,14 @@ class AlreadyPairedError(ActorError):
 
 
 class TransportError(ActorError):
-    """The network or the WebSocket under a connection failed."""
+    """The network or the WebSocket under a connection failed.
+
+    ``reason`` is the stable code: ``network``, ``dns_failed``, ``tls_failed`` or ``proxy_failed``.
+    """
+
+    def __init__(self, text: str, *, reason: str = "network") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class ConnectionEndedError(ChildError):

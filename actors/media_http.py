@@ -18,6 +18,8 @@ import trio
 
 from actors.errors import ActorError, TransportError
 from actors.line import Line, NotOnlineError
+from actors.media_tunnel import TunnelTransport
+from actors.proxy import Proxy
 from storage.blobs import PIECE, Spool, spooling
 from whatsapp.e2ee.primitives import BLOCK
 from whatsapp.errors import RemoteProtocolError
@@ -80,6 +82,9 @@ class HttpSettings:
     hosts: tuple[str, ...] = ("mmg.whatsapp.net",)
     """Asked while no connection is online."""
     ca_file: pathlib.Path | None = None  # more certificates to trust
+    proxy: Proxy | None = None  # of whoever has none of its own
+    proxies: cabc.Mapping[str, Proxy | None] = attrs.field(factory=dict)
+    """By connection, where it differs from ``proxy``."""
     connect_timeout: float = 10.0
     idle_timeout: float = 30.0  # without a byte
     least_rate: float = 64 * 1024.0
@@ -118,18 +123,27 @@ class MediaHttp:
         self._random = random
         self._known: dict[str, _Hosts] = {}
         self._asking: dict[str, trio.Lock] = {}
-        self._client = httpx.AsyncClient(
-            verify=context,
-            transport=transport,
-            headers={**ORIGIN_HEADERS, "Accept-Encoding": "identity"},
-            follow_redirects=False,
-            trust_env=False,
-            timeout=httpx.Timeout(settings.idle_timeout, connect=settings.connect_timeout),
-        )
+        self._clients = {
+            proxy: httpx.AsyncClient(
+                verify=context,
+                transport=transport or _way(proxy, context),
+                headers={**ORIGIN_HEADERS, "Accept-Encoding": "identity"},
+                follow_redirects=False,
+                trust_env=False,
+                timeout=httpx.Timeout(settings.idle_timeout, connect=settings.connect_timeout),
+            )
+            for proxy in {settings.proxy, *settings.proxies.values()}
+        }
 
     async def aclose(self) -> None:
         """Close the sockets."""
-        await self._client.aclose()
+        for client in self._clients.values():
+            await client.aclose()
+
+    def _client(self, line: Line | None) -> httpx.AsyncClient:
+        """The client that takes the way of a connection."""
+        own = None if line is None else line.name
+        return self._clients[self._settings.proxies.get(own or "", self._settings.proxy)]
 
     def longest(self, size: int) -> float:
         """Seconds after which the transfer of so many bytes is given up."""
@@ -156,7 +170,7 @@ class MediaHttp:
             raise MediaTooLargeError(f"{source.length} bytes, more than {limit}")
         urls = download_urls(source, await self._download_hosts(line))
         with trio.move_on_after(self.longest(limit if source.length is None else source.length)):
-            return await self._fetch_from(urls, source, consume, limit)
+            return await self._fetch_from(self._client(line), urls, source, consume, limit)
         raise MediaUnavailableError("the file did not come in time")
 
     async def fetch_small(self, connection: str, source: MediaSource, limit: int) -> bytes:
@@ -168,7 +182,12 @@ class MediaHttp:
         return await self.fetch(source, collect, line=self._lines(connection), limit=limit)
 
     async def _fetch_from(
-        self, urls: tuple[str, ...], source: MediaSource, consume: Consume[T], limit: int
+        self,
+        client: httpx.AsyncClient,
+        urls: tuple[str, ...],
+        source: MediaSource,
+        consume: Consume[T],
+        limit: int,
     ) -> T:
         failure: MediaUnavailableError | MediaCorruptError | None = None
         for url in urls:
@@ -177,27 +196,13 @@ class MediaHttp:
                     await trio.sleep(PAUSE)
                 try:
                     with _ours():
-                        return await self._fetch(url, source, consume, limit)
+                        return await _fetch(client, url, source, consume, limit)
                 except MediaCorruptError as error:
                     failure = failure or error
                     break
                 except MediaUnavailableError as error:
                     failure = error
         raise failure or MediaUnavailableError("there is no host to ask")
-
-    async def _fetch(self, url: str, source: MediaSource, consume: Consume[T], limit: int) -> T:
-        decryptor = MediaDecryptor(source)
-        async with self._client.stream("GET", url) as response:
-            _require_file(response)
-            overhead = MAC_LENGTH + BLOCK if source.media_key else 0
-            async with (
-                bounded_body(response, limit + overhead) as raw,
-                contextlib.aclosing(_plaintext(raw, decryptor)) as chunks,
-            ):
-                consumed = await consume(chunks)
-                async for _ in chunks:
-                    raise RuntimeError("the consumer of a file left before its end")
-                return consumed
 
     # ---- to the servers
 
@@ -250,28 +255,12 @@ class MediaHttp:
                 try:
                     with _ours(), trio.fail_after(self.longest(spool.size)):
                         url = upload_url(host, kind, spool.sha256, granted.auth)
-                        return await self._post(url, spool)
+                        return await _post(self._client(line), url, spool)
                 except trio.TooSlowError:
                     failure = MediaUnavailableError("the upload did not end in time")
                 except MediaUnavailableError as error:
                     failure = error
         raise failure or MediaUnavailableError("there is no host to ask")
-
-    async def _post(self, url: str, spool: Spool) -> tuple[str, str]:
-        body = _SpoolStream(spool)
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(spool.size),
-        }
-        request = self._client.build_request("POST", url, content=body, headers=headers)
-        request.stream = body  # as it is: the client would wrap it in a generator
-        async with contextlib.aclosing(await self._client.send(request, stream=True)) as response:
-            if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
-                raise MediaTooLargeError(f"the host does not take {spool.size} bytes")
-            if response.status_code != httpx.codes.OK:
-                raise _refusal(response)
-            async with bounded_body(response, MAX_ANSWER) as raw:
-                return _read_answer(b"".join([chunk async for chunk in raw]))
 
     # ---- hosts
 
@@ -299,11 +288,51 @@ class MediaHttp:
             return granted
 
 
+async def _fetch(
+    client: httpx.AsyncClient, url: str, source: MediaSource, consume: Consume[T], limit: int
+) -> T:
+    decryptor = MediaDecryptor(source)
+    async with client.stream("GET", url) as response:
+        _require_file(response)
+        overhead = MAC_LENGTH + BLOCK if source.media_key else 0
+        async with (
+            _body(response, limit + overhead) as raw,
+            contextlib.aclosing(_plaintext(raw, decryptor)) as chunks,
+        ):
+            consumed = await consume(chunks)
+            async for _ in chunks:
+                raise RuntimeError("the consumer of a file left before its end")
+            return consumed
+
+
+async def _post(client: httpx.AsyncClient, url: str, spool: Spool) -> tuple[str, str]:
+    body = _SpoolStream(spool)
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "Content-Length": str(spool.size),
+    }
+    request = client.build_request("POST", url, content=body, headers=headers)
+    request.stream = body  # as it is: the client would wrap it in a generator
+    async with contextlib.aclosing(await client.send(request, stream=True)) as response:
+        if response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+            raise MediaTooLargeError(f"the host does not take {spool.size} bytes")
+        if response.status_code != httpx.codes.OK:
+            raise _refusal(response)
+        async with _body(response, MAX_ANSWER) as raw:
+            return _read_answer(b"".join([chunk async for chunk in raw]))
+
+
+def _way(proxy: Proxy | None, context: ssl.SSLContext) -> httpx.AsyncBaseTransport | None:
+    return None if proxy is None else TunnelTransport(proxy, context)
+
+
 @contextlib.contextmanager
 def _ours() -> cabc.Iterator[None]:
     """What the HTTP library raises becomes ours; addresses stay out of the texts."""
     try:
         yield
+    except httpx.ProxyError as error:
+        raise MediaUnavailableError(str(error)) from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise MediaUnavailableError(f"the file's host: {type(error).__name__}") from error
 

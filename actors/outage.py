@@ -33,6 +33,9 @@ _SERVERS: t.Final = "servers"
 _STRANGERS: t.Final = "strangers"
 _CLASSES: t.Final[cabc.Mapping[str, str]] = {
     "network": _NETWORK,
+    "dns_failed": _NETWORK,
+    "tls_failed": _NETWORK,
+    "proxy_failed": _NETWORK,
     "connect_timeout": _NETWORK,
     "heartbeat_missed": _NETWORK,
     "silent": _NETWORK,

@@ -3,6 +3,7 @@
 import collections.abc as cabc
 import contextlib
 import math
+import socket
 import ssl
 import typing as t
 import urllib.parse
@@ -11,6 +12,8 @@ import trio
 import trio_websocket
 
 from actors.errors import TransportError
+from actors.proxy import Proxy, tunnel
+from actors.sockets import why
 from supervisor.crash import leaves
 
 ORIGIN: t.Final = "https://web.whatsapp.com"
@@ -74,33 +77,44 @@ _FAILURES: t.Final = (
 )
 
 
-def websocket_dialer(url: str, *, handshake_timeout: float = 20.0) -> Dial:
+def websocket_dialer(
+    url: str,
+    *,
+    proxy: Proxy | None = None,
+    connect_timeout: float = 20.0,
+    handshake_timeout: float = 20.0,
+) -> Dial:
     """A ``Dial`` for ``ws://`` and ``wss://`` addresses; TLS certificates are verified.
 
-    ``handshake_timeout`` (seconds) bounds TLS and the WebSocket upgrade; the library does not
-    notice by itself when a server ends the connection in the middle of them.
+    ``connect_timeout`` (seconds) bounds the look-up of the name and the way to the server, through
+    the ``proxy`` if there is one; ``handshake_timeout`` bounds TLS and the WebSocket upgrade: the
+    library does not notice by itself when a server ends the connection in the middle of them.
     """
     address = urllib.parse.urlsplit(url)
     host, secure = address.hostname or "", address.scheme == "wss"
     port = address.port or (443 if secure else 80)
     context = ssl.create_default_context() if secure else None
+    place = address.netloc.rpartition("@")[2]
+    shown = f"{address.scheme}://{place}{address.path}"
 
     @contextlib.asynccontextmanager
     async def dial() -> cabc.AsyncIterator[Transport]:
+        expected: tuple[type[Exception], ...] = (*_FAILURES, TransportError)
         try:
             async with contextlib.AsyncExitStack() as stack, trio.open_nursery() as nursery:
-                stream = await trio.open_tcp_stream(host, port)
+                stream = await _reach(host, port, proxy, connect_timeout)
                 # The WebSocket closes its stream only if its handshake succeeds.
                 stack.push_async_callback(trio.aclose_forcefully, stream)
                 with trio.fail_after(handshake_timeout):
                     socket = await trio_websocket.wrap_client_stream(
                         nursery,
                         stream if context is None else await _encrypt(stream, context, host),
-                        address.netloc.rpartition("@")[2],
+                        place,
                         address.path or "/",
                         extra_headers=[(b"Origin", ORIGIN.encode())],
                         max_message_size=MAX_MESSAGE,
                     )
+                expected = _FAILURES  # a transport's own errors are no failure to reach it
                 try:
                     yield WebSocketTransport(socket)
                 finally:
@@ -108,21 +122,53 @@ def websocket_dialer(url: str, *, handshake_timeout: float = 20.0) -> Dial:
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             # What goes wrong before there is a transport, part of it in a task of the library's.
-            failures, others = group.split(_FAILURES)
+            failures, others = group.split(expected)
             if failures is None or others is not None:
                 raise
-            reason = _describe(next(leaves(failures)))
-            raise TransportError(f"cannot reach {url}: {reason}") from group
+            failure = next(leaves(failures))
+            reason = failure.reason if isinstance(failure, TransportError) else "network"
+            text = f"cannot reach {shown}: {_describe(failure)}"
+            raise TransportError(text, reason=reason) from group
 
     return dial
+
+
+async def _reach(
+    host: str, port: int, proxy: Proxy | None, connect_timeout: float
+) -> trio.SocketStream:
+    if proxy is not None:
+        return await tunnel(proxy, host, port, connect_timeout)
+    with trio.move_on_after(connect_timeout):
+        try:
+            return await trio.open_tcp_stream(host, port)
+        except socket.gaierror as error:
+            text = f"its name cannot be looked up ({error.strerror})"
+            raise TransportError(text, reason="dns_failed") from error
+        except OSError as error:
+            raise TransportError(why(error)) from error
+    raise TransportError(f"no answer to the connection request within {connect_timeout:g} s")
 
 
 async def _encrypt(
     stream: trio.SocketStream, context: ssl.SSLContext, host: str
 ) -> "trio.SSLStream[trio.SocketStream]":
     encrypted = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
-    await encrypted.do_handshake()
+    try:
+        await encrypted.do_handshake()
+    except trio.BrokenResourceError as error:
+        if isinstance(error.__cause__, ssl.SSLError):
+            raise TransportError(_untrusted(error.__cause__), reason="tls_failed") from error
+        raise
     return encrypted
+
+
+def _untrusted(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not to be trusted ({error.verify_message});"
+            " look at this machine's clock, its authorities, and at proxies in between"
+        )
+    return f"it does not speak TLS as it should ({error.reason or error})"
 
 
 async def _close(socket: trio_websocket.WebSocketConnection) -> None:
@@ -143,7 +189,7 @@ def _describe(error: BaseException) -> str:
         case trio_websocket.ConnectionClosed():
             return "closed in the handshake"
         case trio.TooSlowError():
-            return "no WebSocket handshake in time"
+            return "no handshake in time"
         case trio.BrokenResourceError() if error.__cause__ is not None:
             return str(error.__cause__)
         case _:

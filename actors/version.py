@@ -212,8 +212,10 @@ def shown(version: Version | None) -> str:
     return "unknown" if version is None else ".".join(map(str, version))
 
 
-def web_look_up(url: str, transport: httpx.AsyncBaseTransport | None = None) -> LookUp:
-    """Reads the version off WhatsApp's page at ``url``; ``transport`` stands in for the network.
+def web_look_up(
+    url: str, transport: cabc.Callable[[], httpx.AsyncBaseTransport | None] = lambda: None
+) -> LookUp:
+    """Reads the version off WhatsApp's page at ``url``; ``transport`` makes another way there.
 
     Source: docs/protocol.md#client-version
     """
@@ -222,7 +224,7 @@ def web_look_up(url: str, transport: httpx.AsyncBaseTransport | None = None) -> 
         try:
             with trio.fail_after(LOOK_UP_TIMEOUT):
                 async with httpx.AsyncClient(
-                    transport=transport, timeout=LOOK_UP_TIMEOUT
+                    transport=transport(), timeout=LOOK_UP_TIMEOUT
                 ) as client:
                     return revision_in(await _fetch(client, url))
         except trio.TooSlowError:

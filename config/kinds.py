@@ -259,6 +259,29 @@ class Url:
 
 
 @attrs.frozen
+class ProxyUrl:
+    """The URL of a proxy, which may hold a password: never shown. Empty: none."""
+
+    schemes: tuple[str, ...] = ("http", "socks5", "socks5h")
+
+    def read(self, value: object) -> str:
+        expected = 'a URL such as "socks5://user:password@host:1080", or empty; '
+        expected += "it begins with " + " or ".join(f"{each}://" for each in self.schemes)
+        if not isinstance(value, str):
+            raise BadValueError("its value is not text", expected)
+        if not value:
+            return ""
+        try:
+            parts = urllib.parse.urlsplit(value)
+            usable = parts.scheme in self.schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or not value.isprintable() or " " in value or parts.path not in ("", "/"):
+            raise BadValueError("its value is no such URL", expected)
+        return str(value)
+
+
+@attrs.frozen
 class Dsn:
     """``embedded`` or the URL of a PostgreSQL database; may hold a password: never shown."""
 

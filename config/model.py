@@ -18,6 +18,7 @@ from config.kinds import (
     FileMode,
     FilePath,
     Names,
+    ProxyUrl,
     Secret,
     Size,
     Text,
@@ -83,6 +84,7 @@ class WhatsAppConfig:
     """``[whatsapp]``"""
 
     url: t.Annotated[str, Url(("wss", "ws"))] = "wss://web.whatsapp.com/ws/chat"
+    proxy: t.Annotated[str, ProxyUrl()] = attrs.field(default="", repr=False)
     root_key: t.Annotated[
         str, Text("64 hexadecimal digits, or empty", r"[0-9a-fA-F]{64}", allow_empty=True)
     ] = ""
@@ -228,6 +230,8 @@ class ConnectionConfig:
 
     name: t.Annotated[str, ConnectionName()]
     autostart: bool = True
+    proxy: t.Annotated[str, ProxyUrl()] | None = attrs.field(default=None, repr=False)
+    """None: the one of ``[whatsapp]``; empty: none."""
     reopen_window: t.Annotated[float, Duration(at_least=0, at_most=3650 * 86400)] | None = None
     reopen_from: ReopenFrom | None = None
     team_reopens: bool | None = None
@@ -294,6 +298,11 @@ class Config:
         keys = ("reopen_window", "reopen_from", "team_reopens", "groups")
         changes = {key: getattr(own, key) for key in keys if getattr(own, key) is not None}
         return attrs.evolve(self.conversations, **changes)
+
+    def proxy_for(self, name: str) -> str:
+        """The proxy of one connection; empty: none."""
+        own = self.connection(name)
+        return self.whatsapp.proxy if own is None or own.proxy is None else own.proxy
 
     def _absolute(self, written: str) -> Path:
         return (self.base_dir.absolute() / Path(written).expanduser()).resolve()

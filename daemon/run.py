@@ -12,6 +12,7 @@ import urllib.parse
 import structlog
 import trio
 
+from actors.resolver import BoundedResolver
 from api.app import build_app
 from api.backend import Backend
 from api.control_socket import control_socket
@@ -114,6 +115,7 @@ async def serve(
     clocks: Clocks | None = None,
 ) -> None:
     """The daemon's life, in this order: lock, control socket, storage, and the tree above it."""
+    trio.socket.set_custom_hostname_resolver(BoundedResolver())
     with (
         data_directory(config.data_dir),
         control_socket(config.control_socket, config.control.mode) as listener,

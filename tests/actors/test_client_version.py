@@ -72,7 +72,7 @@ async def test_the_page_is_fetched(autojump_clock: trio.testing.MockClock) -> No
         asked.append(request)
         return httpx.Response(200, content=page(b'"client_revision":', b"1047769999,"))
 
-    assert await web_look_up(URL, answering(answer))() == (2, 3000, 1047769999)
+    assert await web_look_up(URL, lambda: answering(answer))() == (2, 3000, 1047769999)
     [request] = asked
     assert str(request.url) == "https://web.whatsapp.com/sw.js"
     assert request.headers["sec-fetch-site"] == "none"
@@ -118,7 +118,7 @@ async def test_every_failure_is_told_the_same_way(
     """Bounded in size and time; what went wrong is in the error."""
     began = trio.current_time()
     with pytest.raises(VersionUnknownError, match=why):
-        await web_look_up(URL, answering(answer))()
+        await web_look_up(URL, lambda: answering(answer))()
     assert trio.current_time() - began <= version.LOOK_UP_TIMEOUT
 
 

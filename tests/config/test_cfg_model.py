@@ -41,6 +41,7 @@ def test_the_sample_shows_a_connection() -> None:
     rules = Config().conversations
     assert connection == ConnectionConfig(
         name="sales",
+        proxy=Config().whatsapp.proxy,
         reopen_window=rules.reopen_window,
         reopen_from=rules.reopen_from,
         team_reopens=rules.team_reopens,
@@ -137,3 +138,16 @@ def test_the_model_is_frozen() -> None:
     """Nobody changes the configuration of a running daemon."""
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Config().daemon.data_dir = "x"  # type: ignore[misc]
+
+
+def test_each_connection_has_its_way_out() -> None:
+    """A connection's own proxy counts, none at all included; else the one of all. None is shown."""
+    config = _load_text(
+        '[whatsapp]\nproxy = "socks5h://user:hunter2@proxy:1080"\n'
+        '[[connections]]\nname = "one"\n'
+        '[[connections]]\nname = "two"\nproxy = "http://other"\n'
+        '[[connections]]\nname = "three"\nproxy = ""\n'
+    )
+    ways = [config.proxy_for(name) for name in ("one", "two", "three")]
+    assert ways == ["socks5h://user:hunter2@proxy:1080", "http://other", ""]
+    assert "hunter2" not in repr(config)
