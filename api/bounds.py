@@ -41,7 +41,7 @@ class Bounds:
             self._limiter.acquire_on_behalf_of_nowait(request)
         except trio.WouldBlock:
             detail = f"{self._limiter.total_tokens} requests are under way; try again in a moment"
-            await _refuse(send, problem("busy", 503, detail))
+            await refuse(send, problem("busy", 503, detail))
             return
         try:
             await self._serve(scope, receive, send)
@@ -73,10 +73,11 @@ class Bounds:
             await self._app(scope, take, watch)
         if late.cancelled_caught and not started:
             detail = f"{scope['path']} took longer than {self._deadline:g} s and was given up"
-            await _refuse(send, problem("too-slow", 504, detail))
+            await refuse(send, problem("too-slow", 504, detail))
 
 
-async def _refuse(send: Send, what: Problem) -> None:
+async def refuse(send: Send, what: Problem) -> None:
+    """Answer a request with a problem."""
     body = json.dumps(attrs.asdict(what)).encode()
     headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": what.status, "headers": headers})

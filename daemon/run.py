@@ -4,6 +4,7 @@ import collections.abc as cabc
 import contextlib
 import datetime as dt
 import functools
+import math
 import os
 import socket
 import typing as t
@@ -29,6 +30,7 @@ from daemon.notify import notify
 from daemon.reload import Reloader
 from daemon.service_manager import Informer, announce_stop, extend_start
 from daemon.signals import exit_after, obey_signals
+from daemon.waiting import WaitingRoom
 from daemon.wiring import Core, build_core, storage_of, supervise
 from storage.api import RecordKind, Storage
 from storage.errors import SealError, StorageError, StorageUnavailableError
@@ -40,7 +42,8 @@ from supervisor.spec import ChildSpec
 log: structlog.stdlib.BoundLogger = structlog.get_logger("daemon")
 
 PATIENCE: t.Final = 15.0  # seconds a database may take to be there when the daemon starts
-_PAUSE: t.Final = 1.0  # seconds between two tries
+_PAUSE: t.Final = 1.0  # seconds between the first two tries, up to
+_LONGEST_PAUSE: t.Final = 10.0
 STALL_FACTOR: t.Final = 2.0
 STALL_GRACE: t.Final = 30.0
 """A step of the writer may take so many command timeouts and so many seconds; see
@@ -111,10 +114,16 @@ async def serve(
     *,
     version: str,
     open_storage: OpenStorage | None = None,
-    patience: float = PATIENCE,
+    patience: float | None = None,
     clocks: Clocks | None = None,
 ) -> None:
-    """The daemon's life, in this order: lock, control socket, storage, and the tree above it."""
+    """The daemon's life, in this order: lock, control socket, storage, and the tree above it.
+
+    ``patience``: seconds to wait for a database that is away. By default it is short for whoever
+    looks on, and endless under a service manager, which could do no more than start us again.
+    """
+    if patience is None:
+        patience = math.inf if os.environ.get("NOTIFY_SOCKET") else PATIENCE
     trio.socket.set_custom_hostname_resolver(BoundedResolver())
     with (
         data_directory(config.data_dir),
@@ -131,8 +140,12 @@ async def serve(
             )
             with stopper.everything:
                 starting = await nursery.start(_while_starting)
+                waiting = WaitingRoom(listener, nursery)
                 opening = _open_patiently(
-                    config, open_storage or functools.partial(storage_of, clock=clock), patience
+                    config,
+                    open_storage or functools.partial(storage_of, clock=clock),
+                    patience,
+                    waiting,
                 )
                 async with opening as storage:
                     core = await build_core(config, storage, clocks, clock)
@@ -258,25 +271,31 @@ def api_child(core: Core, listener: socket.socket, version: str, reloader: Reloa
 
 @contextlib.asynccontextmanager
 async def _open_patiently(
-    config: Config, open_storage: OpenStorage, patience: float
+    config: Config, open_storage: OpenStorage, patience: float, waiting: WaitingRoom
 ) -> cabc.AsyncIterator[Storage]:
-    """Storage; a server elsewhere may take a moment to be there.
+    """Storage; it may take a moment to be there, and meanwhile ``waiting`` tells why.
 
     Raises:
         StartError: it did not come up in time; says which server, and what to do.
     """
-    deadline = trio.current_time() + (0.0 if config.storage.embedded else patience)
+    own = config.storage.embedded and patience < math.inf  # then waiting changes nothing
+    deadline = trio.current_time() + (0.0 if own else patience)
+    pause = _PAUSE
     async with contextlib.AsyncExitStack() as stack:
         while True:
             try:
                 storage = await stack.enter_async_context(open_storage(config))
             except StorageUnavailableError as error:
-                if trio.current_time() + _PAUSE > deadline:
-                    raise StartError(_unreachable(config, error)) from error
+                reason = _unreachable(config, error)
+                if trio.current_time() + pause > deadline:
+                    raise StartError(reason) from error
                 log.warning("daemon.waiting_for_database", error=str(error))
-                await trio.sleep(_PAUSE)
+                await waiting.tell(f"the daemon waits for its database: {reason}")
+                await trio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
             else:
                 break
+        await waiting.close()
         yield storage
 
 

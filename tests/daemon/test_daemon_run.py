@@ -9,6 +9,7 @@ import socket
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 import structlog
 import structlog.testing
@@ -186,6 +187,45 @@ async def test_a_database_that_comes_late(config: Config) -> None:
 
     with trio.fail_after(10):
         await serve(config, version="1", open_storage=late)
+
+
+async def test_waiting_for_the_database_is_told(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a service manager the daemon stays while its database is away, says so to whoever
+    asks, and goes on when it is there."""
+    address = str(config.data_dir.parent / "notify.sock")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    monkeypatch.setattr("daemon.run.PATIENCE", 0.0)
+    monkeypatch.setattr("daemon.run._PAUSE", 0.05)
+    there = False
+
+    @contextlib.asynccontextmanager
+    async def away(_config: Config) -> cabc.AsyncIterator[Storage]:
+        if not there:
+            raise StorageUnavailableError("connection refused")
+        yield MemoryStorage()
+
+    receiver = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_DGRAM)
+    transport = httpx.AsyncHTTPTransport(uds=str(config.control_socket))
+    client = httpx.AsyncClient(transport=transport, base_url="http://zapvisor")
+    with receiver, trio.fail_after(20):
+        await receiver.bind(address)
+        async with trio.open_nursery() as nursery, client:
+            nursery.start_soon(functools.partial(serve, config, version="1", open_storage=away))
+            told = (await receiver.recv(1000)).decode()
+            assert told.startswith("STATUS=the daemon waits for its database: ")
+            assert "EXTEND_TIMEOUT_USEC=" in told
+            for _request in range(2):
+                answer = await client.get("/health")
+                assert answer.status_code == 503
+                assert answer.json()["type"] == "urn:zapvisor:starting"
+                assert "connection refused" in answer.json()["detail"]
+            there = True
+            while await receiver.recv(1000) != b"READY=1":
+                pass
+            assert (await client.get("/health")).status_code == 200
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_expected_errors_become_one_line() -> None:

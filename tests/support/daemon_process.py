@@ -330,11 +330,13 @@ async def open_daemon(
     embedded: bool = False,
     dsn: str | None = None,
     settings: str = "",
+    storage: str = "",
+    supervision: str = "",
 ) -> t.AsyncIterator[DaemonProcess]:
     """A running daemon with its connections, none of them paired yet.
 
     Its PostgreSQL is the one of ``dsn``, else one that outlives it, or, ``embedded``, its own.
-    ``settings`` are further tables of the configuration.
+    ``settings`` are further tables of the configuration, the others more lines of theirs.
     """
     await trio.Path(directory).mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
@@ -345,9 +347,9 @@ async def open_daemon(
         connections = "".join(f'[[connections]]\nname = "{name}"\n' for name in names)
         config.write_text(
             f'[daemon]\ndata_dir = "{directory / "data"}"\nlog_level = "debug"\n'
-            f'[storage]\ndsn = "{dsn or "embedded"}"\n'
+            f'[storage]\ndsn = "{dsn or "embedded"}"\n{storage}\n'
             f'[whatsapp]\nurl = "{url}"\nroot_key = "{root_key.hex()}"\n'
-            f'[supervision]\nbackoff_initial = "100ms"\nbackoff_max = "1s"\n'
+            f'[supervision]\nbackoff_initial = "100ms"\nbackoff_max = "1s"\n{supervision}\n'
             f"{settings}\n{connections}"
         )
         daemon = DaemonProcess(directory, config, dsn)

@@ -1,0 +1,59 @@
+"""What the control socket answers while the daemon still waits for its database: that it does."""
+
+import socket
+import typing as t
+
+import trio
+from litestar.types import Receive, Scope, Send
+
+from api.bounds import refuse
+from api.problems import problem
+from api.server import serve_app
+from daemon.notify import notify
+
+EXTENSION: t.Final = 60.0  # seconds more that the service manager is asked for
+
+
+class WaitingRoom:
+    """Answers every request with 503 and the reason, from the first one on until closed."""
+
+    def __init__(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        """``nursery`` must outlive it."""
+        self._listener = listener
+        self._nursery = nursery
+        self._sentence = ""
+        self._closing = trio.Event()
+        self._closed: trio.Event | None = None
+
+    async def tell(self, sentence: str) -> None:
+        """Why the daemon is not up yet; to whoever asks, and to the service manager."""
+        self._sentence = sentence
+        notify(f"STATUS={sentence}\nEXTEND_TIMEOUT_USEC={int(EXTENSION * 1_000_000)}")
+        if self._closed is None:
+            self._closed = trio.Event()
+            await self._nursery.start(self._serve)
+
+    async def close(self) -> None:
+        """Leave the socket to the API."""
+        self._closing.set()
+        if self._closed is not None:
+            await self._closed.wait()
+
+    async def _serve(self, *, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await serve_app(
+                self._answer, self._listener, stop=self._closing, task_status=task_status
+            )
+        finally:
+            assert self._closed is not None  # noqa: S101 - set by who started this
+            self._closed.set()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind: str = scope["type"]
+        if kind == "http":
+            await refuse(send, problem("starting", 503, self._sentence))
+        elif kind == "lifespan":  # of the server: there is nothing to begin or end
+            for _begin_and_end in range(2):
+                event = (await receive())["type"]
+                done: t.Any = {"type": f"{event}.complete"}
+                await send(done)
