@@ -43,7 +43,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("daemon")
 
 PATIENCE: t.Final = 15.0  # seconds a database may take to be there when the daemon starts
 _PAUSE: t.Final = 1.0  # seconds between the first two tries, up to
-_LONGEST_PAUSE: t.Final = 10.0
+_LONGEST_PAUSE: t.Final = 5.0
 STALL_FACTOR: t.Final = 2.0
 STALL_GRACE: t.Final = 30.0
 """A step of the writer may take so many command timeouts and so many seconds; see

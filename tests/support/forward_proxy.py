@@ -27,7 +27,9 @@ class ForwardProxy:
     asked: list[str] = attrs.field(factory=list)  # the targets, as they were named
 
     async def serve(self, client: trio.SocketStream) -> None:
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, EOFError):
+        with contextlib.suppress(
+            trio.BrokenResourceError, trio.ClosedResourceError, EOFError, OSError
+        ):
             if self.silent:
                 await client.receive_some(1)
                 await trio.sleep_forever()
