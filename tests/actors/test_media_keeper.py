@@ -220,7 +220,7 @@ async def test_killed_with_half_a_file(autojump_clock: MockClock, desk: Desk) ->
     async def handle(_request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=half())
 
-    desk.http._client._transport = httpx.MockTransport(handle)
+    desk.http._client(None)._transport = httpx.MockTransport(handle)
     async with desk.running():
         await trio.sleep(1)
         assert len(desk.stored_files()) == 1  # a temporary one
