@@ -296,7 +296,7 @@ async def _fetch(
         _require_file(response)
         overhead = MAC_LENGTH + BLOCK if source.media_key else 0
         async with (
-            _body(response, limit + overhead) as raw,
+            bounded_body(response, limit + overhead) as raw,
             contextlib.aclosing(_plaintext(raw, decryptor)) as chunks,
         ):
             consumed = await consume(chunks)
@@ -318,7 +318,7 @@ async def _post(client: httpx.AsyncClient, url: str, spool: Spool) -> tuple[str,
             raise MediaTooLargeError(f"the host does not take {spool.size} bytes")
         if response.status_code != httpx.codes.OK:
             raise _refusal(response)
-        async with _body(response, MAX_ANSWER) as raw:
+        async with bounded_body(response, MAX_ANSWER) as raw:
             return _read_answer(b"".join([chunk async for chunk in raw]))
 
 

@@ -55,10 +55,14 @@ class Faults:
         await self.server.launch()
 
     async def backend_killed(self) -> None:
-        rows = await self._sql(
-            "SELECT pid FROM pg_stat_activity WHERE query LIKE '%apply_batch%'"
-            " AND application_name = 'zapvisor'"
-        )
+        with trio.fail_after(20):
+            while not (
+                rows := await self._sql(
+                    "SELECT pid FROM pg_stat_activity WHERE query LIKE '%apply_batch%'"
+                    " AND application_name = 'zapvisor'"
+                )
+            ):
+                await trio.sleep(0.05)  # after the fault before, it may not have written yet
         os.kill(rows[0]["pid"], signal.SIGKILL)
 
     async def terminated_by_an_administrator(self) -> None:
