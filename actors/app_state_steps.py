@@ -12,6 +12,7 @@ from actors.errors import ActorError
 from actors.records import RecordCache
 from actors.settings import Tools
 from storage.api import Envelope, Outcome, RecordKind, Verdict
+from storage.crash_points import crash_point
 from storage.facts import AppStateStep
 from whatsapp.appstate import patches, wire
 from whatsapp.appstate.keys import KeyRing, secret_of
@@ -187,7 +188,9 @@ class Stepper:
             removed=step.removed,
         )
         facts = actions_to_facts(mutations[last:], now, self._own)
+        crash_point("app_state.verified")
         await self._store(Envelope(connection=self._name, facts=(*facts, committed)))
+        crash_point("app_state.committed")
         position.state = step.state
         log.info(
             "app_state.synced",

@@ -18,6 +18,7 @@ from actors.line import Line
 from actors.records import RecordCache
 from actors.settings import Tools
 from storage.api import Envelope, Outcome, ReceivedMessage, Verdict
+from storage.crash_points import crash_point
 from storage.facts import Fact
 from whatsapp import sending
 from whatsapp.content import build_device_sent
@@ -98,6 +99,7 @@ class Courier(t.Generic[P]):
         envelope = Envelope(
             connection=self.name, message=message, records=sealing.changes, facts=facts
         )
+        crash_point("outbox.encrypted")
         entry = await self._in_flight.post(envelope, self._purpose)
 
         async def committed() -> Outcome | None:

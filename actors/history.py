@@ -21,6 +21,7 @@ from actors.low_lane import LaneStalledError, LowLane
 from actors.media_http import MediaGoneError, MediaTooLargeError
 from actors.messages import WriterMail
 from storage.api import ConnectionRow, Envelope, Outcome, Verdict
+from storage.crash_points import crash_point
 from storage.errors import SealError, StorageUnavailableError
 from storage.facts import HistoryStep
 from storage.inbox import StoredMessage
@@ -223,6 +224,7 @@ class HistoryImporter:
             if compressed is None:
                 return
             chunk = await self._read(compressed)
+            crash_point("history.fetched")
             del compressed
         except RemoteProtocolError as error:
             await self._close(job, "failed", f"the chunk cannot be read: {error}; {CURE}")

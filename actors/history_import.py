@@ -22,6 +22,7 @@ from actors.history_messages import Chat, chat_of, facts_of, messages_of
 from actors.low_lane import LowLane
 from actors.messages import WriterMail
 from storage.api import Envelope, Outcome, ReceivedMessage, Verdict
+from storage.crash_points import crash_point
 from storage.facts import ContactName, Fact, HistoryChatCount, HistoryStep
 from storage.queues import PendingHistory
 from supervisor.mailbox import Postbox
@@ -159,6 +160,7 @@ class ChunkImport:
             await self._lane.settle()
             if self._lost:
                 return
+            crash_point("history.step")
             step = self._step_fact("importing", self._position)
             await self._post(_Post(self._envelope(facts=(step,)), position=self._position))
         self._in_step = 0
@@ -171,6 +173,7 @@ class ChunkImport:
             final = self._step_fact("failed", self._committed, UNSTORABLE)
         else:
             final = self._step_fact("done", self._total)
+            crash_point("history.last_step")
         await self._post(_Post(self._envelope(facts=(final,)), final=True))
         await self._lane.settle()
         self._log_progress(final.state)

@@ -29,6 +29,7 @@ from actors.purpose import Purpose
 from actors.records import RecordCache
 from actors.settings import ConnectionSettings, Tools
 from storage.api import Envelope
+from storage.crash_points import crash_point
 from whatsapp.binary import codec
 from whatsapp.device import Device
 from whatsapp.e2ee.curve import KeyPair
@@ -162,6 +163,7 @@ class Intake:
             return
         if not stanza.encs and stanza.unavailable is None and stanza.plaintext is None:
             raise RemoteProtocolError("message without a ciphertext")
+        crash_point("message.parsed")
         self._parts.message(stanza)
         self._hearing.message(stanza)
         async with self._cache.lock:
@@ -170,6 +172,7 @@ class Intake:
     async def _open(self, node: Node, device: Device, stanza: MessageStanza) -> None:
         """Decrypt and post, in one go: what this changes must not be changed meanwhile."""
         opened = await self._decryptor.open(stanza)
+        crash_point("message.decrypted")
         news = peer_news(stanza, opened)
         envelope = envelope_for(self._name, device, stanza, opened, news)
         fresh: tuple[int, KeyPair] | None = None
@@ -189,6 +192,7 @@ class Intake:
         )
         envelope = attrs.evolve(envelope, stanza=codec.encode(node))
         await self._queue.post(*self._resolving(envelope, purpose))
+        crash_point("message.posted")
         for item in news:
             self._parts.heard(item)
 

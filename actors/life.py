@@ -36,6 +36,7 @@ from actors.records import RecordCache
 from actors.settings import ConnectionSettings, Counts, Report, Tools
 from actors.statistics import SyncStatistics
 from storage.api import Envelope, Outcome, Verdict
+from storage.crash_points import crash_point
 from whatsapp.device import Device
 from whatsapp.e2ee.curve import KeyPair
 from whatsapp.iq.session import active_request
@@ -308,17 +309,24 @@ class Life:
         if purpose.node is None:
             return
         if outcome.verdict is Verdict.QUARANTINED or purpose.stanza is None:
+            crash_point("stanza.settled")
             await link.answer(ack(purpose.node, error=purpose.error))
+            crash_point("stanza.acknowledged")
         elif outcome.verdict is Verdict.PLACEHOLDER:
+            crash_point("placeholder.settled")
             if purpose.may_ask_again and outcome.retries <= MAX_RETRY_RECEIPTS:
                 await link.answer(self._retry(purpose.stanza, purpose, outcome.retries))
+                crash_point("placeholder.asked_again")
             await link.answer(ack(purpose.node))
+            crash_point("placeholder.acknowledged")
             self.parts.placeholders.undecryptable(purpose.stanza, outcome)
         else:
+            crash_point("message.settled")
             if outcome.filled:
                 self.parts.placeholders.filled(purpose.stanza)
             for receipt in purpose.receipts:
                 await link.answer(delivery_receipt(purpose.stanza, receipt))
+            crash_point("message.confirmed")
 
     def _retry(self, stanza: MessageStanza, purpose: Purpose, count: int) -> Node:
         return retry_receipt(

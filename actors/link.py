@@ -9,6 +9,7 @@ import trio
 
 from actors.errors import ConnectionEndedError
 from actors.transport import Dial, Transport
+from storage.crash_points import crash_point
 from whatsapp.e2ee.curve import KeyPair
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.iq.core import IqIds
@@ -119,8 +120,10 @@ class Link:
         """The next frame, opened; a checkpoint."""
         while (event := next(self._events, None)) is None:
             data = await self._transport.receive()
+            crash_point("link.received")
             self.heard_at = trio.current_time()
             self._events = self._stream.read(data)
+        crash_point("link.decoded")
         await trio.lowlevel.checkpoint()
         return event
 

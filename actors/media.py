@@ -25,6 +25,7 @@ from actors.media_http import (
 )
 from actors.media_phone import FileKey, PhoneRequests, PhoneSettings, PhoneStorage
 from storage.blobs import Blob, Blobs
+from storage.crash_points import crash_point
 from storage.errors import NoRoomError, StorageRejectedError, StorageUnavailableError
 from storage.queues import MediaJob, MediaResult, MediaRow, MediaState
 from supervisor.backoff import Backoff
@@ -215,10 +216,14 @@ class MediaKeeper:
 
     async def _work(self, job: MediaJob) -> None:
         key = (job.connection, job.message_id)
+        crash_point("media.claimed")
         try:
             async with self._files.hold(key), contextlib.AsyncExitStack() as held:
                 result = await self._attempt(job, held)
+                if result.state is MediaState.STORED:
+                    crash_point("media.stored")
                 await self._patiently(functools.partial(self._storage.finish_media, *key, result))
+                crash_point("media.recorded")
         except StorageRejectedError as error:
             log.error("media.rejected", connection=key[0], message=key[1], error=str(error))
             return
@@ -283,6 +288,7 @@ class MediaKeeper:
                 async for chunk in chunks:
                     await writer.write(chunk)
                 # The chunks have ended: the file is verified.
+                crash_point("media.downloaded")
                 await held.enter_async_context(self._contents.hold(writer.sha256))
                 return await writer.commit()
 

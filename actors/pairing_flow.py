@@ -15,6 +15,7 @@ from actors.messages import Commit, Settled
 from actors.pairing import PairingBoard
 from actors.settings import ConnectionSettings, Tools
 from storage.api import Envelope, RecordChange, RecordKind
+from storage.crash_points import crash_point
 from whatsapp import pairing_code
 from whatsapp.device import Device
 from whatsapp.e2ee.curve import KeyPair, serialise
@@ -214,10 +215,13 @@ class PairingFlow:
             raise ConnectionStoppedError(
                 "pairing_refused", f"the phone's answer is not genuine: {error}", state="stopped"
             ) from error
+        crash_point("pairing.accepted")
         await self._store(device)
+        crash_point("pairing.stored")
         self._device = device
         self._scope.deadline = trio.current_time() + RESTART_TIMEOUT
         await link.send(reply)
+        crash_point("pairing.confirmed")
 
     async def _store(self, device: Device) -> None:
         reply, answer = trio.open_memory_channel[Settled](1)

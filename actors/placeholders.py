@@ -31,6 +31,7 @@ from actors.waiting import (
     origin_of_stanza,
 )
 from storage.api import UNDECRYPTABLE, Envelope, Outcome, Verdict
+from storage.crash_points import crash_point
 from storage.errors import StorageUnavailableError
 from storage.facts import PlaceholderVerdict
 from storage.inbox import StoredMessage, WaitingPlaceholder
@@ -195,6 +196,7 @@ class Placeholders:
             for item in items:
                 item.due_at = trio.current_time() + SEND_AGAIN
             return
+        crash_point("placeholder.asked_phone")
         log.info("placeholders.asked", connection=self._name, messages=len(items))
         self._requests[request] = tuple(items)
         while len(self._requests) > MAX_REQUESTS:
@@ -329,6 +331,7 @@ class Placeholders:
             return False
         origin = attrs.evolve(origin, push_name=origin.push_name or message.push_name)
         row = message_of(content, origin)
+        crash_point("placeholder.found")
         outcome = await self._post(Envelope(connection=self._name, message=row))
         if item is not None:
             self._waiting.settle(item)

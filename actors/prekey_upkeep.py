@@ -11,6 +11,7 @@ from actors.in_flight import InFlight
 from actors.link import Link
 from actors.settings import ConnectionSettings, Tools
 from storage.api import Envelope, RecordChange, RecordKind
+from storage.crash_points import crash_point
 from storage.errors import SealError
 from whatsapp.device import Device
 from whatsapp.e2ee import prekeys
@@ -113,15 +114,18 @@ class PrekeyUpkeep(t.Generic[P]):
 
     async def _upload(self, link: Link, count: int) -> None:
         made = self._make(count)
+        crash_point("prekeys.made")
         await self._in_flight.commit(
             Envelope(connection=self._name, records=self._changes(made)), self._purpose
         )
+        crash_point("prekeys.stored")
         request = prekey_iq.upload_request(link.ids.next(), self.device, made)
         try:
             core.require_result(await link.request(request, self._timeout))
         except RemoteProtocolError as error:
             log.warning("prekeys.upload_refused", connection=self._name, error=str(error))
         else:
+            crash_point("prekeys.uploaded")
             log.info("prekeys.uploaded", connection=self._name, count=count)
 
     def _make(self, count: int) -> tuple[tuple[int, KeyPair], ...]:

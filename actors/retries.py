@@ -21,6 +21,7 @@ from actors.devices import Person, UnreachableError
 from actors.encryption import Bundles, Sealing, Target, target_of
 from actors.line import NotOnlineError
 from actors.outgoing import SentStorage
+from storage.crash_points import crash_point
 from storage.errors import StorageUnavailableError
 from storage.queues import OutboxState
 from whatsapp import sending
@@ -115,7 +116,9 @@ class Retries(t.Generic[P]):
             stanza = await self._for_phone(asked)
         else:
             stanza = await self._for_chat(asked)
+        crash_point("resend.committed")
         await self._courier.write(stanza)
+        crash_point("resend.written")
         self._log.info("retries.sent_again", count=asked.retry.count, message=asked.retry.id)
 
     # ---- what is sent again

@@ -31,6 +31,7 @@ from actors.records import RecordCache
 from actors.retries import Retries
 from actors.settings import Tools
 from storage.api import ReceivedMessage
+from storage.crash_points import crash_point
 from storage.errors import StorageError, StorageRejectedError, StorageUnavailableError
 from storage.facts import OutboxStep
 from storage.queues import OutboxRow, OutboxState
@@ -177,6 +178,7 @@ class Sender(t.Generic[P]):
         to = await self._courier.destination(chat)
         plaintext = await self._plaintext(row, body, to)
         content = read_content(plaintext)
+        crash_point("outbox.composed")
         await self._pacer.turn()
         await self._room.acquire()
         written = self._written[row.external_id] = _Written()
@@ -195,8 +197,10 @@ class Sender(t.Generic[P]):
             self._forget(row)
             raise
         # From here on it may have left; and the next one is encrypted after this one is written.
+        crash_point("outbox.committed")
         try:
             await self._courier.write(stanza)
+            crash_point("outbox.written")
         except NotOnlineError as error:
             self._forget(row)
             await self._settle(row, OutboxState.UNKNOWN, f"the connection broke: {error}")
@@ -275,6 +279,7 @@ class Sender(t.Generic[P]):
                 await written.answered.wait()
         finally:
             self._forget(row)
+        crash_point("outbox.acknowledged")
         ack = written.ack
         if ack is None:
             reason = f"WhatsApp has not answered within {timeout:g} s"
@@ -299,6 +304,7 @@ class Sender(t.Generic[P]):
 
     async def _settle(self, row: OutboxRow, state: OutboxState, reason: str | None = None) -> None:
         await self._courier.commit(facts=(self._step(row, state, reason),))
+        crash_point("outbox.settled")
         self._log.info("sender.settled", message=row.external_id, state=state, reason=reason)
 
     def _step(self, row: OutboxRow, state: OutboxState, reason: str | None = None) -> OutboxStep:

@@ -18,6 +18,7 @@ import trio
 from actors.messages import Commit, Fence, Quarantine
 from actors.writer_inbox import Inbox
 from storage.api import Outcome, Storage
+from storage.crash_points import crash_point
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from supervisor.backoff import Backoff
 
@@ -170,8 +171,10 @@ class Suspects:
 
     async def _quarantined(self, mail: Writable, error: str) -> Outcome | None:
         connection = mail.envelope.connection
+        crash_point("quarantine.before")
         try:
             outcome = await self._storage.quarantine(mail.envelope, error)
+            crash_point("quarantine.committed")
         except StorageRejectedError as refusal:
             log.error(
                 "Message could not be quarantined",

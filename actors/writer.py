@@ -28,6 +28,7 @@ from actors.messages import Commit, Drain, Fence, Quarantine, Record, Settled, W
 from actors.suspects import Suspects, Writable
 from actors.writer_inbox import ROWS, Inbox, envelope_size, writer_inbox
 from storage.api import ConnectionEvent, Envelope, Outcome, Storage, SyncRun, Verdict
+from storage.crash_points import crash_point
 from storage.errors import (
     StorageBrokenError,
     StorageError,
@@ -214,6 +215,7 @@ class Writer:
     async def _settle(self, batch: _Batch) -> None:
         """Commit what has to be committed, and answer."""
         if batch.commits:
+            crash_point("writer.batch_taken")
             await self._commit(batch.source, batch.commits)
         for row in batch.rows:
             await self._record(row)
@@ -233,6 +235,7 @@ class Writer:
     async def _commit(self, source: Inbox, mails: cabc.Sequence[Commit]) -> None:
         envelopes = [mail.envelope for mail in mails]
         began = trio.current_time()
+        crash_point("writer.before_apply")
         try:
             outcomes = await self._persist(lambda: self._storage.apply(envelopes))
         except StorageRejectedError as error:
@@ -249,6 +252,7 @@ class Writer:
 
     def _settled(self, mails: cabc.Sequence[Commit], outcomes: cabc.Sequence[Outcome]) -> None:
         """Tell everybody that this is committed."""
+        crash_point("writer.committed")
         self.status.batches += 1
         self.status.envelopes += len(mails)
         envelopes = [mail.envelope for mail in mails]
@@ -257,6 +261,7 @@ class Writer:
         for mail, outcome in zip(mails, outcomes, strict=True):
             _log_outcome(mail.envelope, outcome)
             _answer(mail, outcome)
+        crash_point("writer.answered")
 
     async def _record(self, row: ConnectionEvent | SyncRun) -> None:
         try:

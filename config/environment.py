@@ -16,7 +16,9 @@ SECRET_KEY_VARIABLE: t.Final = "ZAPVISOR_SECRET_KEY"  # noqa: S105 - the name, n
 """The sealing key itself, for those who keep it in no file; read by the daemon."""
 CONNECTIONS_VARIABLE: t.Final = "ZAPVISOR_CONNECTIONS"
 """Names with commas between; replaces the list of the file, keeping the tables it names."""
-OTHERS: t.Final = (CONFIG_VARIABLE, SECRET_KEY_VARIABLE, CONNECTIONS_VARIABLE)
+CRASH_VARIABLE: t.Final = "ZAPVISOR_CRASH_AT"
+"""A point at which the process kills itself, for tests; read by ``storage.crash_points``."""
+OTHERS: t.Final = (CONFIG_VARIABLE, SECRET_KEY_VARIABLE, CONNECTIONS_VARIABLE, CRASH_VARIABLE)
 
 
 def variables() -> dict[str, tuple[str, str]]:

@@ -19,6 +19,7 @@ import typing as t
 import attrs
 import trio
 
+from storage.crash_points import crash_point
 from storage.errors import NoRoomError, StorageError, StorageUnavailableError
 
 PIECE: t.Final = 256 * 1024  # bytes handed to the disk, or out of it, at once
@@ -206,6 +207,7 @@ class LocalBlobs(Blobs):
     def publish(self, spool: "Spool") -> None:
         """Move a finished temporary file to its address, durably. Blocks."""
         spool.sync()
+        crash_point("media.synced")
         target = self.path(spool.sha256)
         folders = (target.parent.parent, target.parent)
         for folder in folders:
@@ -213,6 +215,7 @@ class LocalBlobs(Blobs):
                 folder.mkdir(mode=0o700)
         if _size_of(target) != spool.size:  # else it is there already, and stays as it is
             spool.path.rename(target)
+            crash_point("media.renamed")
         for folder in (*reversed(folders), self._directory):
             _sync_folder(folder)
 

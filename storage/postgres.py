@@ -24,7 +24,7 @@ import attrs
 import structlog
 import trio
 
-from storage import sqlstates
+from storage import crash_points, sqlstates
 from storage.api import (
     TRAFFIC_KEPT,
     ConnectionEvent,
@@ -424,6 +424,8 @@ class PostgresStorage(
         async def write() -> list[t.Any]:
             if self._writer is None or self._writer.is_closed():
                 self._writer = await self._sessions.open()
+            if crash_points.armed:
+                return await _watched(self._writer, statement, arguments)
             rows: list[t.Any] = await self._writer.fetch(statement, *arguments)
             return rows
 
@@ -505,6 +507,15 @@ async def _close(connection: t.Any) -> None:
         await connection.close(timeout=GRACE / 2)
     except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
         connection.terminate()
+
+
+async def _watched(writer: t.Any, statement: str, arguments: tuple[t.Any, ...]) -> list[t.Any]:
+    """Run a statement; the crash point lies between its departure and its answer."""
+    prepared = await writer.prepare(statement)  # so that what waits below is the write itself
+    under_way = asyncio.ensure_future(prepared.fetch(*arguments))
+    await asyncio.sleep(0)
+    crash_points.crash_point("commit.under_way")
+    return t.cast("list[t.Any]", await under_way)
 
 
 def _known(rows: cabc.Sequence[t.Any], name: str) -> None:
