@@ -7,7 +7,7 @@ SOURCES := actors api config daemon simulator storage supervisor whatsapp
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz lock proto interop clean
+.PHONY: help demo torture test check bench fuzz lock proto interop clean
 
 help: ## show the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ interop: ## fetch the pinned third-party client, where node is present
 
 demo: $(VENV)/.installed ## run the demo: ARGS="--for 20s --json"
 	@$(BIN)/zapvisor demo $(ARGS)
+
+torture: $(VENV)/.installed ## break everything for 10 minutes: ARGS="--seed 7"
+	@$(BIN)/zapvisor torture --for 10m $(ARGS)
 
 test: $(VENV)/.installed-dev interop ## run all tests: ARGS="-k writer"
 	@$(BIN)/python -m pytest $(ARGS)

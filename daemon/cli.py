@@ -311,6 +311,65 @@ def demo(
     return run_demo(options, as_json=json, log_level=log_level)
 
 
+@app.command
+def torture(
+    *,
+    for_: t.Annotated[
+        str, Parameter(name="--for", help='How long faults strike, such as "60s" or "10m".')
+    ] = "60s",
+    seed: t.Annotated[int | None, Parameter(help="The same plan of faults again.")] = None,
+    faults: t.Annotated[
+        str | None, Parameter(help="Only these kinds, with commas between; by default all.")
+    ] = None,
+    connections: t.Annotated[int, Parameter(help="How many connections, 1 to 20.")] = 3,
+    rate: t.Annotated[float, Parameter(help="Things that people do, per second.")] = 25.0,
+    data_dir: t.Annotated[
+        Path | None, Parameter(help="Keep everything here; by default only after a failure.")
+    ] = None,
+    plan: t.Annotated[
+        bool, Parameter(negative="", help="Print the plan of faults, and run nothing.")
+    ] = False,
+    log_level: t.Literal["debug", "info", "warning", "error"] = "error",
+    json: Json = False,
+) -> int:
+    """Break everything that can be broken while customers write, and prove that nothing is lost.
+
+    Exit code 0 only if no message is lost, stored twice, sent twice or out of order.
+    """
+    import secrets
+
+    from config.durations import parse_duration
+    from daemon.torture.model import MAX_CONNECTIONS, TortureOptions
+    from daemon.torture.plan import KINDS
+    from daemon.torture.run import run_torture, show_plan
+
+    try:
+        seconds = parse_duration(for_)
+    except ValueError as error:
+        raise UsageError(f'--for: {error}; write it like "60s" or "10m"') from error
+    if not 1 <= connections <= MAX_CONNECTIONS:
+        raise UsageError(f"--connections: {connections} is not between 1 and {MAX_CONNECTIONS}")
+    if not 0 < rate <= 1000:
+        raise UsageError(f"--rate: {rate:g} is not between 0 and 1000")
+    kinds = frozenset(KINDS if faults is None else filter(None, faults.split(",")))
+    if unknown := kinds - frozenset(KINDS):
+        known = ", ".join(KINDS)
+        raise UsageError(
+            f"--faults: no fault is called {', '.join(sorted(unknown))}; known: {known}"
+        )
+    options = TortureOptions(
+        seconds=seconds,
+        seed=secrets.randbelow(1_000_000) if seed is None else seed,
+        kinds=kinds,
+        connections=connections,
+        rate=rate,
+        data_dir=data_dir,
+    )
+    if plan:
+        return show_plan(options)
+    return run_torture(options, as_json_line=json, log_level=log_level)
+
+
 def _address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not (colon and port.isascii() and port.isdigit() and int(port) < 65536):

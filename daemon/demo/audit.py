@@ -61,10 +61,10 @@ async def audit(
     right: set[Key] = set()
     unexpected = 0
     for name in accounts:
-        async for row in _rows(storage, name, skip.get(name, 0)):
+        async for row in rows_of(storage, name, skip.get(name, 0)):
             if row.kind in FROM_THE_SERVER:
                 continue
-            key = _key(simulator, row)
+            key = key_of(simulator, row)
             if key not in texts:
                 unexpected += 1
                 continue
@@ -97,25 +97,27 @@ async def newest_ids(storage: Storage, names: cabc.Iterable[str]) -> dict[str, i
     newest = {}
     for name in names:
         newest[name] = 0
-        async for row in _rows(storage, name, 0):
+        async for row in rows_of(storage, name, 0):
             newest[name] = row.id
     return newest
 
 
-async def _rows(storage: Storage, name: str, after: int) -> cabc.AsyncIterator[MessageRow]:
+async def rows_of(storage: Storage, name: str, after: int) -> cabc.AsyncIterator[MessageRow]:
+    """The messages of a connection whose id is above ``after``, by id."""
     while page := await storage.list_messages(name, after=after, limit=PAGE):
         for row in page:
             yield row
         after = page[-1].id
 
 
-def _key(simulator: Simulator, row: MessageRow) -> Key:
-    authors = {_by_number(simulator, address) for address in row.senders}
+def key_of(simulator: Simulator, row: MessageRow) -> Key:
+    """How the ledger would call this row."""
+    authors = {by_number(simulator, address) for address in row.senders}
     author = authors.pop() if len(authors) == 1 else f"several people: {sorted(authors)}"
-    return row.connection, _by_number(simulator, row.chat), author, row.external_id
+    return row.connection, by_number(simulator, row.chat), author, row.external_id
 
 
-def _by_number(simulator: Simulator, address: str) -> str:
+def by_number(simulator: Simulator, address: str) -> str:
     """A person's address by phone number, whichever of theirs it is; others as they are."""
     try:
         jid = Jid.parse(address)

@@ -1,0 +1,225 @@
+"""The proof: what people did, by the simulator's ledger and phones, against the database's rows.
+
+Order. An agent reads a conversation by WhatsApp's time, whole seconds, and within a second by
+arrival. Two neighbours of one author in one chat are *out of order* when they stand there the
+other way round than they were written. One excuse counts: within one second the server itself
+offered the later one first (the fault ``reorder``); then nobody but the author could know, and
+the pair is counted apart. A message that came late for any other reason (a kill before its
+commit, a ciphertext that had to be sent again) is no excuse: its place is kept by its
+placeholder, or the server offers again in its own order.
+"""
+
+import collections
+import collections.abc as cabc
+import itertools
+import typing as t
+
+import attrs
+
+from actors.notices import CALL, SYSTEM
+from daemon.demo.audit import Key, key_of, rows_of
+from daemon.torture.load import Load, Send
+from simulator.core import Simulator
+from simulator.ledger import Record
+from simulator.model import Account
+from storage.api import UNDECRYPTABLE, MessageRow, Storage
+from storage.queues import OutboxRow, OutboxState
+
+FROM_THE_SERVER: t.Final = (SYSTEM, CALL)  # kinds of rows that no phone wrote
+SHOWN: t.Final = ("text", "image")
+"""What the ledger calls messages that stand in a conversation and have a text of their own."""
+ARRIVED: t.Final = (OutboxState.SENT, OutboxState.DELIVERED, OutboxState.READ)
+PAGE: t.Final = 200  # rows
+
+
+@attrs.frozen(kw_only=True)
+class _Owed:
+    """A message that has to be there."""
+
+    text: str | None  # None: whatever it is
+    record: Record | None = None
+    number: int = 0  # in the order of writing
+    shown: bool = False  # counts for the order
+
+
+@attrs.define(kw_only=True)
+class Findings:
+    """How it compares."""
+
+    offered: int = 0
+    stored: int = 0
+    lost: int = 0
+    stored_twice: int = 0
+    out_of_order: int = 0
+    reordered_by_server: int = 0
+    unexpected: int = 0
+    undecryptable_left: int = 0
+    outbox_sent_twice: int = 0
+    outbox_lost: int = 0
+    outbox_unknown: int = 0
+    outbox_failed: int = 0
+    discrepancies: list[str] = attrs.field(factory=list)
+    """A sentence for each thing that is wrong."""
+
+
+async def compare(
+    simulator: Simulator, storage: Storage, team: cabc.Mapping[str, Account], load: Load
+) -> Findings:
+    """Go through everything. ``team``: the accounts of the connections, by name."""
+    findings = Findings()
+    owed = _owed(simulator, team, load)
+    found: collections.Counter[Key] = collections.Counter()
+    right: set[Key] = set()
+    conversations: dict[tuple[str, ...], list[tuple[MessageRow, _Owed]]] = {}
+    for name in team:
+        async for row in rows_of(storage, name, 0):
+            if row.kind in FROM_THE_SERVER:
+                continue
+            key = key_of(simulator, row)
+            expected = owed.get(key)
+            if row.kind == UNDECRYPTABLE:
+                findings.undecryptable_left += 1
+                findings.discrepancies.append(f"undecryptable to the end: {_shown(key)}")
+            if expected is None:
+                findings.unexpected += 1
+                findings.discrepancies.append(f"nobody wrote it: {_shown(key)}, kind {row.kind}")
+                continue
+            found[key] += 1
+            if row.kind != UNDECRYPTABLE and expected.text in (None, row.text):
+                right.add(key)
+            if expected.shown:
+                conversations.setdefault(key[:3], []).append((row, expected))
+    findings.offered, findings.stored = len(owed), len(right)
+    findings.lost = len(owed) - len(right)
+    for key in owed:
+        if key not in right:
+            what = "with another content" if found[key] else "not there"
+            findings.discrepancies.append(f"lost, {what}: {_shown(key)}{_fate(owed[key])}")
+    for key, count in found.items():
+        if count > 1:
+            findings.stored_twice += count - 1
+            findings.discrepancies.append(f"stored {count} times: {_shown(key)}")
+    for key3, rows in conversations.items():
+        _judge_order(findings, key3, rows)
+    await _judge_outbox(findings, storage, team, load)
+    return findings
+
+
+def _owed(simulator: Simulator, team: cabc.Mapping[str, Account], load: Load) -> dict[Key, _Owed]:
+    """Everything that has to be in the database."""
+    names = {account.pn: name for name, account in team.items()}
+    owed: dict[Key, _Owed] = {}
+    ledger = simulator.ledger
+    for number, record in enumerate(ledger.records()):
+        if (name := names.get(record.device.bare)) is None:
+            continue
+        read = ledger.text(record)
+        shown = read is not None and read.kind in SHOWN
+        text = read.text if read is not None and shown else None
+        key = (name, str(record.chat), str(record.letter.author), record.letter.id)
+        owed[key] = _Owed(text=text, record=record, number=number, shown=shown)
+    for key, text in load.history.items():
+        owed[key] = _Owed(text=text)
+    for send in load.sends.values():
+        own = str(team[send.connection].pn)
+        owed[send.connection, str(send.to), own, send.external_id] = _Owed(text=send.text)
+    return owed
+
+
+def _judge_order(
+    findings: Findings, key: tuple[str, ...], rows: list[tuple[MessageRow, _Owed]]
+) -> None:
+    """Neighbours of one author in one chat, as an agent reads them."""
+    rows.sort(key=lambda pair: (pair[0].sent_at, pair[0].id))
+    for (_, before), (row, after) in itertools.pairwise(rows):
+        if before.number < after.number:
+            continue
+        if _server_swapped(written_first=after.record, written_second=before.record):
+            findings.reordered_by_server += 1
+            continue
+        findings.out_of_order += 1
+        where = _shown((*key[:3], row.external_id))
+        findings.discrepancies.append(f"out of order, should stand further up: {where}")
+
+
+def _server_swapped(*, written_first: Record | None, written_second: Record | None) -> bool:
+    """Whether the server offered them the other way round, within one second of its time."""
+    if written_first is None or written_second is None:
+        return False
+    first, second = written_first.first_offered_at, written_second.first_offered_at
+    same_second = written_first.sent_at == written_second.sent_at
+    return same_second and first is not None and second is not None and second < first
+
+
+async def _judge_outbox(
+    findings: Findings, storage: Storage, team: cabc.Mapping[str, Account], load: Load
+) -> None:
+    """Every message of the API's: at most once with each recipient, and there if it says so."""
+    rows: dict[tuple[str, str], OutboxRow] = {}
+    for name in team:
+        async for outbox_row in _outbox(storage, name):
+            rows[name, outbox_row.key] = outbox_row
+            findings.outbox_unknown += outbox_row.state == OutboxState.UNKNOWN
+            if outbox_row.state == OutboxState.FAILED:
+                findings.outbox_failed += 1
+                why = f"{outbox_row.key} of {name} failed: {outbox_row.reason}"
+                findings.discrepancies.append(why)
+    for key in load.conflicting:
+        findings.outbox_sent_twice += 1
+        findings.discrepancies.append(f"one key, two messages: {key}")
+    copies = _copies(team, load)
+    for key, send in load.sends.items():
+        row = rows.get((send.connection, key))
+        for phone in _recipients(send, team, load):
+            count = copies[phone.pn, team[send.connection].pn, send.text]
+            who = f"{key} of {send.connection} to {phone.name}"
+            if count > 1:
+                findings.outbox_sent_twice += 1
+                findings.discrepancies.append(f"arrived {count} times: {who}")
+            elif not count and (row is None or row.state in ARRIVED):
+                state = "has no row" if row is None else f"is {row.state}"
+                findings.outbox_lost += 1
+                findings.discrepancies.append(f"never arrived, but {state}: {who}")
+
+
+def _copies(
+    team: cabc.Mapping[str, Account], load: Load
+) -> collections.Counter[tuple[t.Any, t.Any, str | None]]:
+    """How often a phone read a text, by phone, author and text."""
+    phones = (*load.customers, *team.values())
+    return collections.Counter(
+        (account.pn, received.sender, received.text)
+        for account in phones
+        for received in account.phone.inbox
+    )
+
+
+def _recipients(send: Send, team: cabc.Mapping[str, Account], load: Load) -> list[Account]:
+    if send.to.is_group:
+        own = team[send.connection]
+        return [account for account in load.group.members.values() if account is not own]
+    return [account for account in load.customers if account.pn == send.to]
+
+
+async def _outbox(storage: Storage, name: str) -> cabc.AsyncIterator[OutboxRow]:
+    before: int | None = None
+    while page := await storage.outbox_list(name, state=None, before=before, limit=PAGE):
+        for row in page:
+            yield row
+        before = page[-1].id
+
+
+def _shown(key: cabc.Sequence[str]) -> str:
+    connection, chat, author, message_id = key
+    return f"message {message_id} of {author} in {chat} at {connection}"
+
+
+def _fate(owed: _Owed) -> str:
+    """What the server knows of it."""
+    if (record := owed.record) is None:
+        return ""
+    answered = "not acknowledged" if record.acknowledged_at is None else "acknowledged"
+    return (
+        f" (offered {record.offered} times, {record.corrupted} of them broken,"
+        f" sent again {record.resent} times, {answered})"
+    )

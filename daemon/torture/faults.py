@@ -1,0 +1,283 @@
+"""Carries out the plan, lane by lane."""
+
+import collections
+import collections.abc as cabc
+import contextlib
+import typing as t
+
+import attrs
+import httpx
+import structlog
+import trio
+
+from daemon.torture.plan import Fault, lane_of
+from daemon.torture.process import DaemonKeeper, PostgresHandle
+from daemon.torture.proxy import FaultProxy
+from simulator.core import Simulator
+from simulator.model import Account
+from whatsapp.jid import Jid
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("torture")
+
+UP_DEADLINE: t.Final = 180.0  # seconds for the daemon to be there again
+REACH_DEADLINE: t.Final = 6.0  # seconds for a crash point to be reached
+LATENCY: t.Final = 0.05  # seconds per stanza of a slow server
+DELAY: t.Final = 0.15  # seconds per piece of a slow network
+OPERATOR: t.Final = 0.5  # seconds until somebody sees to a connection that stays away
+_LOOK: t.Final = 0.1  # seconds
+
+
+@attrs.frozen(kw_only=True)
+class Stage:
+    """Everything that faults can strike."""
+
+    simulator: Simulator
+    proxy: FaultProxy
+    keeper: DaemonKeeper
+    database: PostgresHandle
+    team: dict[str, Account]
+    """The accounts of the connections, by name, in order."""
+
+
+class Executioner:
+    """Strikes when the plan says so; late faults are left out once the time is over."""
+
+    def __init__(self, stage: Stage, faults: cabc.Sequence[Fault], seconds: float) -> None:
+        self.done: collections.Counter[str] = collections.Counter()
+        self.late = 0
+        self.not_reached: list[str] = []
+        """Crash points that were waited for in vain."""
+        self.disturbed_until = -1.0
+        """Trio clock: the end of the newest fault; ``inf`` while one lasts."""
+        self._stage = stage
+        self._faults = faults
+        self._seconds = seconds
+        self._lasting = 0
+        self._began = 0.0
+        self._told = trio.Event()
+
+    async def run(self) -> None:
+        """Carry out everything."""
+        self._began = trio.current_time()
+        lanes: dict[str, list[Fault]] = {}
+        for fault in self._faults:
+            lanes.setdefault(lane_of(fault), []).append(fault)
+        async with trio.open_nursery() as nursery:
+            for faults in lanes.values():
+                nursery.start_soon(self._run_lane, faults)
+
+    async def _run_lane(self, faults: cabc.Sequence[Fault]) -> None:
+        for number, fault in enumerate(faults):
+            await trio.sleep_until(self._began + fault.at)
+            if trio.current_time() > self._began + self._seconds:
+                self.late += 1
+                continue
+            following = faults[number + 1] if number + 1 < len(faults) else None
+            log.info("torture.fault", **attrs.asdict(fault))
+            with self._disturbing():
+                await self._strike(fault, following)
+            self.done[fault.kind] += 1
+
+    @contextlib.contextmanager
+    def _disturbing(self) -> cabc.Iterator[None]:
+        self._lasting += 1
+        try:
+            yield
+        finally:
+            self._lasting -= 1
+            self.disturbed_until = trio.current_time()
+            told, self._told = self._told, trio.Event()
+            told.set()
+
+    @property
+    def lasting(self) -> bool:
+        """Whether a fault is under way."""
+        return self._lasting > 0
+
+    async def until_one_ends(self) -> None:
+        """Wait for the end of the next fault."""
+        await self._told.wait()
+
+    # ---- one fault
+
+    async def _strike(self, fault: Fault, following: Fault | None) -> None:
+        match lane_of(fault):
+            case "daemon":
+                await self._on_daemon(fault, following)
+            case "database":
+                await self._on_database(fault)
+            case "server":
+                await self._on_server(fault)
+            case _:
+                await self._on_network(fault)
+
+    async def _on_daemon(self, fault: Fault, following: Fault | None) -> None:
+        keeper = self._stage.keeper
+        with trio.fail_after(UP_DEADLINE):
+            await keeper.until_up()
+            if fault.kind == "crash":
+                await self._crash(fault)
+                return
+            if following is not None and following.kind == "crash":
+                # It is armed when it starts, and so need not be killed for that once more.
+                keeper.arm_next(_target(following))
+            await (keeper.terminate() if fault.kind == "term" else keeper.kill())
+            await keeper.until_up()
+
+    async def _crash(self, fault: Fault) -> None:
+        keeper, target = self._stage.keeper, _target(fault)
+        before = keeper.kills_by_point[fault.point]
+        if keeper.armed != target:
+            keeper.arm_next(target)
+            await keeper.kill()
+            await keeper.until_up()
+        with trio.move_on_after(REACH_DEADLINE):
+            while keeper.kills_by_point[fault.point] == before:
+                await keeper.until_ended()
+        if keeper.kills_by_point[fault.point] == before:
+            self.not_reached.append(fault.point)  # it may still get there, which counts then
+        await keeper.until_up()
+
+    async def _on_database(self, fault: Fault) -> None:
+        if fault.kind == "pg_kill":
+            self._stage.database.kill()
+            return
+        self._stage.database.stop()
+        try:
+            await trio.sleep(fault.seconds)
+        finally:
+            self._stage.database.go_on()
+
+    async def _on_server(self, fault: Fault) -> None:
+        simulator, faults = self._stage.simulator, self._stage.simulator.faults
+        target = self._target(fault)
+        match fault.kind:
+            case "drop":
+                simulator.drop(target)
+            case "half_open":
+                simulator.half_open(target)
+            case "515" | "503" | "conflict":
+                await simulator.end(fault.kind, target)
+            case "stall":
+                faults.stall(target)
+                await trio.sleep(fault.seconds)
+                faults.stall(target, on=False)
+            case "slow":
+                faults.latency = LATENCY
+                await trio.sleep(fault.seconds)
+                faults.latency = 0.0
+            case "refuse" | "restart":
+                faults.refuse_connections = True
+                if fault.kind == "restart":
+                    simulator.drop()
+                await trio.sleep(fault.seconds)
+                faults.refuse_connections = False
+            case "duplicate":
+                faults.duplicate(target, fault.count)
+            case "reorder":
+                faults.reorder(target, fault.count)
+            case "lose_acks":
+                faults.lose_acks(target, fault.count)
+            case "corrupt":
+                faults.corrupt(target, fault.count)
+            case "withhold":
+                faults.withhold(target, fault.count)
+            case other:
+                raise ValueError(other)
+
+    async def _on_network(self, fault: Fault) -> None:
+        proxy = self._stage.proxy
+        match fault.kind:
+            case "tcp_cut":
+                proxy.cut()
+            case "tcp_stall":
+                proxy.stall(True)
+                await trio.sleep(fault.seconds)
+                proxy.stall(False)
+            case "tcp_delay":
+                proxy.delay = DELAY
+                await trio.sleep(fault.seconds)
+                proxy.delay = 0.0
+            case "tcp_bytes":
+                proxy.one_by_one = True
+                await trio.sleep(fault.seconds)
+                proxy.one_by_one = False
+            case "tcp_refuse":
+                await proxy.refuse(True)
+                proxy.cut()
+                await trio.sleep(fault.seconds)
+                await proxy.refuse(False)
+            case other:
+                raise ValueError(other)
+
+    def _target(self, fault: Fault) -> Jid | None:
+        if fault.connection is None:
+            return None
+        return list(self._stage.team.values())[fault.connection].pn
+
+    # ---- the end of it
+
+    async def clear(self) -> None:
+        """From now on everything works."""
+        self._stage.database.go_on()
+        self._stage.simulator.faults.clear()
+        await self._stage.proxy.clear()
+
+
+async def tend(stage: Stage) -> t.NoReturn:
+    """The operator: starts what waits for a person, which a conflict does."""
+    while True:
+        await trio.sleep(OPERATOR)
+        with contextlib.suppress(httpx.HTTPError):
+            rows = (await stage.keeper.request("GET", "/status")).json()
+            for row in rows:
+                if row["paired"] and row["state"] in ("conflict", "stopped"):
+                    await stage.keeper.request("POST", f"/connections/{row['name']}/start")
+
+
+class RecoveryWatch:
+    """Measures how long it takes, once faults end, until all is as it should be.
+
+    The clock starts when the last fault that is under way ends, and stops when every connection
+    is logged in and what the server owed at the start is acknowledged. Faults that come
+    meanwhile start it anew.
+    """
+
+    def __init__(self, stage: Stage, executioner: Executioner) -> None:
+        self.seconds: list[float] = []
+        self._stage = stage
+        self._executioner = executioner
+
+    async def run(self) -> t.NoReturn:
+        """Watch."""
+        while True:
+            await self._executioner.until_one_ends()
+            while (recovered := await self._recovery()) is None:
+                pass
+            self.seconds.append(recovered)
+
+    async def _recovery(self) -> float | None:
+        """Seconds, or None when another fault came in between."""
+        start = self._executioner.disturbed_until
+        owed = self._owed()
+        while not self._online() or any(not entry.acknowledged for entry in owed):
+            await trio.sleep(_LOOK)
+            if self._executioner.disturbed_until != start:
+                return None
+        return trio.current_time() - start
+
+    def _devices(self) -> list[t.Any]:
+        return [d for account in self._stage.team.values() for d in account.companions]
+
+    def _owed(self) -> list[t.Any]:
+        return [entry for device in self._devices() for entry in device.queue]
+
+    def _online(self) -> bool:
+        return all(
+            device.session is not None and device.session.state.value == "active"
+            for device in self._devices()
+        )
+
+
+def _target(fault: Fault) -> str:
+    return f"{fault.point}:{fault.count}"
