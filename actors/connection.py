@@ -7,7 +7,12 @@ import trio
 
 from actors.app_state import Asked
 from actors.deafness import Hearing
-from actors.errors import ConnectionEndedError, ConnectionStoppedError, PairingFailedError
+from actors.errors import (
+    ConnectionEndedError,
+    ConnectionHeldError,
+    ConnectionStoppedError,
+    PairingFailedError,
+)
 from actors.fences import pass_fence
 from actors.gaps import Outages
 from actors.hearing import Ear
@@ -20,7 +25,7 @@ from actors.pairing_flow import pair
 from actors.sender import Sender
 from actors.settings import ConnectionSettings, Counts, Report, Tools
 from storage.api import RecordKind
-from storage.errors import SealError
+from storage.errors import SealError, StorageUnavailableError
 from whatsapp.device import Device
 from whatsapp.errors import LocalProtocolError
 from whatsapp.jid import Jid
@@ -120,6 +125,10 @@ class Connection:
         try:
             found = await self._tools.storage.load_records(self.name, RecordKind.DEVICE, [""])
             return Device.from_bytes(found[""]) if "" in found else None
+        except StorageUnavailableError as error:
+            raise ConnectionHeldError(
+                "storage_unavailable", f"the database is away: {error}"
+            ) from error
         except (SealError, LocalProtocolError) as error:
             raise ConnectionStoppedError(
                 "keys_unreadable",

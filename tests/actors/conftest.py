@@ -28,6 +28,7 @@ class FaultyStorage(MemoryStorage):
     def __init__(self) -> None:
         super().__init__(clock=lambda: float(START))
         self.away = False
+        self.away_for_readers = False
         self.away_after_commit = 0
         """So many next applies commit, and are reported as if the connection broke."""
         self.refused_word = "poison"
@@ -66,6 +67,8 @@ class FaultyStorage(MemoryStorage):
     async def load_records(
         self, connection: str, kind: RecordKind, keys: cabc.Sequence[str]
     ) -> dict[str, bytes]:
+        if self.away_for_readers:
+            raise StorageUnavailableError("the database system is starting up")
         if any((kind, key) in self.damaged for key in keys):
             raise SealError(f"{kind.value} does not open")
         return await super().load_records(connection, kind, keys)

@@ -71,6 +71,24 @@ async def test_a_long_absence_of_the_database_closes_the_connection_on_purpose(
         assert texts(storage) == ["text 0", "text 1", "text 2"]
 
 
+async def test_a_database_that_is_away_for_the_keys_is_no_crash(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """A life that cannot read its keys is held like any other: said so, and not counted."""
+    async with open_world(storage, "sales") as world:
+        storage.away_for_readers = True
+        world.simulator.drop(world.accounts["sales"].pn)
+        await world.until(
+            lambda: world.fleet.status("sales")[0].reason == "storage_unavailable", "held"
+        )
+        await trio.sleep(1200)
+        status = world.fleet.status("sales")[0]
+        assert status.state in ("backoff", "connecting")
+        assert status.retries <= 1  # the socket that was dropped
+        storage.away_for_readers = False
+        await world.until_state("sales", "online")
+
+
 @pytest.mark.parametrize("group", [False, True], ids=["direct", "group"])
 @pytest.mark.parametrize("committed", [False, True], ids=["before-commit", "after-commit"])
 async def test_a_kill_at_the_commit_loses_and_doubles_nothing(
