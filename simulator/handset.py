@@ -60,6 +60,8 @@ class Handset:
         self.activity: collections.deque[Node] = collections.deque(maxlen=INBOX)
         self.notifications: collections.deque[Node] = collections.deque(maxlen=INBOX)
         self.receipts: collections.deque[Node] = collections.deque(maxlen=INBOX)
+        self.arrivals: collections.deque[tuple[Jid, str]] = collections.deque(maxlen=INBOX)
+        """Author and id of each message stanza, those left out that were sent again on request."""
         self.duplicates = 0  # messages read twice
         self.failures = 0  # ciphertexts that could not be read
 
@@ -202,6 +204,8 @@ class Handset:
 
     def _read(self, node: Node) -> None:
         sender = self._world.device(node.jid("participant") or node.required_jid("from"))
+        if not any(enc.integer("count") for enc in node.children_named("enc")):
+            self.arrivals.append((sender.account.pn, node.required_text("id")))
         try:
             for enc in node.children_named("enc"):
                 self._take_in(node, sender, enc)
