@@ -154,7 +154,10 @@ def _server_swapped(*, written_first: Record | None, written_second: Record | No
 async def _judge_outbox(
     findings: Findings, storage: Storage, team: cabc.Mapping[str, Account], load: Load
 ) -> None:
-    """Every message of the API's: at most once with each recipient, and there if it says so."""
+    """Every message of the API's: at most once with each recipient, and there if it says so.
+
+    What a recipient could not read and asked for again is no second message: it has the same id.
+    """
     rows: dict[tuple[str, str], OutboxRow] = {}
     for name in team:
         async for outbox_row in _outbox(storage, name):
@@ -167,31 +170,30 @@ async def _judge_outbox(
     for key in load.conflicting:
         findings.outbox_sent_twice += 1
         findings.discrepancies.append(f"one key, two messages: {key}")
-    copies = _copies(team, load)
+    phones = (*load.customers, *team.values())
+    copies = collections.Counter(
+        (account.pn, author, message_id)
+        for account in phones
+        for author, message_id in account.phone.arrivals
+    )
+    read: dict[tuple[t.Any, ...], set[str]] = collections.defaultdict(set)  # ids
+    for account in phones:
+        for received in account.phone.inbox:
+            read[account.pn, received.sender, received.text].add(received.id)
     for key, send in load.sends.items():
         row = rows.get((send.connection, key))
         for phone in _recipients(send, team, load):
-            count = copies[phone.pn, team[send.connection].pn, send.text]
+            own = team[send.connection].pn
+            ids = read[phone.pn, own, send.text]
+            count = max(len(ids), copies[phone.pn, own, send.external_id])
             who = f"{key} of {send.connection} to {phone.name}"
             if count > 1:
                 findings.outbox_sent_twice += 1
                 findings.discrepancies.append(f"arrived {count} times: {who}")
-            elif not count and (row is None or row.state in ARRIVED):
+            elif not ids and (row is None or row.state in ARRIVED):
                 state = "has no row" if row is None else f"is {row.state}"
                 findings.outbox_lost += 1
                 findings.discrepancies.append(f"never arrived, but {state}: {who}")
-
-
-def _copies(
-    team: cabc.Mapping[str, Account], load: Load
-) -> collections.Counter[tuple[t.Any, t.Any, str | None]]:
-    """How often a phone read a text, by phone, author and text."""
-    phones = (*load.customers, *team.values())
-    return collections.Counter(
-        (account.pn, received.sender, received.text)
-        for account in phones
-        for received in account.phone.inbox
-    )
 
 
 def _recipients(send: Send, team: cabc.Mapping[str, Account], load: Load) -> list[Account]:

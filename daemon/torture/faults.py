@@ -6,37 +6,21 @@ import contextlib
 import typing as t
 
 import attrs
-import httpx
 import structlog
 import trio
 
 from daemon.torture.plan import Fault, lane_of
-from daemon.torture.process import DaemonKeeper, PostgresHandle
-from daemon.torture.proxy import FaultProxy
-from simulator.core import Simulator
-from simulator.model import Account
+from daemon.torture.stage import Stage
 from whatsapp.jid import Jid
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("torture")
 
 UP_DEADLINE: t.Final = 180.0  # seconds for the daemon to be there again
+BREATH: t.Final = 1.0  # seconds that a new daemon has at least, however late the plan is
 REACH_DEADLINE: t.Final = 6.0  # seconds for a crash point to be reached
 LATENCY: t.Final = 0.05  # seconds per stanza of a slow server
 DELAY: t.Final = 0.15  # seconds per piece of a slow network
-OPERATOR: t.Final = 0.5  # seconds until somebody sees to a connection that stays away
 _LOOK: t.Final = 0.1  # seconds
-
-
-@attrs.frozen(kw_only=True)
-class Stage:
-    """Everything that faults can strike."""
-
-    simulator: Simulator
-    proxy: FaultProxy
-    keeper: DaemonKeeper
-    database: PostgresHandle
-    team: dict[str, Account]
-    """The accounts of the connections, by name, in order."""
 
 
 class Executioner:
@@ -77,6 +61,8 @@ class Executioner:
             with self._disturbing():
                 await self._strike(fault, following)
             self.done[fault.kind] += 1
+            if lane_of(fault) == "daemon":
+                await trio.sleep(BREATH)
 
     @contextlib.contextmanager
     def _disturbing(self) -> cabc.Iterator[None]:
@@ -126,15 +112,12 @@ class Executioner:
 
     async def _crash(self, fault: Fault) -> None:
         keeper, target = self._stage.keeper, _target(fault)
-        before = keeper.kills_by_point[fault.point]
         if keeper.armed != target:
             keeper.arm_next(target)
             await keeper.kill()
-            await keeper.until_up()
-        with trio.move_on_after(REACH_DEADLINE):
-            while keeper.kills_by_point[fault.point] == before:
-                await keeper.until_ended()
-        if keeper.kills_by_point[fault.point] == before:
+        with trio.move_on_after(REACH_DEADLINE) as patience:
+            await keeper.until_died_at(fault.point)
+        if patience.cancelled_caught:
             self.not_reached.append(fault.point)  # it may still get there, which counts then
         await keeper.until_up()
 
@@ -222,17 +205,6 @@ class Executioner:
         self._stage.database.go_on()
         self._stage.simulator.faults.clear()
         await self._stage.proxy.clear()
-
-
-async def tend(stage: Stage) -> t.NoReturn:
-    """The operator: starts what waits for a person, which a conflict does."""
-    while True:
-        await trio.sleep(OPERATOR)
-        with contextlib.suppress(httpx.HTTPError):
-            rows = (await stage.keeper.request("GET", "/status")).json()
-            for row in rows:
-                if row["paired"] and row["state"] in ("conflict", "stopped"):
-                    await stage.keeper.request("POST", f"/connections/{row['name']}/start")
 
 
 class RecoveryWatch:

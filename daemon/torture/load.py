@@ -113,33 +113,36 @@ class Load:
         while True:
             act = acts[self._entropy.below(len(acts))]
             await act()
-            self.done[act.__name__.strip("_")] += 1
+            self.done[act.__name__] += 1
             await until(self._has_room, _LOOK)
             next_at = max(next_at + 1 / self._rate, trio.current_time() - 1.0)
             await trio.sleep_until(next_at)
 
     def _acts(self) -> tuple[tuple[t.Callable[[], t.Awaitable[None]], int], ...]:
         return (
-            (self._text, 40),
-            (self._burst, 3),
-            (self._group_text, 14),
-            (self._repeat, 3),
-            (self._picture, 4),
-            (self._reaction, 5),
-            (self._edit, 5),
-            (self._revoke, 3),
-            (self._from_phone, 6),
-            (self._read, 3),
-            (self._setting, 4),
-            (self._old_messages, 2),
-            (self._nonsense, 1),
+            (self.text, 40),
+            (self.burst, 3),
+            (self.group_text, 14),
+            (self.repeat, 3),
+            (self.picture, 4),
+            (self.reaction, 5),
+            (self.edit, 5),
+            (self.revoke, 3),
+            (self.from_phone, 6),
+            (self.read, 3),
+            (self.setting, 4),
+            (self.forget, 1),
+            (self.old_messages, 2),
+            (self.nonsense, 1),
         )
 
-    async def _text(self) -> None:
-        customer, to = self._pair()
-        await self._write(customer, to, self._words())
+    async def text(self, to: Account | None = None) -> None:
+        """A customer writes to one of two connections, or to this one."""
+        customer, address = self._pair()
+        await self._write(customer, address if to is None else to.pn, self._words())
 
-    async def _burst(self) -> None:
+    async def burst(self) -> None:
+        """A customer writes in one go."""
         customer, to = self._pair()
         for _ in range(8):
             await self._write(customer, to, self._words())
@@ -147,19 +150,21 @@ class Load:
     async def _write(self, customer: Account, to: Jid, text: str) -> None:
         self._remember(customer, to, await customer.phone.send_text(to, text))
 
-    async def _group_text(self) -> None:
+    async def group_text(self) -> None:
+        """Somebody writes to the group."""
         customer = self._pick(self.customers[:4])
         text = self._words()
         message_id = await customer.phone.send_group_text(self.group.jid, text)
         self._remember(customer, self.group.jid, message_id)
 
-    async def _repeat(self) -> None:
+    async def repeat(self) -> None:
         """The very same stanza once more."""
         customer = self._pick(self.customers)
         if known := self._own.get(customer.pn):
             await customer.phone.repeat(known[-1].id)
 
-    async def _picture(self) -> None:
+    async def picture(self) -> None:
+        """A customer sends a file."""
         customer, to = self._pair()
         data = self._entropy(32) * (FILE // 32)
         source = customer.phone.upload("image", data, mimetype="image/jpeg")
@@ -167,17 +172,20 @@ class Load:
         wrapping = Wrapping(type="media", mediatype="image")
         await customer.phone.send_message(to, content, wrapping)
 
-    async def _reaction(self) -> None:
+    async def reaction(self) -> None:
+        """A customer reacts to what they wrote."""
         await self._about(
             lambda key, now: compose.reaction(key, "👍", now),
             Wrapping(type="reaction", hidden=True),
         )
 
-    async def _edit(self) -> None:
+    async def edit(self) -> None:
+        """A customer changes what they wrote."""
         text = self._words()
         await self._about(lambda key, now: compose.edit(key, text, now), Wrapping(edit="1"))
 
-    async def _revoke(self) -> None:
+    async def revoke(self) -> None:
+        """A customer deletes what they wrote."""
         await self._about(lambda key, _now: compose.revoke(key), Wrapping(edit="7"))
 
     async def _about(self, build: t.Callable[[TargetKey, int], bytes], wrapping: Wrapping) -> None:
@@ -189,12 +197,12 @@ class Load:
             now = int(self._simulator.world.now() * 1000)
             await customer.phone.send_message(target.chat, build(key, now), wrapping)
 
-    async def _from_phone(self) -> None:
+    async def from_phone(self) -> None:
         """The team writes on the phone; its companions get copies."""
         account, customer = self._pick(self._accounts), self._pick(self.customers)
         await account.phone.send_text(customer.lid, self._words())
 
-    async def _read(self) -> None:
+    async def read(self) -> None:
         """A customer reads what a connection sent."""
         customer = self._pick(self.customers)
         for received in reversed(customer.phone.inbox):
@@ -202,18 +210,24 @@ class Load:
                 await customer.phone.read(received.chat, received.id)
                 return
 
-    async def _setting(self) -> None:
+    async def setting(self) -> None:
         """A change of app state."""
         account, customer = self._pick(self._accounts), self._pick(self.customers)
         await account.phone.archive(customer.pn, self._entropy.below(2) == 0)
 
-    async def _old_messages(self) -> None:
+    async def forget(self) -> None:
+        """A customer's phone loses its sessions with a connection, and asks for what it cannot
+        read to be sent again."""
+        await trio.lowlevel.checkpoint()
+        self._pick(self.customers).phone.forget(self._pick(self._accounts))
+
+    async def old_messages(self, most: int = 150) -> None:
         """A chunk of history, told to one connection."""
         name = self._pick_name()
         account, customer = self._team[name], self._pick(self.customers)
         chat = str(customer.lid)
         messages = []
-        for _ in range(1 + self._entropy.below(150)):
+        for _ in range(1 + self._entropy.below(most)):
             text = self._words()
             message_id = f"OLD{self._entropy(8).hex().upper()}"
             self.history[name, str(customer.pn), str(customer.pn), message_id] = text
@@ -232,7 +246,7 @@ class Load:
         )
         await account.phone.push_history(chunk)
 
-    async def _nonsense(self) -> None:
+    async def nonsense(self) -> None:
         """A stanza that is no message, though it says so."""
         await trio.lowlevel.checkpoint()
         account, customer = self._pick(self._accounts), self._pick(self.customers)
@@ -255,6 +269,10 @@ class Load:
                 await trio.sleep(SEND_EVERY * (0.5 + self._sending.below(1000) / 1000))
                 if len(self._open) < MAX_OPEN_SENDS:
                     nursery.start_soon(self._take_in, self._new_request(name))
+
+    async def send_once(self, name: str) -> None:
+        """One message, until it is taken in."""
+        await self._take_in(self._new_request(name))
 
     async def finish(self) -> None:
         """Make the requests that nobody has taken in yet, until they are."""

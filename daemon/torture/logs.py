@@ -1,6 +1,7 @@
 """What the daemon's own log says of its runs: crashes that no fault explains, and errors."""
 
 import collections
+import collections.abc as cabc
 import json
 import typing as t
 from pathlib import Path
@@ -29,28 +30,34 @@ class LogReading:
     """Lines of level error or above, by event, besides those that have to be there."""
 
 
-def read_logs(directory: Path) -> LogReading:
-    """Read every run's file."""
-    reading = LogReading()
+def lines_of(directory: Path) -> cabc.Iterator[str]:
+    """Every line of every run."""
     for path in sorted(directory.glob("run-*.log")):
-        for line in path.read_text("utf-8", "replace").splitlines():
-            try:
-                facts = json.loads(line)
-            except ValueError:
-                if line.startswith("Traceback"):
-                    reading.unexplained.append(f"{path.name}: the process ended with a traceback")
-                continue
-            if isinstance(facts, dict):
-                _take(reading, path.name, facts)
+        yield from path.read_text("utf-8", "replace").splitlines()
+
+
+def read_logs(directory: Path) -> LogReading:
+    """Read everything."""
+    reading = LogReading()
+    for line in lines_of(directory):
+        try:
+            facts = json.loads(line)
+        except ValueError:
+            if line.startswith("Traceback"):
+                reading.unexplained.append("a process of the daemon ended with a traceback")
+            continue
+        if isinstance(facts, dict):
+            _take(reading, facts)
     return reading
 
 
-def _take(reading: LogReading, run: str, facts: dict[str, t.Any]) -> None:
+def _take(reading: LogReading, facts: dict[str, t.Any]) -> None:
     event = str(facts.get("event"))
     if event == "child.crashed":
         # A connection ends for reasons that it names; anything else has a traceback.
         if facts.get("supervisor") == ROOT or "exception" in facts:
             who = f"{facts.get('supervisor')}/{facts.get('child')}"
-            reading.unexplained.append(f"{run}: {who} crashed: {facts.get('error')}")
+            when = facts.get("timestamp")
+            reading.unexplained.append(f"{when}: {who} crashed: {facts.get('error')}")
     elif facts.get("level") in ("error", "critical") and event not in FAULTS_OF_OURS:
         reading.errors[event] += 1

@@ -45,7 +45,7 @@ LANES: t.Final = (
             "crash": "its death at a crash point",
             "term": "SIGTERM, and a new start",
         },
-        pause=(0.5, 2.5),
+        pause=(1.0, 3.0),
     ),
     Lane(
         name="database",
@@ -53,7 +53,7 @@ LANES: t.Final = (
             "pg_kill": "kill -9 of PostgreSQL",
             "pg_stop": "PostgreSQL is stopped for seconds",
         },
-        pause=(4.0, 12.0),
+        pause=(5.0, 12.0),
     ),
     Lane(
         name="server",
@@ -73,7 +73,7 @@ LANES: t.Final = (
             "refuse": "the server closes every new connection",
             "restart": "the server restarts",
         },
-        pause=(0.3, 1.6),
+        pause=(0.5, 2.2),
     ),
     Lane(
         name="network",

@@ -31,7 +31,6 @@ class DaemonKeeper:
     """Runs ``zapvisor run`` on a configuration, again and again, and knows why each run ended."""
 
     def __init__(self, config: Path, control: Path, logs: Path) -> None:
-        """``logs``: where each run writes a file of its own."""
         self.kills = 0
         """Deaths by SIGKILL, of ours or at a crash point."""
         self.stops = 0
@@ -42,7 +41,8 @@ class DaemonKeeper:
         self.runs = 0
         self._config = config
         self._control = control
-        self._logs = logs
+        self.logs = logs
+        """Where each run writes a file of its own."""
         self._process: subprocess.Popen[bytes] | None = None
         self._armed: str | None = None  # where the present run shall die
         self._next_armed: str | None = None
@@ -83,7 +83,7 @@ class DaemonKeeper:
 
     @property
     def _log_path(self) -> Path:
-        return self._logs / f"run-{self.runs:04}.log"
+        return self.logs / f"run-{self.runs:04}.log"
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self.runs += 1
@@ -155,9 +155,11 @@ class DaemonKeeper:
         """SIGTERM; the same."""
         await self._end(signal.SIGTERM)
 
-    async def until_ended(self) -> None:
-        """Wait for the end of the present run, whatever ends it."""
-        await self._ended.wait()
+    async def until_died_at(self, point: str) -> None:
+        """Wait for a death at a crash point; it counts from now on."""
+        before = self.kills_by_point[point]
+        while self.kills_by_point[point] == before:
+            await self._ended.wait()
 
     async def leave(self) -> None:
         """Stop it in order, for good."""
