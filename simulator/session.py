@@ -81,7 +81,10 @@ class Session:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
-                    await self._serve()
+                    try:
+                        await self._serve()
+                    finally:
+                        self._nursery = None  # which takes nothing new from here on
                     nursery.cancel_scope.cancel()
         finally:
             self._detach()

@@ -93,6 +93,22 @@ async def test_the_offline_queue_is_announced(
     assert len([node for node in desk.nodes if node.tag == "message"]) == len(came)
 
 
+async def test_a_client_that_leaves_just_then_can_be_told_to_go(
+    autojump_clock: MockClock, simulator: Simulator, desk: Companion, desk_account: Account
+) -> None:
+    """Whatever the moment at which both sides end a connection, nothing breaks here."""
+    for ticks in range(120):
+        session = desk_account.companions[0].session
+        assert session is not None
+        assert desk._transport is not None
+        desk._transport.abort()
+        for _ in range(ticks % 12):
+            await trio.lowlevel.checkpoint()
+        with trio.fail_after(60):
+            await session.end(ENDINGS["503"])
+        await desk.log_in()
+
+
 async def test_pairing_links_a_device(
     autojump_clock: MockClock, simulator: Simulator, nursery: trio.Nursery
 ) -> None:
