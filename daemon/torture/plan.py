@@ -53,7 +53,7 @@ LANES: t.Final = (
             "pg_kill": "kill -9 of PostgreSQL",
             "pg_stop": "PostgreSQL is stopped for seconds",
         },
-        pause=(5.0, 12.0),
+        pause=(8.0, 20.0),
     ),
     Lane(
         name="server",
@@ -73,7 +73,7 @@ LANES: t.Final = (
             "refuse": "the server closes every new connection",
             "restart": "the server restarts",
         },
-        pause=(0.5, 2.2),
+        pause=(0.8, 3.0),
     ),
     Lane(
         name="network",
@@ -84,7 +84,7 @@ LANES: t.Final = (
             "tcp_bytes": "bytes come one by one",
             "tcp_refuse": "connections are refused",
         },
-        pause=(2.0, 7.0),
+        pause=(3.0, 9.0),
     ),
 )
 KINDS: t.Final[cabc.Mapping[str, str]] = {
@@ -95,7 +95,7 @@ KINDS: t.Final[cabc.Mapping[str, str]] = {
 NOT_ON_THE_WAY: t.Final = ("pairing.", "prekeys.")
 """Points that a run does not come to once its connections are linked."""
 _LASTING: t.Final[cabc.Mapping[str, tuple[float, float]]] = {  # seconds
-    "pg_stop": (0.5, 6.0),
+    "pg_stop": (0.5, 5.0),
     "stall": (0.5, 5.0),
     "slow": (0.5, 2.0),
     "refuse": (0.3, 2.0),

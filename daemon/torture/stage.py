@@ -119,6 +119,8 @@ async def open_stage(
         await nursery.start(keeper.run)
         say(f"pairing {', '.join(names)}")
         team = {name: await pair(keeper, simulator, name) for name in names}
+        for account in team.values():
+            await account.phone.set_push_name(account.name)
         with trio.move_on_after(SYNC_DEADLINE):
             await until(functools.partial(_app_state_synced, keeper.logs, names), _LOOK)
         yield Stage(
@@ -133,8 +135,8 @@ async def open_stage(
 
 
 async def _app_state_synced(logs: Path, names: cabc.Collection[str]) -> bool:
-    """Whether all have seen the app state once: a device that is new waits for keys with that,
-    and a daemon that is killed meanwhile begins to wait again."""
+    """Whether all have seen the first setting: a device that has none waits for keys, and begins
+    to wait again when the daemon is killed."""
     await trio.lowlevel.checkpoint()
     synced = [line for line in lines_of(logs) if '"app_state.synced"' in line]
     return all(any(f'"connection": "{name}"' in line for line in synced) for name in names)
