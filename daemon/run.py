@@ -273,13 +273,13 @@ def api_child(core: Core, listener: socket.socket, version: str, reloader: Reloa
 async def _open_patiently(
     config: Config, open_storage: OpenStorage, patience: float, waiting: WaitingRoom
 ) -> cabc.AsyncIterator[Storage]:
-    """Storage; it may take a moment to be there, and meanwhile ``waiting`` tells why.
+    """Storage; a server may take a moment to be there, or die while it starts; meanwhile
+    ``waiting`` tells why.
 
     Raises:
         StartError: it did not come up in time; says which server, and what to do.
     """
-    own = config.storage.embedded and patience < math.inf  # then waiting changes nothing
-    deadline = trio.current_time() + (0.0 if own else patience)
+    deadline = trio.current_time() + patience
     pause = _PAUSE
     async with contextlib.AsyncExitStack() as stack:
         while True:

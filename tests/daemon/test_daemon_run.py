@@ -170,9 +170,11 @@ async def test_an_unreachable_database(config: Config) -> None:
     assert tries == 2
 
 
-async def test_a_database_that_comes_late(config: Config) -> None:
-    """A server that starts a moment after the daemon is waited for."""
-    environ = {"ZAPVISOR_STORAGE_DSN": "postgresql://db.example/zap"}
+@pytest.mark.parametrize("dsn", ["postgresql://db.example/zap", "embedded"])
+async def test_a_database_that_comes_late(config: Config, dsn: str) -> None:
+    """A server that starts a moment after the daemon is waited for; one of our own that died
+    while it started is started again."""
+    environ = {"ZAPVISOR_STORAGE_DSN": dsn}
     config = load_config(config.path, environ)
     there = False
 
