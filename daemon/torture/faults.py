@@ -2,7 +2,6 @@
 
 import collections
 import collections.abc as cabc
-import contextlib
 import typing as t
 
 import attrs
@@ -11,6 +10,9 @@ import trio
 
 from daemon.torture.plan import Fault, lane_of
 from daemon.torture.stage import Stage
+from simulator.model import Device
+from simulator.queue import Entry
+from simulator.session import State
 from whatsapp.jid import Jid
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("torture")
@@ -31,14 +33,12 @@ class Executioner:
         self.late = 0
         self.not_reached: list[str] = []
         """Crash points that were waited for in vain."""
-        self.disturbed_until = -1.0
-        """Trio clock: the end of the newest fault; ``inf`` while one lasts."""
+        self.when_ended: cabc.Callable[[], None] = _nothing
+        """Called at the end of each fault."""
         self._stage = stage
         self._faults = faults
         self._seconds = seconds
-        self._lasting = 0
         self._began = 0.0
-        self._told = trio.Event()
 
     async def run(self) -> None:
         """Carry out everything."""
@@ -58,31 +58,11 @@ class Executioner:
                 continue
             following = faults[number + 1] if number + 1 < len(faults) else None
             log.info("torture.fault", **attrs.asdict(fault))
-            with self._disturbing():
-                await self._strike(fault, following)
+            await self._strike(fault, following)
+            self.when_ended()
             self.done[fault.kind] += 1
             if lane_of(fault) == "daemon":
                 await trio.sleep(BREATH)
-
-    @contextlib.contextmanager
-    def _disturbing(self) -> cabc.Iterator[None]:
-        self._lasting += 1
-        try:
-            yield
-        finally:
-            self._lasting -= 1
-            self.disturbed_until = trio.current_time()
-            told, self._told = self._told, trio.Event()
-            told.set()
-
-    @property
-    def lasting(self) -> bool:
-        """Whether a fault is under way."""
-        return self._lasting > 0
-
-    async def until_one_ends(self) -> None:
-        """Wait for the end of the next fault."""
-        await self._told.wait()
 
     # ---- one fault
 
@@ -208,47 +188,45 @@ class Executioner:
 
 
 class RecoveryWatch:
-    """Measures how long it takes, once faults end, until all is as it should be.
+    """Measures how long it takes, once a fault ends, until all is as it should be.
 
-    The clock starts when the last fault that is under way ends, and stops when every connection
-    is logged in and what the server owed at the start is acknowledged. Faults that come
-    meanwhile start it anew.
+    For each fault a clock starts at its end, and stops at the first moment when every connection
+    is logged in and all is acknowledged that the server owed at the start. Faults that come
+    meanwhile stop no clock: they lengthen what is measured.
     """
 
     def __init__(self, stage: Stage, executioner: Executioner) -> None:
         self.seconds: list[float] = []
         self._stage = stage
-        self._executioner = executioner
+        self._clocks: list[tuple[float, list[Entry]]] = []  # when it began, what was owed then
+        executioner.when_ended = self._begin
+
+    def _begin(self) -> None:
+        owed = [entry for device in self._devices() for entry in device.queue]
+        self._clocks.append((trio.current_time(), owed))
 
     async def run(self) -> t.NoReturn:
         """Watch."""
         while True:
-            await self._executioner.until_one_ends()
-            while (recovered := await self._recovery()) is None:
-                pass
-            self.seconds.append(recovered)
-
-    async def _recovery(self) -> float | None:
-        """Seconds, or None when another fault came in between."""
-        start = self._executioner.disturbed_until
-        owed = self._owed()
-        while not self._online() or any(not entry.acknowledged for entry in owed):
             await trio.sleep(_LOOK)
-            if self._executioner.disturbed_until != start:
-                return None
-        return trio.current_time() - start
+            for _, owed in self._clocks:
+                while owed and owed[-1].acknowledged:
+                    owed.pop()
+            if all(_is_online(device) for device in self._devices()):
+                now = trio.current_time()
+                self.seconds += [now - began for began, owed in self._clocks if not owed]
+                self._clocks = [clock for clock in self._clocks if clock[1]]
 
-    def _devices(self) -> list[t.Any]:
+    def _devices(self) -> list[Device]:
         return [d for account in self._stage.team.values() for d in account.companions]
 
-    def _owed(self) -> list[t.Any]:
-        return [entry for device in self._devices() for entry in device.queue]
 
-    def _online(self) -> bool:
-        return all(
-            device.session is not None and device.session.state.value == "active"
-            for device in self._devices()
-        )
+def _is_online(device: Device) -> bool:
+    return device.session is not None and device.session.state is State.ACTIVE
+
+
+def _nothing() -> None:
+    """Nobody wants to know."""
 
 
 def _target(fault: Fault) -> str:

@@ -109,7 +109,11 @@ class _Run:
         """End all faults and wait until nothing is under way; False when that takes too long."""
         self._say("no more faults: settling")
         await self._executioner.clear()
-        return await settle(self._stage, self.load, self._options.settle)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch.run)
+            settled = await settle(self._stage, self.load, self._options.settle)
+            nursery.cancel_scope.cancel()
+        return settled
 
     async def _tell(self) -> t.NoReturn:
         while True:
