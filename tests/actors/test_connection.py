@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from actors.errors import AlreadyPairedError, UnknownConnectionError
-from actors.fleet import ConnectionStatus
+from actors.fleet import ConnectionStatus, Fleet
 from simulator import ScanRefusedError
 from storage.api import RecordKind
 from tests.actors.conftest import FaultyStorage
@@ -354,6 +354,23 @@ async def test_a_forged_certificate_is_refused(
         )
         world.simulator.faults.clear()
         await world.until_state("sales", "online")
+
+
+async def test_a_fleet_of_none_runs_like_any_other(
+    autojump_clock: Clock, storage: FaultyStorage, nursery: trio.Nursery
+) -> None:
+    """Without a connection in the configuration nothing ends, so nothing is restarted."""
+    async with open_world(storage, "sales") as world:
+        ended = trio.Event()
+
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+            await Fleet([], world.fleet._tools).run(task_status)
+            ended.set()
+
+        await nursery.start(run)
+        await trio.sleep(60)
+        assert not ended.is_set()
+    nursery.cancel_scope.cancel()
 
 
 async def test_nobody_scans_the_code(autojump_clock: Clock, storage: FaultyStorage) -> None:
