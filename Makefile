@@ -38,7 +38,8 @@ interop: ## fetch the pinned third-party client, where node is present
 demo: $(VENV)/.installed ## run the demo: ARGS="--for 20s --json"
 	@$(BIN)/zapvisor demo $(ARGS)
 
-torture: $(VENV)/.installed ## break everything for 10 minutes: ARGS="--seed 7"
+torture: $(VENV)/.installed ## die at every crash point, then break all for 10 minutes: ARGS="--seed 7"
+	@$(BIN)/zapvisor torture --walk
 	@$(BIN)/zapvisor torture --for 10m $(ARGS)
 
 test: $(VENV)/.installed-dev interop ## run all tests: ARGS="-k writer"

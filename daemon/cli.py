@@ -329,6 +329,9 @@ def torture(
     plan: t.Annotated[
         bool, Parameter(negative="", help="Print the plan of faults, and run nothing.")
     ] = False,
+    walk: t.Annotated[
+        bool, Parameter(negative="", help="Die once at each crash point instead, in turn.")
+    ] = False,
     log_level: t.Literal["debug", "info", "warning", "error"] = "error",
     json: Json = False,
 ) -> int:
@@ -341,7 +344,7 @@ def torture(
     from config.durations import parse_duration
     from daemon.torture.model import MAX_CONNECTIONS, TortureOptions
     from daemon.torture.plan import KINDS
-    from daemon.torture.run import run_torture, show_plan
+    from daemon.torture.run import run_torture, run_walk, show_plan
 
     try:
         seconds = parse_duration(for_)
@@ -367,6 +370,8 @@ def torture(
     )
     if plan:
         return show_plan(options)
+    if walk:
+        return run_walk(data_dir, as_json_line=json, log_level=log_level)
     return run_torture(options, as_json_line=json, log_level=log_level)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import attrs
 import trio
@@ -12,6 +13,8 @@ from daemon.screen import print_json
 from daemon.torture.model import Summary, TortureOptions
 from daemon.torture.plan import as_json, fingerprint, plan
 from daemon.torture.play import play
+from daemon.torture.stage import kept_on_failure
+from daemon.torture.walk import walk
 
 
 def show_plan(options: TortureOptions) -> int:
@@ -41,6 +44,31 @@ def run_torture(options: TortureOptions, *, as_json_line: bool, log_level: str) 
     else:
         sys.stdout.write(f"{verdict(summary)}\n")
     return 0 if summary.succeeded else 1
+
+
+def run_walk(data_dir: Path | None, *, as_json_line: bool, log_level: str) -> int:
+    """Die at every crash point; 0 when each was reached and nothing was lost, else 1.
+
+    Raises:
+        CommandError: it could not start.
+    """
+    configure_logs(level=log_level, stream=sys.stderr)
+    with one_line_errors(), kept_on_failure(data_dir) as place:
+        summary = trio.run(walk, place.directory, _say, strict_exception_groups=True)
+        place.succeeded = not summary.failures
+    if as_json_line:
+        sys.stdout.write(json.dumps(attrs.asdict(summary)) + "\n")
+        return 1 if summary.failures else 0
+    sys.stdout.write(
+        f"{len(summary.reached)} of {summary.points} crash points in {summary.seconds:.0f} s:"
+        f" {summary.findings.stored} of {summary.findings.offered} messages stored\n"
+    )
+    if summary.failures:
+        sys.stdout.write(f"FAILED: {', '.join(summary.failures)}\n")
+        details = (*summary.not_reached, *summary.findings.discrepancies, *summary.unexplained)
+        sys.stdout.writelines(f"- {each}\n" for each in details)
+        sys.stdout.write(f"everything is kept in {place.directory}\n")
+    return 1 if summary.failures else 0
 
 
 def _say(sentence: str) -> None:

@@ -253,5 +253,5 @@ async def _at_rest(stage: Stage) -> bool:
 
 def _is_at_rest(row: dict[str, t.Any]) -> bool:
     history = row["history"]
-    imported = history is None or history["percent"] == 100
-    return row["state"] == "online" and imported and not row["undecryptable"] + row["in_flight"]
+    chunks = 0 if history is None else history["waiting"]
+    return row["state"] == "online" and not chunks + row["undecryptable"] + row["in_flight"]
