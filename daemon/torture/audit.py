@@ -105,6 +105,12 @@ async def compare(
     return findings
 
 
+async def open_gaps(storage: Storage) -> int | None:
+    """Outages whose counts do not match yet; None where storage keeps no ledger of them."""
+    statistics = getattr(storage, "gap_statistics", None)
+    return None if statistics is None else int((await statistics())["open"])
+
+
 def _owed(simulator: Simulator, team: cabc.Mapping[str, Account], load: Load) -> dict[Key, _Owed]:
     """Everything that has to be in the database."""
     names = {account.pn: name for name, account in team.items()}

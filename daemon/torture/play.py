@@ -11,7 +11,7 @@ import trio
 
 from config.load import load_config
 from daemon.signals import obey_signals
-from daemon.torture.audit import Findings, compare
+from daemon.torture.audit import Findings, compare, open_gaps
 from daemon.torture.faults import Executioner, RecoveryWatch
 from daemon.torture.load import Load
 from daemon.torture.logs import read_logs
@@ -66,7 +66,9 @@ async def _run(
         async with storage_of(load_config(stage.config, {})) as storage:
             findings = await compare(stage.simulator, storage, stage.team, run.load)
             quarantined = (await storage.statistics())["quarantined"]
+            gaps = await open_gaps(storage)
         summary = run.sum_up(findings, quarantined, settled, stage.keeper.logs)
+        summary = attrs.evolve(summary, gaps_open=gaps)
         _keep_evidence(directory, stage.simulator, findings, summary)
     return summary
 
