@@ -219,6 +219,14 @@ async def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
 # ---- its database
 
 
+def cluster_home(data_dir: Path) -> Path:
+    """Where the cluster of a data directory is, which may be elsewhere."""
+    pointer = data_dir / "postgres.location"
+    if pointer.exists():
+        return Path(pointer.read_text(encoding="utf-8").strip())
+    return data_dir / "postgres"
+
+
 class PostgresHandle:
     """The daemon's own PostgreSQL, found by its files."""
 
@@ -248,11 +256,9 @@ class PostgresHandle:
             _signal(pid, signal.SIGCONT)
 
     def _leader(self) -> int | None:
-        home, pointer = self._data_dir / "postgres", self._data_dir / "postgres.location"
-        if pointer.exists():
-            home = Path(pointer.read_text(encoding="utf-8").strip())
+        file = cluster_home(self._data_dir) / "data" / "postmaster.pid"
         try:
-            first = (home / "data" / "postmaster.pid").read_text("utf-8").splitlines()[0]
+            first = file.read_text("utf-8").splitlines()[0]
             pid = int(first)
         except (FileNotFoundError, IndexError, ValueError):
             return None

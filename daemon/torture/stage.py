@@ -16,7 +16,7 @@ import trio
 from daemon.errors import StartError
 from daemon.torture.load import Load
 from daemon.torture.logs import lines_of
-from daemon.torture.process import DaemonKeeper, PostgresHandle, until
+from daemon.torture.process import DaemonKeeper, PostgresHandle, cluster_home, until
 from daemon.torture.proxy import FaultProxy
 from simulator.core import Simulator, open_simulator
 from simulator.model import Account
@@ -79,7 +79,8 @@ def kept_on_failure(chosen: Path | None) -> cabc.Iterator[Place]:
         yield place
     finally:
         if not place.kept:
-            shutil.rmtree(place.directory, ignore_errors=True)
+            for each in (cluster_home(place.directory / "data"), place.directory):
+                shutil.rmtree(each, ignore_errors=True)
 
 
 @contextlib.asynccontextmanager
