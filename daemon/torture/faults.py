@@ -2,6 +2,7 @@
 
 import collections
 import collections.abc as cabc
+import math
 import typing as t
 
 import attrs
@@ -39,6 +40,7 @@ class Executioner:
         self._faults = faults
         self._seconds = seconds
         self._began = 0.0
+        self._armed: dict[Fault, int] = {}  # crashes: deaths at their points before them
 
     async def run(self) -> None:
         """Carry out everything."""
@@ -82,21 +84,28 @@ class Executioner:
         with trio.fail_after(UP_DEADLINE):
             await keeper.until_up()
             if fault.kind == "crash":
-                await self._crash(fault)
+                await self._crash(fault, following)
                 return
-            if following is not None and following.kind == "crash":
-                # It is armed when it starts, and so need not be killed for that once more.
-                keeper.arm_next(_target(following))
+            self._arm(following)
             await (keeper.terminate() if fault.kind == "term" else keeper.kill())
             await keeper.until_up()
 
-    async def _crash(self, fault: Fault) -> None:
-        keeper, target = self._stage.keeper, _target(fault)
-        if keeper.armed != target:
-            keeper.arm_next(target)
+    def _arm(self, fault: Fault | None) -> None:
+        """Let the next run die at a crash point, so that it need not be killed for that again."""
+        if fault is not None and fault.kind == "crash":
+            keeper = self._stage.keeper
+            self._armed[fault] = keeper.kills_by_point[fault.point]
+            keeper.arm_next(_target(fault))
+
+    async def _crash(self, fault: Fault, following: Fault | None) -> None:
+        keeper = self._stage.keeper
+        died = keeper.kills_by_point[fault.point] > self._armed.get(fault, math.inf)
+        if not died and keeper.armed != _target(fault):
+            self._arm(fault)
             await keeper.kill()
+        self._arm(following)
         with trio.move_on_after(REACH_DEADLINE) as patience:
-            await keeper.until_died_at(fault.point)
+            await keeper.until_died_at(fault.point, self._armed[fault])
         if patience.cancelled_caught:
             self.not_reached.append(fault.point)  # it may still get there, which counts then
         await keeper.until_up()

@@ -155,10 +155,9 @@ class DaemonKeeper:
         """SIGTERM; the same."""
         await self._end(signal.SIGTERM)
 
-    async def until_died_at(self, point: str) -> None:
-        """Wait for a death at a crash point; it counts from now on."""
-        before = self.kills_by_point[point]
-        while self.kills_by_point[point] == before:
+    async def until_died_at(self, point: str, before: int = 0) -> None:
+        """Wait until more deaths than that were at a crash point."""
+        while self.kills_by_point[point] <= before:
             await self._ended.wait()
 
     async def leave(self) -> None:
