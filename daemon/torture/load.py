@@ -26,8 +26,8 @@ from whatsapp.node import Node
 from whatsapp.web_message import HistoryMessage
 
 PER_CONNECTION: t.Final = 4  # customers
-BACKLOG: t.Final = 1000  # stanzas under way; then people wait
-SEND_EVERY: t.Final = 0.6  # seconds between two messages of a connection's own
+BACKLOG: t.Final = 400  # stanzas under way; then people wait
+SEND_EVERY: t.Final = 1.2  # seconds between two messages of a connection's own
 SEND_AGAIN: t.Final = 0.2  # seconds until a request that failed is made again
 MAX_OPEN_SENDS: t.Final = 40  # requests of one connection that are not taken in yet
 OLD: t.Final = 1_700_000_000  # unix seconds, when histories were

@@ -19,7 +19,7 @@ class TortureOptions:
     """Of faults, see ``plan.KINDS``."""
     connections: int = 3
     rate: float = 25.0  # things that people do, per second
-    settle: float = 120.0  # seconds for everything to settle after the last fault
+    settle: float = 300.0  # seconds for everything to settle after the last fault
     data_dir: Path | None = None
     """Kept; None: a temporary one, which is kept only when the run fails."""
 
@@ -81,6 +81,7 @@ class Summary:
     sends: int  # asked for through the API, each with an idempotency key
     outbox_sent_twice: int
     outbox_lost: int  # said to be sent, and never arrived
+    outbox_waiting: int  # taken in, and not yet sent when all had to be settled
     outbox_unknown: int  # may have left when something died; never sent again by themselves
     outbox_failed: int  # given up, with a reason
     unexplained_restarts: int
