@@ -32,17 +32,21 @@ class FaultProxy:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen on a free port of the loopback until cancelled."""
-        async with trio.open_nursery() as nursery:
-            await self._open()
-            task_status.started()
-            while True:
-                listener = self._listeners[0]
-                try:
-                    stream = await listener.accept()
-                except trio.ClosedResourceError:
-                    await self._accepting.wait()
-                else:
-                    nursery.start_soon(self._serve, stream)
+        await self._open()
+        try:
+            async with trio.open_nursery() as nursery:
+                task_status.started()
+                while True:
+                    listener = self._listeners[0]
+                    try:
+                        stream = await listener.accept()
+                    except trio.ClosedResourceError:
+                        await self._accepting.wait()
+                    else:
+                        nursery.start_soon(self._serve, stream)
+        finally:
+            for listener in self._listeners:
+                listener.socket.close()
 
     async def _open(self) -> None:
         self._listeners = await trio.open_tcp_listeners(self.port, host="127.0.0.1")

@@ -77,8 +77,11 @@ async def walk(
         StartError: the daemon does not start, or a connection does not pair.
     """
     began = trio.current_time()
+    outside = directory / "outside"
+    await trio.Path(outside).mkdir()
+    await trio.Path(outside).chmod(0o711)  # for the database's own user
     async with (
-        EmbeddedPostgres(directory / "outside", temporary=True) as server,
+        EmbeddedPostgres(outside, temporary=True) as server,
         open_stage(directory, NAMES, seed=1, say=say, dsn=server.dsn, spare=(SPARE,)) as stage,
     ):
         load = Load(
