@@ -7,10 +7,10 @@ SOURCES := actors api config daemon simulator storage supervisor whatsapp
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo torture test check bench fuzz lock proto interop clean
+.PHONY: help demo torture test schedules check bench fuzz lock proto interop clean
 
 help: ## show the commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -44,6 +44,9 @@ torture: $(VENV)/.installed ## die at every crash point, then break all for 10 m
 
 test: $(VENV)/.installed-dev interop ## run all tests: ARGS="-k writer"
 	@$(BIN)/python -m pytest $(ARGS)
+
+schedules: $(VENV)/.installed-dev ## fleets in virtual time for long: ARGS="--hours 1000 --seed 7"
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 check: $(VENV)/.installed-dev ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
