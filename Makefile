@@ -43,7 +43,7 @@ torture: $(VENV)/.installed ## die at every crash point, then break all for 10 m
 	@$(BIN)/zapvisor torture --for 10m $(ARGS)
 
 test: $(VENV)/.installed-dev interop ## run all tests: ARGS="-k writer"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 schedules: $(VENV)/.installed-dev ## fleets in virtual time for long: ARGS="--hours 1000 --seed 7"
 	@$(BIN)/python -m tests.simulation $(ARGS)
