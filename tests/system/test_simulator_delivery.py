@@ -56,7 +56,12 @@ def with_id(stanza_id: str) -> cabc.Callable[[Node], bool]:
 
 @pytest.mark.parametrize("fault", ["none", "miscount", "lose_queued", "no_end_marker"])
 async def test_the_offline_queue_is_announced(
-    simulator: Simulator, desk: Companion, customer: Account, desk_account: Account, fault: str
+    autojump_clock: MockClock,
+    simulator: Simulator,
+    desk: Companion,
+    customer: Account,
+    desk_account: Account,
+    fault: str,
 ) -> None:
     """What waits, then the stanzas, then that this was all; and how each of these goes wrong."""
     await desk.disconnect()
