@@ -130,6 +130,11 @@ class DaemonKeeper:
     # ---- what others do with it
 
     @property
+    def pid(self) -> int:
+        """The process of the present run; 0 when there is none."""
+        return 0 if self._process is None else self._process.pid
+
+    @property
     def is_up(self) -> bool:
         """Whether it answers, as far as is known."""
         return self._up.is_set()
