@@ -52,6 +52,7 @@ class Flow:
     stalled: bool = False  # not at all, for the time being
     rate: float | None = None  # bytes per second
     piece: int | None = None  # most bytes forwarded at once
+    singly: int = 0  # bytes at the beginning of each piece that are forwarded one by one
     delay: float = 0.0  # seconds that each piece is held back
 
     @property
@@ -237,7 +238,7 @@ class TcpProxy:
                 if pause := flow.pause(len(data)):
                     await trio.sleep(pause)
                 left = connection.left.get(direction)
-                await sink.send_all(data if left is None else data[:left])
+                await _send(sink, data if left is None else data[:left], flow.singly)
                 if left is not None:
                     connection.left[direction] = left - len(data)
                     if left <= len(data):
@@ -255,6 +256,12 @@ class TcpProxy:
     def _change(self) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()
+
+
+async def _send(sink: trio.SocketStream, data: bytes, singly: int) -> None:
+    for position in range(min(singly, len(data))):
+        await sink.send_all(data[position : position + 1])
+    await sink.send_all(data[singly:])
 
 
 @contextlib.asynccontextmanager

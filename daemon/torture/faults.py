@@ -14,6 +14,7 @@ from daemon.torture.stage import Stage
 from simulator.model import Device
 from simulator.queue import Entry
 from simulator.session import State
+from simulator.tcp_proxy import Flow
 from whatsapp.jid import Jid
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("torture")
@@ -22,7 +23,12 @@ UP_DEADLINE: t.Final = 180.0  # seconds for the daemon to be there again
 BREATH: t.Final = 1.0  # seconds that a new daemon has at least, however late the plan is
 REACH_DEADLINE: t.Final = 6.0  # seconds for a crash point to be reached
 LATENCY: t.Final = 0.05  # seconds per stanza of a slow server
-DELAY: t.Final = 0.15  # seconds per piece of a slow network
+_FLOWS: t.Final[cabc.Mapping[str, Flow]] = {
+    "tcp_stall": Flow(stalled=True),
+    "tcp_delay": Flow(delay=0.15),
+    "tcp_bytes": Flow(singly=512),
+}
+"""How bytes move, both ways, while a fault of the network lasts."""
 _LOOK: t.Final = 0.1  # seconds
 
 
@@ -161,24 +167,16 @@ class Executioner:
         proxy = self._stage.proxy
         match fault.kind:
             case "tcp_cut":
-                proxy.cut()
-            case "tcp_stall":
-                proxy.stall(True)
-                await trio.sleep(fault.seconds)
-                proxy.stall(False)
-            case "tcp_delay":
-                proxy.delay = DELAY
-                await trio.sleep(fault.seconds)
-                proxy.delay = 0.0
-            case "tcp_bytes":
-                proxy.one_by_one = True
-                await trio.sleep(fault.seconds)
-                proxy.one_by_one = False
+                proxy.reset()
             case "tcp_refuse":
-                await proxy.refuse(True)
-                proxy.cut()
+                proxy.shut()
+                proxy.reset()
                 await trio.sleep(fault.seconds)
-                await proxy.refuse(False)
+                proxy.open()
+            case kind if kind in _FLOWS:
+                proxy.flow(up=_FLOWS[kind], down=_FLOWS[kind])
+                await trio.sleep(fault.seconds)
+                proxy.flow()
             case other:
                 raise ValueError(other)
 
@@ -189,11 +187,11 @@ class Executioner:
 
     # ---- the end of it
 
-    async def clear(self) -> None:
+    def clear(self) -> None:
         """From now on everything works."""
         self._stage.database.go_on()
         self._stage.simulator.faults.clear()
-        await self._stage.proxy.clear()
+        self._stage.proxy.clear()
 
 
 class RecoveryWatch:

@@ -110,7 +110,7 @@ class _Run:
     async def settle(self) -> bool:
         """End all faults and wait until nothing is under way; False when that takes too long."""
         self._say("no more faults: settling")
-        await self._executioner.clear()
+        self._executioner.clear()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch.run)
             settled = await settle(self._stage, self.load, self._options.settle)

@@ -17,10 +17,10 @@ from daemon.errors import StartError
 from daemon.torture.load import Load
 from daemon.torture.logs import lines_of
 from daemon.torture.process import DaemonKeeper, PostgresHandle, cluster_home, until
-from daemon.torture.proxy import FaultProxy
 from simulator.core import Simulator, open_simulator
 from simulator.model import Account
 from simulator.settings import Settings
+from simulator.tcp_proxy import TcpProxy, open_tcp_proxy
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("torture")
 
@@ -38,7 +38,7 @@ class Stage:
     """Everything that faults can strike."""
 
     simulator: Simulator
-    proxy: FaultProxy
+    proxy: TcpProxy
     keeper: DaemonKeeper
     database: PostgresHandle
     config: Path
@@ -110,11 +110,9 @@ async def open_stage(
     say("starting the simulator and the daemon")
     async with (
         open_simulator(seed=seed, listen=("127.0.0.1", 0), settings=settings) as simulator,
+        open_tcp_proxy(_address(simulator)) as proxy,
         trio.open_nursery() as nursery,
     ):
-        host, _, port = simulator.http_url.removeprefix("http://").rpartition(":")
-        proxy = FaultProxy(host, int(port))
-        await nursery.start(proxy.run)
         config = _write_config(directory, (*names, *spare), simulator, proxy, dsn)
         keeper = DaemonKeeper(config, directory / "data" / "control.sock", directory / "logs")
         await nursery.start(keeper.run)
@@ -135,6 +133,11 @@ async def open_stage(
         nursery.cancel_scope.cancel()
 
 
+def _address(simulator: Simulator) -> tuple[str, int]:
+    host, _, port = simulator.http_url.removeprefix("http://").rpartition(":")
+    return host, int(port)
+
+
 async def _app_state_synced(logs: Path, names: cabc.Collection[str]) -> bool:
     """Whether all have seen the first setting: a device that has none waits for keys, and begins
     to wait again when the daemon is killed."""
@@ -147,7 +150,7 @@ def _write_config(
     directory: Path,
     names: cabc.Iterable[str],
     simulator: Simulator,
-    proxy: FaultProxy,
+    proxy: TcpProxy,
     dsn: str,
 ) -> Path:
     """Everything is quicker than in earnest, so that a run sees much of it."""

@@ -120,6 +120,8 @@ async def test_pieces_rates_and_delays(proxy: TcpProxy, dial: Dial) -> None:
     stream = await dial()
     proxy.flow(up=Flow(piece=1), down=Flow(piece=3))
     assert await say(stream, bytes(range(256))) == bytes(range(256))
+    proxy.flow(up=Flow(singly=7), down=Flow(singly=512))
+    assert await say(stream, bytes(range(256)) * 8) == bytes(range(256)) * 8
     proxy.flow(down=Flow(rate=1000.0), up=Flow(delay=0.01))
     began = trio.current_time()
     assert await say(stream, bytes(100)) == bytes(100)
