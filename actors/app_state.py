@@ -187,8 +187,7 @@ class AppState:
     async def run(self, *, task_status: "trio.TaskStatus[None]" = trio.TASK_STATUS_IGNORED) -> None:
         """Keep all collections in step, for ever."""
         task_status.started()
-        await self._load()
-        if all(one.position.state is None for one in self._collections.values()):
+        if not await self._load():
             with trio.move_on_after(FIRST_KEYS):
                 await self._first_keys.wait()
         self.dirty()
@@ -200,18 +199,19 @@ class AppState:
             if due := [one for one in self._collections.values() if one.due_at <= now]:
                 await self._round(due)
 
-    async def _load(self) -> None:
+    async def _load(self) -> bool:
+        """Read how far all is; False: there is nothing, and there are no keys to read it with."""
         failures = 0
         while True:
             try:
                 for one in self._collections.values():
                     await self._stepper.load(one.position)
+                begun = any(one.position.state is not None for one in self._collections.values())
+                return begun or await self._stepper.has_keys()
             except StorageError as error:
                 failures += 1
                 log.warning("app_state.unread", connection=self._name, error=str(error))
                 await trio.sleep(self._delay(failures))
-            else:
-                return
 
     async def _due(self) -> None:
         """Wait until there is something to do."""

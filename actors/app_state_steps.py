@@ -46,6 +46,10 @@ class AppStateRows(t.Protocol):
         """The value MACs of those index MACs that are known."""
         ...
 
+    async def has_app_state_keys(self, connection: str) -> bool:
+        """Whether the phone has ever shared keys with this device."""
+        ...
+
 
 class NotStoredError(ActorError):
     """The database takes everything but this step."""
@@ -92,6 +96,10 @@ class Stepper:
         """Read how far a collection is."""
         row = await self._rows.app_state(self._name, position.name)
         position.state = None if row is None else CollectionState(*row)
+
+    async def has_keys(self) -> bool:
+        """Whether keys are stored. Those that come in this life are told of otherwise."""
+        return await self._rows.has_app_state_keys(self._name)
 
     async def apply(self, position: Position, answer: CollectionAnswer, fresh: bool) -> bool:
         """Verify and commit what came, step by step; whether there was anything new.

@@ -315,6 +315,10 @@ class Storage(Inbox, Queues, Gaps, Timeline, Quarantined, t.Protocol):
         """
         ...
 
+    async def has_app_state_keys(self, connection: str) -> bool:
+        """Whether the phone has ever shared keys of the app state with this device."""
+        ...
+
     async def connections(self) -> list[ConnectionRow]:
         """Every connection, with its counts."""
         ...

@@ -131,6 +131,12 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine):
         records = self._connections[connection].records[kind]
         return {key: records[clean_text(key)] for key in keys if clean_text(key) in records}
 
+    async def has_app_state_keys(self, connection: str) -> bool:
+        """See :meth:`storage.api.Storage.has_app_state_keys`."""
+        await trio.lowlevel.checkpoint()
+        known = self._connections.get(connection)
+        return known is not None and bool(known.records[RecordKind.APP_STATE_KEY])
+
     async def connections(self) -> list[ConnectionRow]:
         """See :meth:`storage.api.Storage.connections`."""
         await trio.lowlevel.checkpoint()

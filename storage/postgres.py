@@ -287,6 +287,10 @@ class PostgresStorage(
             for key, sealed in rows
         }
 
+    async def has_app_state_keys(self, connection: str) -> bool:
+        """See :meth:`storage.api.Storage.has_app_state_keys`."""
+        return bool(await self._fetch("has_app_state_keys", connection))
+
     async def connections(self) -> list[ConnectionRow]:
         """See :meth:`storage.api.Storage.connections`."""
         return [ConnectionRow(**row) for row in await self._fetch("connections")]

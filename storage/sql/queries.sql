@@ -106,6 +106,11 @@ SELECT s.key, s.sealed FROM app_state_keys s
 JOIN connections c ON c.id = s.connection_id
 WHERE c.name = $1 AND s.key = ANY ($2::text[]);
 
+-- name: has_app_state_keys
+-- A row if there is any key of the app state.
+SELECT 1 FROM connections c
+WHERE c.name = $1 AND EXISTS (SELECT FROM app_state_keys s WHERE s.connection_id = c.id);
+
 -- name: connections
 -- Every connection with its counts, and its state before the daemon stopped.
 SELECT c.name, c.wanted, d.jid IS NOT NULL AS paired, d.jid, n.last_message_at, n.messages,

@@ -196,6 +196,10 @@ class Database:
         await trio.lowlevel.checkpoint()
         return {key: self.records[key] for key in keys if key in self.records}
 
+    async def has_app_state_keys(self, connection: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return bool(self.records)
+
 
 class World:
     """One connection's app state with everything around it."""

@@ -100,6 +100,20 @@ async def test_keys_that_never_come_are_asked_for(autojump_clock: Clock, world: 
     assert world.database.steps
 
 
+async def test_keys_of_an_earlier_life_are_not_waited_for(
+    autojump_clock: Clock, world: World
+) -> None:
+    """It ended before any collection was written: the next one begins at once."""
+    async with living(world):
+        world.share_keys()
+    world.start()
+    began = trio.current_time()
+    async with living(world):
+        await until(lambda: world.in_step)
+    assert trio.current_time() - began < subject.FIRST_KEYS
+    assert world.peer == []
+
+
 async def test_changes_come_as_patches(autojump_clock: Clock, world: World) -> None:
     """A later life asks for what is new since; a notification makes it ask again."""
     await synced(world)

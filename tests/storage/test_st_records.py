@@ -99,6 +99,19 @@ async def test_paired_once_the_device_has_an_address(storage: Storage) -> None:
     assert states == [(False, None), (True, ACCOUNT), (False, None), (False, None)]
 
 
+async def test_whether_there_are_keys_of_the_app_state(storage: Storage) -> None:
+    """Of this connection, and of its present device."""
+    assert not await storage.has_app_state_keys("sales")
+    await storage.apply([changes(RecordChange(RecordKind.SESSION, "1.0", b"one"))])
+    assert not await storage.has_app_state_keys("sales")
+    await storage.apply([changes(RecordChange(RecordKind.APP_STATE_KEY, "0a", b"key"))])
+    assert await storage.has_app_state_keys("sales")
+    assert not await storage.has_app_state_keys("support")
+    assert not await storage.has_app_state_keys("nobody")
+    await storage.apply([changes(reset_records=True)])
+    assert not await storage.has_app_state_keys("sales")
+
+
 async def test_odd_record_keys(storage: Storage) -> None:
     """Keys are found under what they were written with; too long ones are rejected."""
     key = "120363000000000001@g.us::\0\ud800.1"
