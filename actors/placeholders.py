@@ -4,7 +4,7 @@ Theory of operation. A message that cannot be decrypted has a row already, and i
 asked to encrypt it again; this is the second way to it. One task per life. Every message waits for
 one thing at a time, due at a known moment: its turn to be asked for (the sender may be faster),
 the phone's answer, or nothing but the sender. The rows are the memory: what is forgotten here is
-found again by the next life.
+found again by the next life, which begins to look once its offline queue is empty.
 
 Source: docs/protocol.md#placeholder-resend
 """
@@ -53,7 +53,7 @@ MAX_REQUESTS: t.Final = 256  # whose answers are remembered to be due
 MAX_ANSWERS: t.Final = 64  # of the phone, not yet taken in; more come again in another life
 PAGE: t.Final = 256  # placeholders read from storage at once
 PATIENCE: t.Final = 5.0  # seconds that the sender has before the phone is asked
-FIRST_LOOK: t.Final = 30.0  # seconds that the offline queue has before old ones are asked for
+LOOK_AGAIN: t.Final = 30.0  # seconds between two looks at what earlier lives left waiting
 ANSWER_TIMEOUT: t.Final = 60.0  # seconds
 SENDER_TIMEOUT: t.Final = 3600.0  # seconds that the sender has once the phone cannot help
 SEND_AGAIN: t.Final = 30.0  # seconds after a request that could not be sent
@@ -118,7 +118,7 @@ class Placeholders:
             collections.OrderedDict()
         )
         self._answers: collections.deque[bytes] = collections.deque()
-        self._look_at = trio.current_time() + FIRST_LOOK
+        self._look_at = math.inf  # it runs first
         self._read_to = 0  # id of the last placeholder read from storage
         self._rung = trio.Event()
 
@@ -159,7 +159,9 @@ class Placeholders:
     # ---- the task ------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; nothing that the phone sends ends it."""
+        """Serve until cancelled; nothing that the phone sends ends it. Starts when the offline
+        queue has been received, with all that senders sent again meanwhile."""
+        self._look_at = trio.current_time() + PATIENCE
         task_status.started()
         while True:
             self._rung = trio.Event()
@@ -208,7 +210,7 @@ class Placeholders:
     async def _look(self) -> None:
         """Find what earlier lives left waiting, as much as there is room for."""
         room = min(PAGE, MAX_WAITING - len(self._waiting))
-        self._look_at = trio.current_time() + FIRST_LOOK
+        self._look_at = trio.current_time() + LOOK_AGAIN
         if room <= 0:
             return
         try:
@@ -245,7 +247,7 @@ class Placeholders:
             if self._sender_may_help(item):
                 item.due_at = now + SENDER_TIMEOUT
         if not self._waiting.add(item) and len(self._waiting) >= MAX_WAITING:
-            self._look_at = min(self._look_at, now + FIRST_LOOK)  # its row is found then
+            self._look_at = min(self._look_at, now + LOOK_AGAIN)  # its row is found then
 
     def _failed_again(self, item: Waiting, retries: int) -> None:
         """What the sender sent once more could not be read either."""
