@@ -46,6 +46,7 @@ from storage.prepare_facts import (
 )
 from storage.prepare_gaps import PreparedStep, prepare_step
 from storage.prepare_queues import OF_DEVICE
+from whatsapp.binary import codec
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
 from whatsapp.proto.records_pb2 import DeviceRecord
@@ -294,7 +295,7 @@ def prepare_quarantine(
 
 def _fingerprint(envelope: Envelope) -> str:
     message = envelope.message
-    parts: tuple[str, ...] = ("stanza", envelope.stanza.hex())
+    parts: tuple[str, ...] = ("stanza", _as_sent(envelope.stanza).hex())
     if message is not None and message.external_id:
         parts = (message.chat, message.sender, message.external_id)
     elif message is not None and not envelope.stanza:
@@ -303,6 +304,17 @@ def _fingerprint(envelope: Envelope) -> str:
         len(part).to_bytes(8, "big") + part.encode("utf-8", "surrogatepass") for part in parts
     )
     return hashlib.sha256(framed).hexdigest()
+
+
+def _as_sent(stanza: bytes) -> bytes:
+    """A stanza without the mark of its delivery, by which its redeliveries differ; what is none,
+    as it is."""
+    try:
+        node = codec.decode(stanza)
+    except RemoteProtocolError:
+        return stanza
+    attributes = {name: value for name, value in node.attrs.items() if name != "offline"}
+    return codec.encode(attrs.evolve(node, attrs=attributes))
 
 
 def _address(name: str, value: str) -> str:

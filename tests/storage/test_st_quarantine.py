@@ -19,6 +19,8 @@ from storage.api import (
 from storage.errors import StorageRejectedError
 from storage.kept import keep_message, kept_message
 from storage.postgres import PostgresStorage
+from whatsapp.binary import codec
+from whatsapp.node import Node
 
 SESSION = RecordChange(RecordKind.SESSION, "1555.0", b"stepped")
 
@@ -167,6 +169,23 @@ async def test_a_stanza_without_a_message(storage: Storage) -> None:
     assert await storage.load_records("sales", RecordKind.SESSION, ["1555.0"])
     [row] = await storage.quarantined(resolved=True)
     assert (row.resolution, row.message_id) == ("recorded", None)
+
+
+async def test_a_redelivery_is_the_same_stanza(storage: Storage) -> None:
+    """Wherever it stands in the offline queue, or when it comes at once."""
+
+    async def come(**told: str) -> None:
+        node = Node("message", {"from": CUSTOMER, "id": "A1", **told})
+        item = Envelope(connection="sales", stanza=codec.encode(node))
+        await storage.quarantine(item, "malformed")
+
+    await come(offline="7")
+    await come(offline="2")
+    await come()
+    [row] = await storage.quarantined()
+    assert row.attempts == 3
+    await come(participant=CUSTOMER)
+    assert len(await storage.quarantined()) == 2
 
 
 async def test_of_another_connection(storage: Storage) -> None:
