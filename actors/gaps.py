@@ -17,7 +17,8 @@ from actors.errors import ConnectionEndedError
 from actors.messages import Commit, Settled, WriterMail
 from actors.purpose import Flight, Purpose
 from storage.api import Envelope, Outcome, Verdict
-from storage.gaps import OutageBegan, QueueAnnounced, QueueDrained, QueuedStanza
+from storage.crash_points import crash_point
+from storage.gaps import GapStep, OutageBegan, QueueAnnounced, QueueDrained, QueuedStanza
 from supervisor.crash import leaves
 from supervisor.errors import MailboxFullError
 from supervisor.mailbox import Postbox
@@ -32,6 +33,17 @@ DEAF: t.Final = frozenset({"deaf_suspected", "loop_stalled"})
 MAX_SEEN: t.Final = 16_384  # stanzas whose second copy is known, of one queue
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("gaps")
+
+
+def committed(step: GapStep) -> None:
+    """A step is in the ledger; for the crash points."""
+    match step:
+        case OutageBegan():
+            crash_point("gap.began")
+        case QueueAnnounced():
+            crash_point("gap.announced")
+        case QueueDrained():
+            crash_point("gap.drained")
 
 
 class Drain:

@@ -5,6 +5,7 @@ import typing as t
 import structlog
 import trio
 
+from storage.crash_points import crash_point
 from storage.errors import StorageError
 from storage.timeline import Timeline
 
@@ -30,6 +31,7 @@ class Pulse:
             StorageError: the run cannot be recorded.
         """
         self._life = await self._storage.begin_life()
+        crash_point("pulse.begun")
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Mark until stopped; then say that it was in order, unless the database is away."""
@@ -52,7 +54,9 @@ class Pulse:
             if ended:
                 with trio.move_on_after(LAST_WORD):
                     await self._storage.end_life(life)
+                    crash_point("pulse.ended")
             else:
                 await self._storage.mark_alive(life)
+                crash_point("pulse.marked")
         except StorageError as error:
             log.warning("pulse.missed", error=str(error))

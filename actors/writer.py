@@ -24,6 +24,7 @@ import attrs
 import structlog
 import trio
 
+from actors import gaps
 from actors.messages import Commit, Drain, Fence, Quarantine, Record, Settled, WriterMail
 from actors.suspects import Suspects, Writable
 from actors.writer_inbox import ROWS, Inbox, envelope_size, writer_inbox
@@ -256,6 +257,9 @@ class Writer:
         self.status.batches += 1
         self.status.envelopes += len(mails)
         envelopes = [mail.envelope for mail in mails]
+        for envelope in envelopes:
+            if envelope.gap is not None:
+                gaps.committed(envelope.gap)
         for listener in self.listeners:
             listener(envelopes, outcomes)
         for mail, outcome in zip(mails, outcomes, strict=True):

@@ -63,6 +63,12 @@ POINTS: t.Final[cabc.Mapping[str, str]] = {
     "media.renamed": "it has its name, its folder is not on the disk",
     "media.stored": "it is on the disk for good, its row does not say so",
     "media.recorded": "its row says so",
+    "gap.began": "it is committed that a connection receives nothing from now on",
+    "gap.announced": "it is committed how much waits for it",
+    "gap.drained": "it is committed that all of that has come",
+    "pulse.begun": "a run of the daemon is recorded, no connection runs",
+    "pulse.marked": "it is committed that the daemon is alive",
+    "pulse.ended": "it is committed that the daemon ends in order",
 }
 """Every point, and where it is."""
 

@@ -69,7 +69,8 @@ class DaemonKeeper:
                         task_status.started()
                         first = False
                 await until(functools.partial(_has_ended, process), _LOOK)
-                self._up = trio.Event()
+                if self._up.is_set():  # else whoever waits goes on to wait, for the next one
+                    self._up = trio.Event()
                 self._take_note(process.returncode)
                 ended, self._ended = self._ended, trio.Event()
                 ended.set()

@@ -202,6 +202,16 @@ class _Walker:
         """Somebody sends a picture."""
         await self._load.picture()
 
+    async def gap(self) -> None:
+        """A connection breaks, and misses something."""
+        self._stage.simulator.drop(self._account.pn)
+        await self._load.text(self._account)
+
+    async def pulse(self) -> None:
+        """Time passes; and the daemon is stopped in order, as soon as it waits to die of that."""
+        if self._stage.keeper.armed == "pulse.ended":
+            await self._stage.keeper.terminate()
+
     @property
     def _account(self) -> t.Any:
         return self._stage.team[NAMES[0]]
@@ -223,5 +233,7 @@ _LEADS: t.Final[cabc.Mapping[str, _Lead]] = {
     "history": _Walker.history,
     "app_state": _Walker.app_state,
     "media": _Walker.media,
+    "gap": _Walker.gap,
+    "pulse": _Walker.pulse,
 }
 """What leads to the points of each family."""
