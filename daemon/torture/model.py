@@ -87,7 +87,7 @@ class Summary:
     unexplained_restarts: int
     unexplained: list[str]
     errors_logged: dict[str, int]  # by event
-    gaps_open: int | None
+    gaps_open: int  # outages of which something is missing or waited for to the end
     recovery_seconds: Spread
     evidence: str | None = None
     """Where everything is kept, after a run that failed."""
@@ -106,6 +106,7 @@ class Summary:
             "said to be sent and not there": self.outbox_lost,
             "sends given up": self.outbox_failed,
             "unexplained restarts": self.unexplained_restarts,
+            "gaps that stay open": self.gaps_open,
             "malformed stanzas that left no trace": max(0, self.malformed - self.quarantined),
         }
         wrong = [f"{count} {what}" for what, count in counts.items() if count]

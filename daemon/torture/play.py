@@ -66,9 +66,8 @@ async def _run(
         async with storage_of(load_config(stage.config, {})) as storage:
             findings = await compare(stage.simulator, storage, stage.team, run.load)
             quarantined = (await storage.statistics())["quarantined"]
-            gaps = await open_gaps(storage)
-        summary = run.sum_up(findings, quarantined, settled, stage.keeper.logs)
-        summary = attrs.evolve(summary, gaps_open=gaps)
+            gaps = await open_gaps(storage, stage.team)
+        summary = run.sum_up(findings, quarantined, gaps, settled, stage.keeper.logs)
         _keep_evidence(directory, stage.simulator, findings, summary)
     return summary
 
@@ -127,7 +126,9 @@ class _Run:
                 f" offered, {self.load.backlog()} under way"
             )
 
-    def sum_up(self, findings: Findings, quarantined: int, settled: bool, logs: Path) -> Summary:
+    def sum_up(
+        self, findings: Findings, quarantined: int, gaps: int, settled: bool, logs: Path
+    ) -> Summary:
         """Everything that is known."""
         keeper, executioner = self._stage.keeper, self._executioner
         reading = read_logs(logs)
@@ -152,7 +153,7 @@ class _Run:
             unexplained_restarts=len(unexplained),
             unexplained=unexplained[:SHOWN],
             errors_logged=dict(sorted(reading.errors.items())),
-            gaps_open=None,
+            gaps_open=gaps,
             recovery_seconds=Spread.of(self._watch.seconds),
             discrepancies=findings.discrepancies[:SHOWN],
             **counts,

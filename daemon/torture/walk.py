@@ -16,7 +16,7 @@ import trio
 
 from config.load import load_config
 from daemon.errors import StartError
-from daemon.torture.audit import Findings, compare
+from daemon.torture.audit import Findings, compare, open_gaps
 from daemon.torture.load import Load
 from daemon.torture.logs import read_logs
 from daemon.torture.stage import Say, Stage, open_stage, pair, settle, tend
@@ -47,6 +47,7 @@ class WalkSummary:
     settled: bool
     quarantined: int
     malformed: int
+    gaps_open: int
     unexplained: list[str]
 
     @property
@@ -62,6 +63,7 @@ class WalkSummary:
             "sent twice": found.outbox_sent_twice,
             "said to be sent and not there": found.outbox_lost,
             "malformed stanzas that left no trace": max(0, self.malformed - self.quarantined),
+            "gaps that stay open": self.gaps_open,
             "unexplained restarts": len(self.unexplained),
         }
         wrong = [f"{count} {what}" for what, count in counts.items() if count]
@@ -97,6 +99,7 @@ async def walk(
         async with storage_of(load_config(stage.config, {})) as storage:
             findings = await compare(stage.simulator, storage, stage.team, load)
             quarantined = (await storage.statistics())["quarantined"]
+            gaps = await open_gaps(storage, stage.team)
         reached = [point for point in points if stage.keeper.kills_by_point[point]]
         return WalkSummary(
             points=len(points),
@@ -107,6 +110,7 @@ async def walk(
             settled=settled,
             quarantined=quarantined,
             malformed=load.malformed,
+            gaps_open=gaps,
             unexplained=[*stage.keeper.unexplained, *read_logs(stage.keeper.logs).unexplained],
         )
 

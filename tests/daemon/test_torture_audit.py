@@ -7,7 +7,7 @@ import typing as t
 import attrs
 import pytest
 
-from daemon.torture.audit import Findings, compare
+from daemon.torture.audit import Findings, compare, open_gaps
 from daemon.torture.load import Load, Send
 from simulator.core import Simulator, open_simulator
 from simulator.ledger import Letter, Record
@@ -15,6 +15,7 @@ from simulator.letters import Received
 from simulator.model import Account
 from storage.api import UNDECRYPTABLE, ChatKind, ConversationRules, Envelope, ReceivedMessage
 from storage.facts import OutboxStep
+from storage.gaps import GapStep, OutageBegan, QueueAnnounced, QueueDrained, QueuedStanza
 from storage.memory import MemoryStorage
 from storage.queues import OutboxRequest
 
@@ -185,3 +186,31 @@ async def test_one_key_is_one_message(scene: Scene) -> None:
     """A key that was answered with two is told."""
     scene.conflicting.append("a")
     assert (await scene.compare()).outbox_sent_twice == 1
+
+
+async def test_gaps_that_stay_open_are_found(scene: Scene) -> None:
+    """Something missing counts; what the quarantine alone keeps open does not, nor what goes on."""
+    storage = scene.storage
+
+    async def step(gap: GapStep) -> None:
+        await storage.apply([Envelope(connection=NAME, gap=gap)])
+
+    async def outage(login: str, announced: int) -> None:
+        await step(OutageBegan(kind="ended", reason="network", at=START))
+        await step(
+            QueueAnnounced(
+                login=login, number=0, at=START, announced=announced, messages=0, horizon=START
+            )
+        )
+
+    await outage("a", 1)
+    queued = QueuedStanza(login="a", number=1, is_message=True)
+    await storage.quarantine(Envelope(connection=NAME, gap=queued, stanza=b"nonsense"), "malformed")
+    await step(QueueDrained(login="a", number=2, at=START))
+    assert (await storage.gap_statistics())["open"] == 1
+    assert await open_gaps(storage, {NAME}) == 0
+    await outage("b", 1)
+    assert await open_gaps(storage, {NAME}) == 0
+    await step(QueueDrained(login="b", number=1, at=START))
+    assert await open_gaps(storage, {NAME}) == 1
+    assert await open_gaps(storage, {"another"}) == 0
