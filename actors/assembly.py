@@ -11,7 +11,7 @@ import attrs
 from actors.actions import Actions
 from actors.admission import Admission, AdmissionSettings
 from actors.fleet import Fleet, FleetSettings, Member
-from actors.hearing import HearingSettings
+from actors.hearing_words import HearingSettings
 from actors.media import MediaSettings
 from actors.media_http import HttpSettings, MediaHttp
 from actors.media_phone import PhoneSettings

@@ -9,7 +9,8 @@ import trio
 
 from actors.endings import ConnectionRestartError
 from actors.errors import ActorError
-from actors.hearing import LATE, Ear, Kind, Load, Order
+from actors.hearing import Ear
+from actors.hearing_words import LATE, Kind, Load, Order
 from actors.line import Line, NotOnlineError
 from storage.api import TrafficHour
 from storage.errors import StorageUnavailableError

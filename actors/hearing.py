@@ -25,15 +25,23 @@ Times are seconds of ``clock``, which never jumps, except where they are said to
 import collections
 import collections.abc as cabc
 import datetime as dt
-import enum
 import math
 import typing as t
 
-import attrs
-
+from actors.hearing_words import (
+    DAY,
+    Case,
+    DeafSuspicion,
+    HearingSettings,
+    Kind,
+    Load,
+    Order,
+    Signals,
+    Stage,
+    Tally,
+)
 from actors.traffic import Traffic
 
-DAY: t.Final = 86_400.0
 WEEK: t.Final = 7 * DAY
 ASK_BELOW: t.Final = 3e-3  # odds of a silence; a question to the own phone disturbs nobody
 UNLIKELY: t.Final = 3e-4  # odds of a silence without an answer of the phone
@@ -42,8 +50,6 @@ QUEUE_PATIENCE: t.Final = 90.0  # seconds that an announced queue may stand stil
 PROBE_PATIENCE: t.Final = 60.0  # seconds for the phone to answer
 CONFIRM_PATIENCE: t.Final = 15.0  # seconds from the phone's receipt to its answer
 AFTER_TROUBLE: t.Final = 60.0  # seconds in which the daemon catches up
-LATE: t.Final = 5.0  # seconds from which on the daemon itself is slow
-MAX_BACKLOG: t.Final = 32  # stanzas
 MORE_PATIENCE: t.Final = 4.0  # after a false suspicion
 MOST_PATIENCE: t.Final = 64.0
 MOST_STRETCH: t.Final = 16.0
@@ -55,108 +61,6 @@ FEW_CHATS: t.Final = 4  # in silence mean nothing
 CONFIRM_PRIOR: t.Final = 10.0  # chats that are assumed never to have confirmed anything
 CONFIRM_MEMORY: t.Final = 0.998  # per chat
 PHONE_MEMORY: t.Final = 0.97  # per probe
-
-
-class Kind(enum.Enum):
-    """What arrived."""
-
-    MESSAGE = "message"
-    PEER = "peer"  # a message of the own phone that belongs to no chat
-    OTHER = "other"  # a receipt, a notification, a call
-
-
-class Order(enum.Enum):
-    """What is to be done now."""
-
-    PROBE = "probe"
-    RESET = "reset"
-
-
-class _Stage(enum.Enum):
-    CALM = "calm"
-    SUSPECTS = "suspects"  # a probe is ordered
-    WAITS = "waits"  # the probe is under way
-    UNDECIDED = "undecided"  # no answer: a reset is due once the odds and the limits say so
-
-
-@attrs.frozen(kw_only=True)
-class HearingSettings:
-    """What the operator may set."""
-
-    enabled: bool = True
-    shortest: float = 600.0  # seconds of silence before anything is suspected
-    resets_per_day: int = 4
-    checkup: float = 2 * DAY  # seconds of silence that are looked into in any case
-
-
-@attrs.frozen(kw_only=True)
-class Load:
-    """How the daemon itself is doing; times in seconds."""
-
-    loop_lag: float = 0.0  # how much too late the monitor woke up
-    backlog: int = 0  # stanzas read and not handled
-    busy_for: float = 0.0  # with the stanza in hand
-    oldest_in_flight: float = 0.0  # waiting for its commit
-    held_back: bool = False  # the reader waits for room
-
-    def trouble(self) -> str | None:
-        """What of ours would explain a silence."""
-        if self.loop_lag > LATE:
-            return "the event loop is late"
-        if self.oldest_in_flight > LATE:
-            return "the writer is late"
-        if self.busy_for > LATE or self.backlog > MAX_BACKLOG or self.held_back:
-            return "stanzas wait to be handled"
-        return None
-
-
-@attrs.frozen(kw_only=True)
-class DeafSuspicion:
-    """A connection seems not to hear."""
-
-    since: dt.datetime  # when something was heard last
-    why: str
-
-
-@attrs.frozen(kw_only=True)
-class Signals:
-    """What the ear knows of the life under way; ages in seconds, None: nothing yet."""
-
-    stanza_age: float | None
-    message_age: float | None
-    other_age: float | None  # receipts, notifications and calls
-    announced: int
-    arrived: int  # of the announced
-    drained: bool
-    unconfirmed_chats: int
-    stage: str
-
-
-@attrs.define
-class _Case:
-    """A reset whose verdict is not known yet."""
-
-    why: str
-    message_at: float  # the last one heard before it
-    other_at: float  # the last of any kind
-    since: float  # when that socket logged in
-    reset_at: float
-    ordered: bool  # by us; else the socket ended by itself
-    messages: int = 0  # that were sent meanwhile
-    others: int = 0  # stanzas
-    oldest: int = 0  # unix seconds
-
-
-@attrs.define
-class Tally:
-    """What came of all suspicions since the daemon started."""
-
-    suspicions: int = 0
-    probes: int = 0
-    answered: int = 0
-    resets: int = 0
-    deaf: int = 0
-    false: int = 0
 
 
 class Ear:
@@ -180,7 +84,7 @@ class Ear:
         self._other_at: float | None = None
         self._proved_at = now  # that everything sent until then was heard
         self._look_at = now
-        self._stage = _Stage.CALM
+        self._stage = Stage.CALM
         self._why = ""
         self._by_odds = False  # the suspicion rests on the usual traffic alone
         self._answers = self._asked = 0.0  # of the phone, to probes
@@ -191,7 +95,7 @@ class Ear:
         self._patience = 1.0
         self._patience_at = now
         self._resets: collections.deque[float] = collections.deque(maxlen=64)
-        self._case: _Case | None = None
+        self._case: Case | None = None
         self._server_skew = 0.0  # the server's unix time minus ``clock``
         self._announced = self._arrived = 0
         self._drained = False
@@ -206,7 +110,7 @@ class Ear:
     @property
     def suspicion(self) -> DeafSuspicion | None:
         """The suspicion, once the phone has not answered, until the truth is known."""
-        if self._stage is not _Stage.UNDECIDED and self._case is None:
+        if self._stage is not Stage.UNDECIDED and self._case is None:
             return None
         case = self._case
         since = self._proved_at if case is None else case.message_at
@@ -244,7 +148,7 @@ class Ear:
 
     def ended(self) -> None:
         """The socket is gone. If it was suspected, the next one's queue tells the truth."""
-        if self._stage is not _Stage.CALM and self._case is None:
+        if self._stage is not Stage.CALM and self._case is None:
             self._open_case(self._clock() - BROKEN, ordered=False)
         elif self._listening and self._drained:
             self._prove(self._clock())
@@ -286,7 +190,7 @@ class Ear:
         self._message_at = now
         if offline:
             return  # proves nothing about the socket before, and little about this one
-        if self._stage in (_Stage.WAITS, _Stage.UNDECIDED):
+        if self._stage in (Stage.WAITS, Stage.UNDECIDED):
             self._withdraw(kind)
         if kind is Kind.MESSAGE:
             self._stretch = 1.0
@@ -300,7 +204,7 @@ class Ear:
     def receipt(self, stanza_id: str, chat: str) -> None:
         """Somebody, or the phone, confirms messages of ours."""
         now = self._clock()
-        if self._stage is _Stage.WAITS and self._probe_id == stanza_id:
+        if self._stage is Stage.WAITS and self._probe_id == stanza_id:
             # The phone is on: its answer is due now.
             self._probe_due = min(self._probe_due, now + CONFIRM_PATIENCE)
             self._why = f"the phone got a question, but its answer did not come; {self._why}"
@@ -350,14 +254,14 @@ class Ear:
             )
             return self._reset(now)
         match self._stage:
-            case _Stage.CALM if now >= self._look_at and self._doubts(now):
-                self._stage = _Stage.SUSPECTS
+            case Stage.CALM if now >= self._look_at and self._doubts(now):
+                self._stage = Stage.SUSPECTS
                 self.tally.suspicions += 1
                 return Order.PROBE
-            case _Stage.WAITS if now >= self._probe_due:
-                self._stage = _Stage.UNDECIDED
+            case Stage.WAITS if now >= self._probe_due:
+                self._stage = Stage.UNDECIDED
                 return self._reset_if_due(now)
-            case _Stage.UNDECIDED:
+            case Stage.UNDECIDED:
                 return self._reset_if_due(now)
             case _:
                 return None
@@ -365,13 +269,13 @@ class Ear:
     def probe_sent(self, stanza_id: str) -> None:
         """The probe leaves now."""
         self.tally.probes += 1
-        self._stage, self._probe_id = _Stage.WAITS, stanza_id
+        self._stage, self._probe_id = Stage.WAITS, stanza_id
         self._probe_due = self._clock() + PROBE_PATIENCE
 
     def probe_failed(self) -> None:
         """It cannot be sent for a reason of WhatsApp's: a reset decides."""
-        if self._stage is _Stage.WAITS:
-            self._stage = _Stage.UNDECIDED
+        if self._stage is Stage.WAITS:
+            self._stage = Stage.UNDECIDED
 
     def probe_put_off(self) -> None:
         """It was not sent for a reason of ours; the suspicion is looked into again later."""
@@ -382,7 +286,7 @@ class Ear:
     @property
     def wants_probe(self) -> bool:
         """Whether the probe that was ordered is still wanted."""
-        return self._stage is _Stage.SUSPECTS
+        return self._stage is Stage.SUSPECTS
 
     @property
     def why(self) -> str:
@@ -439,7 +343,7 @@ class Ear:
 
     def _withdraw(self, kind: Kind) -> None:
         """A message ends the suspicion."""
-        answered = kind is Kind.PEER and self._stage is _Stage.WAITS
+        answered = kind is Kind.PEER and self._stage is Stage.WAITS
         self.tally.answered += answered
         self._stretch = min(MOST_STRETCH, 2 * self._stretch)
         self._learn_phone(answered)
@@ -468,7 +372,7 @@ class Ear:
         recent = [at for at in self._resets if now - at < DAY]
         pause = self._settings.shortest * 2.0 ** (len(recent) - 1)
         if len(recent) >= self._settings.resets_per_day or (recent and now - recent[-1] < pause):
-            self._stage = _Stage.UNDECIDED
+            self._stage = Stage.UNDECIDED
             return None
         self._resets.append(now)
         self.tally.resets += 1
@@ -477,13 +381,13 @@ class Ear:
             self._open_case(now, ordered=True)
         else:  # the truth about the first one is still to be found
             self._case.reset_at, self._case.ordered = now, True
-        self._stage = _Stage.CALM
+        self._stage = Stage.CALM
         return Order.RESET
 
     def _open_case(self, reset_at: float, *, ordered: bool) -> None:
         heard_at = self._proved_at
         other_at = max(heard_at, self._other_at or heard_at)
-        self._case = _Case(self._why, heard_at, other_at, self._life_at, reset_at, ordered)
+        self._case = Case(self._why, heard_at, other_at, self._life_at, reset_at, ordered)
 
     def _testify(self, kind: Kind, sent_at: int) -> None:
         """A stanza from the offline queue: was it sent in the silence?"""
@@ -529,7 +433,7 @@ class Ear:
         self.traffic.listened(wall + since, wall + until)
 
     def _back_to_calm(self) -> None:
-        self._stage, self._probe_id, self._why = _Stage.CALM, None, ""
+        self._stage, self._probe_id, self._why = Stage.CALM, None, ""
 
 
 def _stanzas(number: int) -> str:

@@ -21,7 +21,7 @@ from actors.deafness import DeafWatch, Hearing, Probe
 from actors.endings import collapse
 from actors.errors import ConnectionEndedError, ConnectionHeldError
 from actors.gaps import OfflineQueue, Outages
-from actors.hearing import Load
+from actors.hearing_words import Load
 from actors.heartbeat import beat
 from actors.in_flight import InFlight
 from actors.inbound import own_addresses

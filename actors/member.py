@@ -11,7 +11,7 @@ import trio
 from actors.aftermath import Aftermath, minutes
 from actors.connection import Connection, masked
 from actors.errors import ConnectionEndedError, ConnectionStoppedError
-from actors.hearing import DeafSuspicion
+from actors.hearing_words import DeafSuspicion
 from actors.pairing import PairingBoard
 from actors.settings import ConnectionSettings, Counts, Tools
 from storage.api import ConnectionEvent, ConnectionRow

@@ -7,7 +7,7 @@ import attrs
 
 from actors.admission import Admission, AdmissionSettings
 from actors.errors import ActorError
-from actors.hearing import DeafSuspicion, HearingSettings
+from actors.hearing_words import DeafSuspicion, HearingSettings
 from actors.journal import Journal
 from actors.messages import WriterMail
 from actors.monitor import Limits

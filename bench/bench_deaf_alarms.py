@@ -17,7 +17,8 @@ import typing as t
 
 import attrs
 
-from actors.hearing import Ear, HearingSettings, Kind, Load, Order
+from actors.hearing import Ear
+from actors.hearing_words import HearingSettings, Kind, Load, Order
 
 START = 1_789_948_800.0  # a Monday, 00:00 UTC
 MINUTE, HOUR, DAY, WEEK = 60.0, 3600.0, 86_400.0, 7 * 86_400.0

@@ -12,7 +12,8 @@ import trio
 import trio.testing
 
 from actors.deafness import Hearing
-from actors.hearing import Ear, HearingSettings, Tally
+from actors.hearing import Ear
+from actors.hearing_words import HearingSettings, Tally
 from actors.monitor import Limits
 from simulator.faults import Unheard
 from storage.api import ConversationRules, Envelope, Outcome, TrafficHour

@@ -8,7 +8,8 @@ import typing as t
 import attrs
 import pytest
 
-from actors.hearing import Ear, HearingSettings, Kind, Load, Order, Tally
+from actors.hearing import Ear
+from actors.hearing_words import HearingSettings, Kind, Load, Order, Tally
 
 HOUR: t.Final = 3600.0
 DAY: t.Final = 24 * HOUR
