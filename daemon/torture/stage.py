@@ -215,7 +215,7 @@ async def tend(stage: Stage) -> t.NoReturn:
     while True:
         await trio.sleep(OPERATOR)
         with contextlib.suppress(httpx.HTTPError):
-            rows = (await stage.keeper.request("GET", "/status")).json()
+            rows = (await stage.keeper.request("GET", "/status")).raise_for_status().json()
             for row in rows:
                 if row["paired"] and row["state"] in ("conflict", "stopped"):
                     await stage.keeper.request("POST", f"/connections/{row['name']}/start")

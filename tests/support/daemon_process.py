@@ -69,8 +69,10 @@ class DaemonProcess:
         return True
 
     async def status(self) -> list[dict[str, t.Any]]:
-        """What ``zapvisor status`` shows, without the cost of a process."""
-        rows: list[dict[str, t.Any]] = (await self.request("GET", "/status")).json()
+        """What ``zapvisor status`` shows, without the cost of a process; nothing while it waits
+        for its database."""
+        answer = await self.request("GET", "/status")
+        rows: list[dict[str, t.Any]] = answer.json() if answer.is_success else []
         return rows
 
     async def request(
