@@ -26,14 +26,14 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 	$(BIN)/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements-dev.lock
 	@touch $@
 
-tests/interop/node_modules/.installed: tests/interop/package-lock.json
-	cd tests/interop && npm ci --omit=peer --ignore-scripts --no-fund --no-audit
+tests/%/node_modules/.installed: tests/%/package-lock.json
+	cd tests/$* && npm ci --omit=peer --ignore-scripts --no-fund --no-audit
 	@touch $@
 
-interop: ## fetch the pinned third-party client, where node is present
+interop: ## fetch the pinned third-party programs of the tests, where node is present
 	@if command -v node >/dev/null && command -v npm >/dev/null; \
-		then $(MAKE) --no-print-directory tests/interop/node_modules/.installed; \
-		else echo "node is not installed: the interop tests will be skipped"; fi
+		then $(MAKE) --no-print-directory $(patsubst %,tests/%/node_modules/.installed,interop browser); \
+		else echo "node is not installed: the tests with real clients and browsers will be skipped"; fi
 
 demo: $(VENV)/.installed ## run the demo: ARGS="--for 20s --json"
 	@$(BIN)/zapvisor demo $(ARGS)
@@ -75,4 +75,4 @@ proto: $(VENV)/.installed-dev ## generate whatsapp/proto from its .proto files
 	cd whatsapp/proto && ../../$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=../../$(BIN)/protoc-gen-mypy --python_out=. --mypy_out=. *.proto
 
 clean:
-	rm -rf $(VENV) $(FUZZ) .fuzz tests/interop/node_modules
+	rm -rf $(VENV) $(FUZZ) .fuzz tests/*/node_modules
