@@ -1,12 +1,18 @@
-"""The one ASGI app: what the control socket offers."""
+"""The one ASGI app, as the control socket and HTTP offer it."""
 
+import collections.abc as cabc
+import time
 import typing as t
 
+import attrs
 from litestar import Litestar
+from litestar.config.cors import CORSConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
 
+from api.auth import ControlDoorway, HttpDoorway, TellingWebSockets, guard
+from api.auth_sessions import Sessions
 from api.backend import Backend
 from api.bounds import Bounds
 from api.problems import HANDLERS
@@ -19,16 +25,47 @@ from api.routes_media import media_routes
 from api.routes_outbox import outbox_routes
 from api.routes_people import people_routes
 from api.routes_quarantine import quarantine_routes
+from api.routes_session import session_routes
 from api.routes_timeline import timeline_routes
+from api.routes_tokens import token_routes
+from api.tokens import TokenKeeper
+from config.model import HttpConfig
 
-__all__ = ["Backend", "build_app"]
+__all__ = ["Apps", "Backend", "build_app", "build_apps"]
 
 MAX_BODY: t.Final = 64 * 1024  # bytes, where a route says nothing else
 
 
+@attrs.frozen
+class Apps:
+    """The app, once for each kind of listener."""
+
+    control: ASGIApp
+    """For the control socket: everything is allowed."""
+    http: ASGIApp
+    """For HTTP: everybody needs a token."""
+
+
 def build_app(backend: Backend) -> ASGIApp:
-    """The app; requests are bounded in number, size and time."""
-    app = Litestar(
+    """The app of the control socket alone."""
+    return build_apps(backend, HttpConfig()).control
+
+
+def build_apps(backend: Backend, config: HttpConfig) -> Apps:
+    """The app; requests are bounded in number, size and time, for each listener by itself."""
+    keeper = backend.tokens
+    sessions = Sessions(time.monotonic)
+    app = TellingWebSockets(_litestar(backend, config, keeper, sessions))
+    return Apps(
+        control=Bounds(ControlDoorway(app)),
+        http=Bounds(HttpDoorway(app, keeper, sessions, config.hosts)),
+    )
+
+
+def _litestar(
+    backend: Backend, config: HttpConfig, keeper: TokenKeeper | None, sessions: Sessions
+) -> ASGIApp:
+    return Litestar(
         route_handlers=[
             *connection_routes(backend),
             *conversation_routes(backend),
@@ -40,7 +77,11 @@ def build_app(backend: Backend) -> ASGIApp:
             *timeline_routes(backend),
             *quarantine_routes(backend),
             *daemon_routes(backend),
+            *session_routes(keeper, sessions),
+            *token_routes(keeper, backend.wall_clock),
         ],
+        guards=[guard],
+        cors_config=_cors(config.cors_origins),
         exception_handlers=HANDLERS,
         openapi_config=OpenAPIConfig(
             title="zapvisor",
@@ -51,4 +92,15 @@ def build_app(backend: Backend) -> ASGIApp:
         request_max_body_size=MAX_BODY,
         logging_config=None,
     )
-    return Bounds(app)
+
+
+def _cors(origins: cabc.Sequence[str]) -> CORSConfig | None:
+    """What pages of other origins may do: use a token, never a cookie."""
+    if not origins:
+        return None
+    return CORSConfig(
+        allow_origins=list(origins),
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+        expose_headers=["Link", "X-Next-Cursor", "X-Request-ID", "Retry-After"],
+    )

@@ -18,6 +18,7 @@ from api.ports import (
     StoragePort,
 )
 from api.problems import ProblemError
+from api.tokens import TokenKeeper
 from api.views import LoopView, WriterView
 
 Limit: t.TypeAlias = t.Annotated[int, QueryParameter(ge=1, le=200)]
@@ -45,6 +46,9 @@ class Backend:
     loop: cabc.Callable[[], LoopView] | None = None
     restorer: RestorerPort | None = None
     reloader: ReloadPort | None = None
+    tokens: TokenKeeper | None = None
+    http_trouble: cabc.Callable[[], str | None] = lambda: None
+    """Why nobody is served over HTTP, although that is wanted."""
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

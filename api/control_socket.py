@@ -3,6 +3,7 @@
 import collections.abc as cabc
 import contextlib
 import errno
+import grp
 import os
 import socket
 import stat
@@ -19,16 +20,19 @@ _PROBE_TIMEOUT: t.Final = 2.0  # seconds
 
 
 @contextlib.contextmanager
-def control_socket(path: Path, mode: int = MODE) -> cabc.Iterator[socket.socket]:
+def control_socket(path: Path, mode: int = MODE, group: str = "") -> cabc.Iterator[socket.socket]:
     """A listening unix socket that appears at ``path`` complete: with its mode, and answering.
+
+    ``group``: whom it belongs to besides its user; empty: that user's own group.
 
     What a dead daemon left behind is replaced. Leaving the context removes the socket file,
     unless somebody else's has taken the place.
 
     Raises:
         ControlSocketError: the path is too long, taken by a daemon that answers or by something
-            that is no socket, or not writable.
+            that is no socket, or not writable; or the group is unknown, or not ours to give.
     """
+    group_id = _group_id(group) if group else None
     length = len(os.fsencode(path))
     if length > MAX_PATH:
         raise ControlSocketError(
@@ -42,6 +46,8 @@ def control_socket(path: Path, mode: int = MODE) -> cabc.Iterator[socket.socket]
         try:
             fresh.unlink(missing_ok=True)
             listener.bind(os.fspath(fresh))
+            if group_id is not None:
+                _give(fresh, group_id, group)
             fresh.chmod(mode)
             listener.listen(BACKLOG)
             inode = fresh.stat().st_ino
@@ -58,6 +64,27 @@ def control_socket(path: Path, mode: int = MODE) -> cabc.Iterator[socket.socket]
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_ino == inode:
                     path.unlink()
+
+
+def _group_id(group: str) -> int:
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise ControlSocketError(
+            f"this system has no group {group!r}; correct control.group, or make it with:"
+            f" groupadd {group}"
+        ) from error
+
+
+def _give(path: Path, group_id: int, group: str) -> None:
+    try:
+        os.chown(path, -1, group_id)
+    except PermissionError as error:
+        path.unlink()
+        raise ControlSocketError(
+            f"the control socket cannot be given to the group {group}, for this user is no member"
+            " of it; add the user to the group, or correct control.group"
+        ) from error
 
 
 def _check_free(path: Path) -> None:

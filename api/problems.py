@@ -27,9 +27,12 @@ AnyRequest: t.TypeAlias = Request[t.Any, t.Any, t.Any]
 class ProblemError(Exception):
     """Answers the request with a problem."""
 
-    def __init__(self, kind: str, status: int, detail: str) -> None:
+    def __init__(
+        self, kind: str, status: int, detail: str, headers: cabc.Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.problem = problem(kind, status, detail)
+        self.headers = dict(headers or {})
 
 
 def problem(kind: str, status: int, detail: str) -> Problem:
@@ -42,8 +45,8 @@ def problem(kind: str, status: int, detail: str) -> Problem:
     )
 
 
-def _answer(what: Problem) -> Response[Problem]:
-    return Response(what, status_code=what.status, media_type=MEDIA_TYPE)
+def _answer(what: Problem, headers: cabc.Mapping[str, str] | None = None) -> Response[Problem]:
+    return Response(what, status_code=what.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def _known(
@@ -56,7 +59,7 @@ def _known(
 
 
 def _from_problem(_request: AnyRequest, error: ProblemError) -> Response[Problem]:
-    return _answer(error.problem)
+    return _answer(error.problem, error.headers)
 
 
 def _from_http(request: AnyRequest, error: HTTPException) -> Response[Problem]:

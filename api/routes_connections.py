@@ -61,6 +61,7 @@ def connection_routes(backend: Backend) -> list[t.Any]:
 
     @get(
         "/connections/{name:str}/pairing",
+        opt={"scope": "operate"},  # whoever has the code can read everything
         summary="Wait for news of a pairing; 204 when there are none in time",
     )
     async def pairing(

@@ -67,6 +67,7 @@ def conversation_routes(backend: Backend) -> list[t.Any]:
     @post(
         "/conversations/{number:int}/read",
         status_code=202,
+        opt={"scope": "send"},
         summary="Queue read receipts for the newest messages of others",
     )
     async def read(number: FromPath[int]) -> list[OutboxRow]:

@@ -4,6 +4,7 @@ import os
 import platform
 import typing as t
 
+import attrs
 import trio
 from litestar import get, post
 from litestar.params import FromQuery
@@ -12,7 +13,7 @@ from api.backend import Backend, Wait, required
 from api.health import judge
 from api.ports import ReloadFacts, ReprocessFacts, StoragePort
 from api.problems import ProblemError
-from api.views import DatabaseView, HealthView, IncidentView, VersionView
+from api.views import DatabaseView, HealthView, IncidentView, Verdict, VersionView
 from storage.errors import StorageError
 
 DATABASE_DEADLINE: t.Final = 5.0  # seconds the health check waits for the database
@@ -27,7 +28,11 @@ def daemon_routes(backend: Backend) -> list[t.Any]:
         fleet = backend.fleet
         loop = None if backend.loop is None else backend.loop()
         incidents = fleet.incidents()
-        return judge(fleet.status(), backend.writer(), database, statistics, loop, incidents)
+        found = judge(fleet.status(), backend.writer(), database, statistics, loop, incidents)
+        if (trouble := backend.http_trouble()) is None:
+            return found
+        verdict = Verdict.DEGRADED if found.verdict == Verdict.OK else found.verdict
+        return attrs.evolve(found, verdict=verdict, reasons=(*found.reasons, trouble))
 
     @get("/incidents", summary="What concerns many connections at once, just now")
     async def incidents() -> list[IncidentView]:

@@ -32,6 +32,7 @@ def media_routes(backend: Backend) -> list[t.Any]:
         "/media",
         status_code=201,
         request_max_body_size=MAX_UPLOAD,
+        opt={"scope": "send"},
         summary="Upload a file, as the body of the request; its hash is the file of a message",
     )
     async def upload(request: Request[t.Any, t.Any, t.Any]) -> FileView:

@@ -57,6 +57,7 @@ def outbox_routes(backend: Backend) -> list[t.Any]:
         "/connections/{name:str}/messages",
         status_code=202,
         request_max_body_size=MAX_MESSAGE,
+        opt={"scope": "send"},
         summary="Queue a message; 200 and the row of the first time for a key that was used",
     )
     async def send(
@@ -77,6 +78,7 @@ def outbox_routes(backend: Backend) -> list[t.Any]:
     @post(
         "/connections/{name:str}/typing",
         status_code=204,
+        opt={"scope": "send"},
         summary="Show that somebody types, records, or has stopped",
     )
     async def typing(name: FromPath[str], data: JSONBody[TypingRequest]) -> None:
@@ -116,6 +118,7 @@ def outbox_routes(backend: Backend) -> list[t.Any]:
     @post(
         "/outbox/{number:int}/retry",
         status_code=202,
+        opt={"scope": "send"},
         summary="unknown → queued: it may reach its recipient twice",
     )
     async def retry(number: FromPath[int]) -> OutboxRow:

@@ -6,6 +6,7 @@ raises ``BadValueError`` and nothing else. Values of secret kinds never reach a 
 
 import difflib
 import enum
+import ipaddress
 import math
 import re
 import typing as t
@@ -255,6 +256,39 @@ class Url:
             usable = False
         if not usable or not text.isprintable() or " " in text:
             raise BadValueError(f"{show(text)} is not such a URL", expected)
+        return text
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Host and port of ``127.0.0.1:80``, ``[::1]:80`` or ``localhost:80``.
+
+    Raises:
+        ValueError: it is of another form.
+    """
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})", text, re.ASCII)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(f"{text!r} is no address with a port")
+    host = match[1]
+    if host.startswith("["):
+        host = str(ipaddress.IPv6Address(host[1:-1]))
+    elif re.fullmatch(r"[0-9.]+", host):
+        host = str(ipaddress.IPv4Address(host))
+    return host, int(match[2])
+
+
+@attrs.frozen
+class ListenAddress:
+    """Where to listen: a host or address with a port. Empty: nowhere."""
+
+    def read(self, value: object) -> str:
+        expected = 'an address and a port such as "127.0.0.1:8720" or "[::1]:8720", or empty'
+        text = _text(value, expected)
+        if not text:
+            return text
+        try:
+            split_address(text)
+        except ValueError as error:
+            raise BadValueError(f"{show(text)} is not of that form", expected) from error
         return text
 
 

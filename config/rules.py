@@ -1,6 +1,7 @@
 """What must hold between keys, once each of them is good by itself."""
 
 import collections.abc as cabc
+import ipaddress
 import typing as t
 import urllib.parse
 
@@ -51,6 +52,17 @@ def _is_own_root_key_for_whatsapp(config: Config) -> bool:
     return bool(config.whatsapp.root_key) and host == WHATSAPP_HOST
 
 
+def _is_loopback(config: Config) -> bool:
+    """Nowhere is as good as the loopback."""
+    if config.http.address is None:
+        return True
+    host, _port = config.http.address
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 RULES: t.Final = (
     _not_above("supervision", "backoff_initial", "backoff_max"),
     _not_above("supervision", "heartbeat_interval", "heartbeat_timeout"),
@@ -87,6 +99,15 @@ RULES: t.Final = (
         lambda config: (
             f"the path of the control socket has {_socket_length(config)} bytes, "
             f"and the system allows {SOCKET_PATH_LIMIT}: {config.control_socket}"
+        ),
+    ),
+    Rule(
+        (("http", "listen"), ("http", "allow_remote")),
+        lambda config: config.http.allow_remote or _is_loopback(config),
+        lambda config: (
+            f'"{config.http.listen}" can be reached from outside this machine, and tokens and '
+            "messages would cross the network unencrypted; listen on 127.0.0.1 behind a proxy "
+            "that speaks TLS, or say allow_remote = true if this network is as safe as that"
         ),
     ),
 )

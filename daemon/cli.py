@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cyclopts import App, Parameter
 
-from daemon import cli_gaps, cli_inbox, cli_quarantine, cli_sending, cli_timeline
+from daemon import cli_gaps, cli_inbox, cli_quarantine, cli_sending, cli_timeline, cli_token
 from daemon.cli_base import (
     ConfigFile,
     HowMany,
@@ -41,6 +41,7 @@ cli_inbox.register(app)
 cli_sending.register(app)
 cli_timeline.register(app)
 cli_quarantine.register(app)
+cli_token.register(app)
 
 
 @app.command

@@ -39,6 +39,10 @@ class ControlClient:
         content = None if body is None else json.dumps(body).encode()
         return self._ask("POST", path, params, content, headers)
 
+    def delete(self, path: str, **params: t.Any) -> t.Any:
+        """The JSON with which a deletion is answered."""
+        return self._ask("DELETE", path, params)
+
     def upload(self, path: str, file: t.BinaryIO, size: int) -> t.Any:
         """The JSON with which a file is answered; it is sent piece by piece."""
         headers = {"content-length": str(size), "content-type": "application/octet-stream"}

@@ -2,7 +2,6 @@
 
 import collections.abc as cabc
 import contextlib
-import datetime as dt
 import functools
 import math
 import os
@@ -14,14 +13,11 @@ import structlog
 import trio
 
 from actors.resolver import BoundedResolver
-from api.app import build_app
-from api.backend import Backend
 from api.control_socket import control_socket
 from api.errors import ApiError
-from api.server import GRACE, serve_app
 from config.load import load_config
 from config.model import Config
-from daemon.adapters import ReprocessAdapter
+from daemon.api_children import api_children
 from daemon.clocks import Clocks, SteadyClock
 from daemon.errors import CommandError, StartError
 from daemon.lock import data_directory
@@ -127,7 +123,9 @@ async def serve(
     trio.socket.set_custom_hostname_resolver(BoundedResolver())
     with (
         data_directory(config.data_dir),
-        control_socket(config.control_socket, config.control.mode) as listener,
+        control_socket(
+            config.control_socket, config.control.mode, config.control.group
+        ) as listener,
     ):
         clocks = clocks or Clocks()
         clock = SteadyClock(clocks)
@@ -181,7 +179,7 @@ async def _run_tree(
     async with contextlib.aclosing(core), trio.open_nursery() as nursery:
         children = [
             ChildSpec(id="reload", start=reloader.run),
-            api_child(core, listener, version, reloader),
+            *api_children(core, listener, version, reloader),
         ]
         tree = supervise(core, children)
         stopper.reloader = reloader
@@ -240,33 +238,6 @@ class _Ready:
             )
         self._starting.cancel()
         notify("READY=1")
-
-
-def api_child(core: Core, listener: socket.socket, version: str, reloader: Reloader) -> ChildSpec:
-    """The API on a listening socket, as a child of the tree."""
-    backend = Backend(
-        fleet=core.fleet,
-        storage=core.storage,
-        writer=core.writer_view,
-        version=version,
-        started_at=dt.datetime.now(dt.UTC),  # noqa: TID251 - the edge
-        actions=core.actions,
-        files=core.services.blobs,
-        reprocess=ReprocessAdapter(core.reprocessor),
-        loop=core.loop_watch.view,
-        restorer=core.restorer,
-        reloader=reloader,
-    )
-    app = build_app(backend)
-    stopping: list[trio.Event] = []
-
-    async def start(*, task_status: trio.TaskStatus[None]) -> None:
-        stopping[:] = [trio.Event()]
-        await serve_app(app, listener, stop=stopping[0], task_status=task_status)
-
-    return ChildSpec(
-        id="api", start=start, stop=lambda: stopping[0].set(), shutdown_timeout=GRACE + 1.0
-    )
 
 
 @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ from storage.inbox import Inbox
 from storage.quarantine import Quarantined
 from storage.queues import Queues
 from storage.timeline import Timeline
+from storage.tokens import Tokens
 
 
 class RecordKind(enum.Enum):
@@ -261,7 +262,7 @@ class ConversationRules:
     team_reopens: bool = False
 
 
-class Storage(Inbox, Queues, Gaps, Timeline, Quarantined, t.Protocol):
+class Storage(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, t.Protocol):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``
     (retry later) or ``StorageRejectedError`` (this will never work)."""
 

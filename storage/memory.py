@@ -47,13 +47,14 @@ from storage.memory_state import (
     optional_utc,
     utc,
 )
+from storage.memory_tokens import MemoryTokens
 from storage.prepare import PreparedBatch, PreparedMessage, prepare, prepare_quarantine
 
 HANDLED_LIFETIME: t.Final = 14 * 86_400  # seconds
 NAME_REFRESH: t.Final = 3_600.0  # seconds after which a name that stays the same is dated anew
 
 
-class MemoryStorage(MemoryGaps, MemoryQuarantine):
+class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryTokens):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251

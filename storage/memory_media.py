@@ -46,6 +46,7 @@ class MemoryMedia(abc.ABC):
     _clock: cabc.Callable[[], float]
 
     def __init__(self) -> None:
+        super().__init__()
         self._media: dict[tuple[str, int], _Media] = {}
 
     @abc.abstractmethod

@@ -53,6 +53,7 @@ from storage.postgres_inbox import PostgresInbox
 from storage.postgres_quarantine import PostgresQuarantine
 from storage.postgres_queues import PostgresQueues
 from storage.postgres_timeline import PostgresTimeline
+from storage.postgres_tokens import PostgresTokens
 from storage.prepare import (
     MAX_REASON_LENGTH,
     PreparedBatch,
@@ -86,7 +87,12 @@ def _translated() -> cabc.Iterator[None]:
 
 
 class PostgresStorage(
-    PostgresInbox, PostgresQueues, PostgresGaps, PostgresTimeline, PostgresQuarantine
+    PostgresInbox,
+    PostgresQueues,
+    PostgresGaps,
+    PostgresTimeline,
+    PostgresQuarantine,
+    PostgresTokens,
 ):
     """Use :meth:`open`; the storage serves until its context ends."""
 

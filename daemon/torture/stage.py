@@ -160,7 +160,7 @@ def _write_config(
     path.write_text(
         '[daemon]\ndata_dir = "data"\nlog_format = "json"\nshutdown_timeout = "15s"\n'
         f'[storage]\ndsn = "{dsn}"\ncommand_timeout = "4s"\n'
-        f'[whatsapp]\nurl = "ws://127.0.0.1:{proxy.port}{_WEBSOCKET}"\n'
+        f'[http]\nlisten = ""\n[whatsapp]\nurl = "ws://127.0.0.1:{proxy.port}{_WEBSOCKET}"\n'
         "version_lookup = false\n"
         f'root_key = "{simulator.root_key.hex()}"\n'
         '[supervision]\nheartbeat_interval = "3s"\nheartbeat_timeout = "6s"\n'

@@ -20,6 +20,7 @@ from api.app import Backend, build_app
 from api.control_socket import control_socket
 from api.ports import ReloadFacts, ReprocessFacts
 from api.server import serve_app
+from api.tokens import TokenKeeper
 from api.views import ConnectionView, IncidentView, PairingView, WriterView
 from storage.api import (
     ChatKind,
@@ -39,6 +40,7 @@ from storage.memory import MemoryStorage
 from storage.quarantine import Quarantined, QuarantineRow
 from storage.queues import Queues
 from storage.timeline import Timeline
+from storage.tokens import Tokens
 from whatsapp.iq.core import IqError
 from whatsapp.pairing_code import phone_digits
 
@@ -46,7 +48,7 @@ NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 ANA = "5511999990001@s.whatsapp.net"
 ACCOUNT = "5511999990000@s.whatsapp.net"
 GROUP = "120363000000000001@g.us"
-IN_MEMORY = frozenset().union(*map(dir, (Inbox, Queues, Gaps, Timeline, Quarantined)))
+IN_MEMORY = frozenset().union(*map(dir, (Inbox, Queues, Gaps, Timeline, Quarantined, Tokens)))
 
 
 def connection(name: str, **changes: t.Any) -> ConnectionView:
@@ -451,14 +453,34 @@ class Control:
     reprocess: FakeReprocess = attrs.field(factory=FakeReprocess)
     reloader: FakeReloader = attrs.field(factory=FakeReloader)
     restorer: FakeRestorer = attrs.field(init=False)
+    tokens: TokenKeeper = attrs.field(init=False)
+    trouble: str | None = None  # of HTTP
 
     def __attrs_post_init__(self) -> None:
         self.restorer = FakeRestorer(self.storage)
+        self.tokens = TokenKeeper(self.storage, NOON.timestamp)
+
+    def backend(self, *, complete: bool = True) -> Backend:
+        """What the app works on; unless ``complete``, a daemon that only receives."""
+        return Backend(
+            fleet=self.fleet,
+            storage=self.storage,
+            writer=lambda: self.writer,
+            version="1.2.3",
+            started_at=NOON,
+            wall_clock=NOON.timestamp,
+            actions=self.actions if complete else None,
+            files=self.files if complete else None,
+            reprocess=self.reprocess if complete else None,
+            restorer=self.restorer if complete else None,
+            reloader=self.reloader if complete else None,
+            tokens=self.tokens,
+            http_trouble=lambda: self.trouble,
+        )
 
 
-@contextlib.asynccontextmanager
-async def open_control(path: Path, *, complete: bool = True) -> cabc.AsyncIterator[Control]:
-    """Serve the fakes at ``path``; unless ``complete``, a daemon that only receives."""
+async def make_control(path: Path) -> Control:
+    """The fakes, filled."""
     writer = WriterView(
         depth=0,
         capacity=1000,
@@ -469,24 +491,19 @@ async def open_control(path: Path, *, complete: bool = True) -> cabc.AsyncIterat
         last_error=None,
     )
     control = Control(path=path, fleet=FakeFleet(), storage=FakeStorage(), writer=writer)
-    backend = Backend(
-        fleet=control.fleet,
-        storage=control.storage,
-        writer=lambda: control.writer,
-        version="1.2.3",
-        started_at=NOON,
-        wall_clock=NOON.timestamp,
-        actions=control.actions if complete else None,
-        files=control.files if complete else None,
-        reprocess=control.reprocess if complete else None,
-        restorer=control.restorer if complete else None,
-        reloader=control.reloader if complete else None,
-    )
     await control.storage.fill()
+    await control.tokens.load()
+    return control
+
+
+@contextlib.asynccontextmanager
+async def open_control(path: Path, *, complete: bool = True) -> cabc.AsyncIterator[Control]:
+    """Serve the fakes at ``path``; unless ``complete``, a daemon that only receives."""
+    control = await make_control(path)
     stop = trio.Event()
     with control_socket(path) as listener:
         async with trio.open_nursery() as nursery:
-            app = build_app(backend)
+            app = build_app(control.backend(complete=complete))
 
             async def serve(task_status: trio.TaskStatus[None]) -> None:
                 await serve_app(app, listener, stop=stop, task_status=task_status)

@@ -1,5 +1,6 @@
 """The control socket's file: its mode, what was there before, and what it is removed for."""
 
+import grp
 import os
 import socket
 import stat
@@ -80,3 +81,35 @@ def test_paths_that_cannot_work(short_path: Path) -> None:
     longest = short_path / ("x" * (MAX_PATH - len(os.fsencode(short_path)) - 1))
     with control_socket(longest):
         assert is_answered(longest)
+
+
+def test_the_group_is_the_operators_choice(short_path: Path) -> None:
+    """A group of this user is given the socket; the mode stays what it is to be."""
+    own = os.getgroups()[-1] if os.getgroups() else os.getgid()
+    group = grp.getgrgid(own).gr_name
+    path = short_path / "control.sock"
+    with control_socket(path, group=group):
+        facts = path.stat()
+        assert (facts.st_gid, stat.S_IMODE(facts.st_mode)) == (own, 0o660)
+
+
+def test_groups_that_cannot_be(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown, or not ours to give: one clear error each, and nothing is left behind."""
+    path = short_path / "control.sock"
+    with (
+        pytest.raises(ControlSocketError, match="no group 'no-such-group'"),
+        control_socket(path, group="no-such-group"),
+    ):
+        pass
+
+    def refuse(*_args: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chown", refuse)
+    group = grp.getgrgid(os.getgid()).gr_name
+    with (
+        pytest.raises(ControlSocketError, match=f"cannot be given to the group {group}"),
+        control_socket(path, group=group),
+    ):
+        pass
+    assert os.listdir(short_path) == []

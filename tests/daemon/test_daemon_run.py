@@ -38,7 +38,7 @@ async def in_memory(_config: Config) -> cabc.AsyncIterator[Storage]:
 def config(short_path: Path) -> Config:
     """Two connections and a short data directory."""
     (short_path / "supervisor.toml").write_text(
-        '[daemon]\nshutdown_timeout = "60s"\n'
+        '[http]\nlisten = ""\n[daemon]\nshutdown_timeout = "60s"\n'
         '[[connections]]\nname = "sales"\n[[connections]]\nname = "support"\n'
     )
     return load_config(short_path / "supervisor.toml", {})

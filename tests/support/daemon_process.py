@@ -350,7 +350,7 @@ async def open_daemon(
         config.write_text(
             f'[daemon]\ndata_dir = "{directory / "data"}"\nlog_level = "debug"\n'
             f'[storage]\ndsn = "{dsn or "embedded"}"\n{storage}\n'
-            f'[whatsapp]\nurl = "{url}"\nroot_key = "{root_key.hex()}"\n'
+            f'[http]\nlisten = ""\n[whatsapp]\nurl = "{url}"\nroot_key = "{root_key.hex()}"\n'
             f"version_lookup = false\n"
             f'[supervision]\nbackoff_initial = "100ms"\nbackoff_max = "1s"\n{supervision}\n'
             f"{settings}\n{connections}"

@@ -110,6 +110,7 @@ def test_a_daemons_life(place: Place) -> None:
     with running(place.start("simulate", "--json")) as simulator:
         facts = read_json(simulator)
         (place.directory / "supervisor.toml").write_text(
+            '[http]\nlisten = ""\n'
             f'[whatsapp]\nurl = "{facts["url"]}"\nroot_key = "{facts["root_key"]}"\n'
             '[supervision]\nbackoff_initial = "100ms"\n'
             '[[connections]]\nname = "sales"\n[[connections]]\nname = "support"\n'

@@ -207,7 +207,7 @@ async def test_a_daemon_that_starts_before_its_database(tmp_path: pathlib.Path) 
         proxy.shut()
         daemon = DaemonProcess(tmp_path, tmp_path / "supervisor.toml", None)
         daemon.config.write_text(
-            f'[daemon]\ndata_dir = "{tmp_path / "data"}"\n'
+            f'[http]\nlisten = ""\n[daemon]\ndata_dir = "{tmp_path / "data"}"\n'
             f'[storage]\ndsn = "postgresql://zapvisor:s3cret@127.0.0.1:{proxy.port}/postgres"\n'
         )
         await daemon.start()
