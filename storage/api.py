@@ -8,6 +8,7 @@ import typing as t
 import attrs
 
 from storage.facts import Fact
+from storage.figures import Figures
 from storage.gaps import Gaps, GapStep
 from storage.inbox import Inbox
 from storage.quarantine import Quarantined
@@ -175,6 +176,7 @@ class SyncRun:
     processed: int
     skipped: int
     errors: int
+    at: float | None = None  # unix seconds; None: when it is stored
 
 
 TRAFFIC_KEPT: t.Final = 35 * 24  # hours
@@ -262,7 +264,7 @@ class ConversationRules:
     team_reopens: bool = False
 
 
-class Storage(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, t.Protocol):
+class Storage(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, t.Protocol):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``
     (retry later) or ``StorageRejectedError`` (this will never work)."""
 
@@ -294,7 +296,7 @@ class Storage(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, t.Protocol):
         ...
 
     async def record_sync(self, run: SyncRun) -> None:
-        """Append one row of sync statistics."""
+        """Append one row of sync statistics, and add it to its quarter of an hour."""
         ...
 
     async def save_traffic(self, connection: str, hours: cabc.Sequence[TrafficHour]) -> None:

@@ -24,7 +24,6 @@ from storage.api import (
     Outcome,
     RecordKind,
     ReopenFrom,
-    SyncRun,
     TrafficHour,
     Verdict,
 )
@@ -32,6 +31,7 @@ from storage.errors import StorageRejectedError
 from storage.facts import NameSource
 from storage.identity import clean_text
 from storage.memory_facts import apply_fact
+from storage.memory_figures import MemoryFigures
 from storage.memory_gaps import MemoryGaps, possible_hole
 from storage.memory_media import MediaOrigin
 from storage.memory_merge import resolve
@@ -54,7 +54,7 @@ HANDLED_LIFETIME: t.Final = 14 * 86_400  # seconds
 NAME_REFRESH: t.Final = 3_600.0  # seconds after which a name that stays the same is dated anew
 
 
-class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryTokens):
+class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryTokens, MemoryFigures):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251
@@ -94,12 +94,6 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryTokens):
         """See :meth:`storage.api.Storage.record_event`."""
         await trio.lowlevel.checkpoint()
         self._append_event(attrs.evolve(event, sentence=clean_text(event.sentence)))
-
-    async def record_sync(self, run: SyncRun) -> None:
-        """See :meth:`storage.api.Storage.record_sync`."""
-        await trio.lowlevel.checkpoint()
-        self._connection(run.connection)
-        self._sync_runs.append((self._clock(), run))
 
     async def save_traffic(self, connection: str, hours: cabc.Sequence[TrafficHour]) -> None:
         """See :meth:`storage.api.Storage.save_traffic`."""
@@ -239,7 +233,7 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryTokens):
             },
             "reopened": sum(item.reopened for item in conversations),
             "gaps": await self.gap_statistics(),
-            "sync": {"at": utc(self._sync_runs[-1][0]), **attrs.asdict(self._sync_runs[-1][1])}
+            "sync": {**attrs.asdict(self._sync_runs[-1][1]), "at": utc(self._sync_runs[-1][0])}
             if self._sync_runs
             else None,
         }

@@ -1,5 +1,6 @@
 """The timeline of MemoryStorage: see :class:`storage.timeline.Timeline`."""
 
+import collections
 import collections.abc as cabc
 import datetime as dt
 import itertools
@@ -8,6 +9,7 @@ import attrs
 import trio
 
 from storage.api import ConnectionEvent, SyncRun
+from storage.figures import MINUTES_KEPT, QUARTER
 from storage.memory_inbox import MemoryInbox
 from storage.memory_state import Connection, StoredEvent, utc
 from storage.timeline import DIED, SETTLED_STATES, STOPPED, Transition
@@ -27,6 +29,10 @@ class MemoryTimeline(MemoryInbox):
         self._lives: dict[int, _Life] = {}
         self._event_ids = itertools.count(1)
         self._sync_runs: list[tuple[float, SyncRun]] = []
+        self._sync_quarters: dict[tuple[str, int], list[int]] = collections.defaultdict(
+            lambda: [0, 0, 0, 0]
+        )
+        """Sums by connection and quarter of an hour."""
 
     async def begin_life(self) -> int:
         """See :meth:`storage.timeline.Timeline.begin_life`."""
@@ -128,9 +134,13 @@ class MemoryTimeline(MemoryInbox):
         ][:limit]
         for connection, each in old_events:
             connection.events.remove(each)
-        old_runs = [run for run in self._sync_runs if run[0] < before][:limit]
+        oldest = max(before, self._clock() - MINUTES_KEPT)
+        old_runs = [run for run in self._sync_runs if run[0] < oldest][:limit]
         for run in old_runs:
             self._sync_runs.remove(run)
+        old_quarters = [each for each in self._sync_quarters if each[1] < before // QUARTER][:limit]
+        for each in old_quarters:
+            del self._sync_quarters[each]
         newest = max(self._lives, default=0)
         old_lives = [
             life
@@ -139,7 +149,7 @@ class MemoryTimeline(MemoryInbox):
         ][:limit]
         for life in old_lives:
             del self._lives[life]
-        return len(old_events) + len(old_runs) + len(old_lives)
+        return len(old_events) + len(old_runs) + len(old_quarters) + len(old_lives)
 
     def _events_of(self, connection: str) -> list[StoredEvent]:
         known = self._connections.get(connection)

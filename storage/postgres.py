@@ -48,6 +48,7 @@ from storage.errors import (
 )
 from storage.identity import clean_text
 from storage.migrate import Migration, migrate
+from storage.postgres_figures import PostgresFigures
 from storage.postgres_gaps import PostgresGaps
 from storage.postgres_inbox import PostgresInbox
 from storage.postgres_quarantine import PostgresQuarantine
@@ -93,6 +94,7 @@ class PostgresStorage(
     PostgresTimeline,
     PostgresQuarantine,
     PostgresTokens,
+    PostgresFigures,
 ):
     """Use :meth:`open`; the storage serves until its context ends."""
 
@@ -267,10 +269,9 @@ class PostgresStorage(
 
     async def record_sync(self, run: SyncRun) -> None:
         """See :meth:`storage.api.Storage.record_sync`."""
+        at = _moment(run.at) or self._now()
         counts = (run.total, run.processed, run.skipped, run.errors)
-        _known(
-            await self._write("record_sync", run.connection, self._now(), *counts), run.connection
-        )
+        _known(await self._write("record_sync", run.connection, at, *counts), run.connection)
 
     async def save_traffic(self, connection: str, hours: cabc.Sequence[TrafficHour]) -> None:
         """See :meth:`storage.api.Storage.save_traffic`."""

@@ -5,6 +5,7 @@ import collections.abc as cabc
 import datetime as dt
 import typing as t
 
+from storage.figures import MINUTES_KEPT, QUARTER
 from storage.timeline import Transition
 
 
@@ -45,11 +46,14 @@ class PostgresTimeline(abc.ABC):
     async def forget_events(self, before: float, limit: int) -> int:
         """See :meth:`storage.timeline.Timeline.forget_events`."""
         moment = _moment(before)
+        minutes = _moment(max(before, self._clock() - MINUTES_KEPT))
         gone = [
-            len(await self._fetch(name, moment, limit))
-            for name in ("forget_events", "forget_sync", "forget_lives")
+            await self._fetch("forget_events", moment, limit),
+            await self._fetch("forget_sync", minutes, limit),
+            await self._fetch("forget_quarters", int(before // QUARTER), limit),
+            await self._fetch("forget_lives", moment, limit),
         ]
-        return sum(gone)
+        return sum(len(rows) for rows in gone)
 
 
 def _moment(seconds: float) -> dt.datetime:

@@ -20,6 +20,7 @@ FUNCTION_FILES: t.Final = (
     "queues.sql",
     "gaps.sql",
     "timeline.sql",
+    "figures.sql",
     "quarantine.sql",
     "views.sql",
 )

@@ -60,5 +60,6 @@ class Timeline(t.Protocol):
 
     async def forget_events(self, before: float, limit: int) -> int:
         """Delete transitions, statistics and runs from before ``before`` (unix seconds), at most
-        ``limit`` of each; how many went. The newest transition of a connection stays."""
+        ``limit`` of each; how many went. The newest transition of a connection stays. Of statistics
+        that are older than ``storage.figures.MINUTES_KEPT`` only quarters of an hour stay."""
         ...

@@ -35,12 +35,6 @@ INSERT INTO connection_events (connection_id, at, previous, state, reason, sente
 SELECT id, $2, $3, $4, $5, $6, $7, $8 FROM connections WHERE name = $1
 RETURNING id;
 
--- name: record_sync
--- Append the statistics of a stretch of time.
-INSERT INTO sync_stats (connection_id, at, total, processed, skipped, errors)
-SELECT id, $2, $3, $4, $5, $6 FROM connections WHERE name = $1
-RETURNING id;
-
 -- name: save_traffic
 -- Add to what is known of some hours of a connection, and forget the oldest.
 WITH told AS (
@@ -211,21 +205,6 @@ SELECT coalesce(sum(messages), 0)::bigint AS messages,
     coalesce(sum(undecryptable), 0)::bigint AS undecryptable,
     coalesce(sum(quarantined), 0)::bigint AS quarantined
 FROM counters;
-
--- name: count_conversations
--- Conversations by status, and how often messages reopened them.
-SELECT count(*) FILTER (WHERE status = 'waiting') AS waiting,
-    count(*) FILTER (WHERE status = 'open') AS open,
-    count(*) FILTER (WHERE status = 'closed') AS closed,
-    coalesce(sum(reopened), 0)::bigint AS reopened
-FROM conversations WHERE merged_into IS NULL;
-
--- name: newest_sync
--- The newest sync statistics.
-SELECT s.at, c.name AS connection, s.total, s.processed, s.skipped, s.errors
-FROM sync_stats s
-JOIN connections c ON c.id = s.connection_id
-ORDER BY s.id DESC LIMIT 1;
 
 -- name: ping
 -- One round trip.

@@ -27,6 +27,10 @@ CREATE TABLE counters (
     duplicates bigint NOT NULL DEFAULT 0,
     quarantined bigint NOT NULL DEFAULT 0,
     last_message_at timestamptz,
+    waiting bigint NOT NULL DEFAULT 0,         -- conversations by status: see figures.sql
+    opened bigint NOT NULL DEFAULT 0,
+    closed bigint NOT NULL DEFAULT 0,
+    reopened bigint NOT NULL DEFAULT 0,        -- how often messages reopened them
     CHECK (arrivals = messages + undecryptable + merged)
 ) WITH (fillfactor = 50);
 
@@ -67,6 +71,17 @@ CREATE TABLE sync_stats (
 );
 
 CREATE INDEX sync_stats_age ON sync_stats (connection_id, at);
+
+-- Sums of sync_stats per quarter of an hour, for hours and days of any time zone.
+CREATE TABLE sync_quarters (
+    connection_id integer REFERENCES connections,
+    quarter bigint,                            -- unix seconds / 900
+    total bigint NOT NULL,
+    processed bigint NOT NULL,
+    skipped bigint NOT NULL,
+    errors bigint NOT NULL,
+    PRIMARY KEY (connection_id, quarter)
+) WITH (fillfactor = 70);
 
 -- Sealed records: AES-256-GCM, bound to connection, kind and key.
 CREATE TABLE device_identity (
@@ -456,6 +471,8 @@ CREATE TABLE outbox (
 
 CREATE INDEX outbox_waiting ON outbox (connection_id, state, id)
     WHERE state IN ('queued', 'sending');
+CREATE INDEX outbox_unsettled ON outbox (state)
+    WHERE state IN ('queued', 'sending', 'unknown', 'failed');
 CREATE INDEX outbox_payloads ON outbox (created_at) WHERE payload IS NOT NULL;
 
 -- Chunks of history that the phone offered.
