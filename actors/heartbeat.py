@@ -21,9 +21,11 @@ async def beat(
     timeout: float,
     uniform: cabc.Callable[[], float],
     wakefulness: Wakefulness,
+    answered: cabc.Callable[[], None] = lambda: None,
 ) -> t.NoReturn:
     """Ping every ``interval`` seconds, and at once when the process has come back from a gap, in
-    which the socket may have died unseen; both times in seconds.
+    which the socket may have died unseen; both times in seconds. ``answered`` is called after each
+    answer.
 
     Raises:
         ConnectionEndedError: no answer within ``timeout``: the socket is dead.
@@ -35,6 +37,7 @@ async def beat(
         # Both may have come together: then the pause may end before the gap is noticed.
         if not pause.cancelled_caught or wakefulness.gap(trio.current_time()):
             await _ping(link, hasty)
+            answered()
             continue
         try:
             await _ping(link, timeout)
@@ -42,6 +45,7 @@ async def beat(
             if not wakefulness.gap(trio.current_time()):
                 raise
             await _ping(link, hasty)  # the deadline passed in a gap: nobody saw the answer
+        answered()
 
 
 async def _ping(link: Link, timeout: float) -> None:

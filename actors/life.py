@@ -90,8 +90,8 @@ class Life:
         self._online = trio.Event()
         self._entry: Turn
         self._busy_since: float | None = None
-        self._statistics = SyncStatistics(name, counts, tools.writer)
-        counts.in_flight = self._in_flight.__len__
+        self._statistics = SyncStatistics(name, counts, tools.writer, tools.wall_clock)
+        counts.in_flight, counts.lag = self._in_flight.__len__, self._lag
 
     async def run(self, task_status: "trio.TaskStatus[None]") -> t.NoReturn:
         """Serve until something ends the life.
@@ -120,6 +120,7 @@ class Life:
             self._hearing.ear.ended()
             self._in_flight.close()
             self._statistics.flush()
+            self._counts.lag = lambda: 0.0
         raise self._excused(self._too_slow())
 
     def _excused(self, ending: BaseException) -> BaseException:
@@ -190,6 +191,8 @@ class Life:
         if not self._intake.logged_in.is_set():
             raise self._too_slow()
         self._tools.admission.let_in(self._entry)
+        self._counts.logins += 1
+        self._alive()
         task_status.started()
         self._report("syncing", "logged_in", "logged in; receiving what arrived meanwhile")
         timeout = self._settings.request_timeout
@@ -221,6 +224,7 @@ class Life:
                 timeout=timeout,
                 uniform=self._tools.uniform,
                 wakefulness=self._tools.wakefulness,
+                answered=self._alive,
             )
         except ConnectionEndedError as error:
             if self._in_flight.oldest_age() < timeout:
@@ -230,6 +234,15 @@ class Life:
                 "storage_stalled",
                 "nothing was committed while WhatsApp was asked for a sign of life",
             ) from error
+
+    def _alive(self) -> None:
+        self._counts.last_heartbeat_at = self._tools.wall_clock()
+
+    def _lag(self) -> float:
+        return max(self._busy_for(), self._in_flight.oldest_age())
+
+    def _busy_for(self) -> float:
+        return 0.0 if self._busy_since is None else trio.current_time() - self._busy_since
 
     async def _monitor(self, link: Link) -> None:
         await watch(
@@ -260,7 +273,7 @@ class Life:
             loop_lag=max(loop_lag, self._tools.wakefulness.gap(now)),
             backlog=len(self._received),
             held_back=self._received.held_back(0.0),
-            busy_for=0.0 if self._busy_since is None else now - self._busy_since,
+            busy_for=self._busy_for(),
             oldest_in_flight=self._in_flight.oldest_age(),
         )
 
@@ -269,7 +282,7 @@ class Life:
         return Progress(
             silence=0.0 if self._received.held_back(0.0) else now - link.heard_at,
             backlog=len(self._received),
-            busy_for=0.0 if self._busy_since is None else now - self._busy_since,
+            busy_for=self._busy_for(),
             in_flight=len(self._in_flight),
             oldest_in_flight=self._in_flight.oldest_age(),
         )

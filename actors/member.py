@@ -1,5 +1,6 @@
 """One connection of the fleet: its supervisor, its policies and the state that is shown."""
 
+import collections.abc as cabc
 import datetime as dt
 import math
 import typing as t
@@ -51,6 +52,13 @@ class ConnectionStatus:
     deaf: int  # how often it was found not to hear, and reset, since the daemon started
     deaf_suspicion: DeafSuspicion | None
     until: dt.datetime | None = None  # when a ban is over
+    last_heartbeat_at: dt.datetime | None = None  # the last login or answered ping
+    lag_seconds: float = 0.0  # that the oldest stanza in hand has waited, its commit included
+    logins: int = 0  # since the daemon started, as are the following
+    ends: cabc.Mapping[str, int] = attrs.field(factory=dict)  # of its lives, by reason code
+    processed: int = 0  # what its sockets delivered, by outcome
+    skipped: int = 0
+    errors: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -165,6 +173,7 @@ class Member:
                 await self.connection.run(task_status=task_status)
         except ConnectionEndedError as error:
             admission = self._tools.admission
+            self.counts.ended(error.reason)
             innocent = admission.ended(self.name, error.reason)
             since = self._logged_in_at
             self._ended = self._aftermath.of(
@@ -324,7 +333,7 @@ class Member:
         left = None
         if self._next_attempt_at is not None and state in _WAITING:
             left = max(0.0, self._next_attempt_at - trio.current_time())
-        newest = self.counts.last_message_at
+        newest, beaten = self.counts.last_message_at, self.counts.last_heartbeat_at
         return ConnectionStatus(
             name=self.name,
             state=state,
@@ -344,6 +353,13 @@ class Member:
             deaf=self.counts.deaf,
             deaf_suspicion=self.counts.deaf_suspicion(),
             until=None if self._until is None else _utc(self._until),
+            last_heartbeat_at=None if beaten is None else _utc(beaten),
+            lag_seconds=self.counts.lag(),
+            logins=self.counts.logins,
+            ends=dict(self.counts.ends),
+            processed=self.counts.processed,
+            skipped=self.counts.skipped,
+            errors=self.counts.errors,
         )
 
 

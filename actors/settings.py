@@ -44,6 +44,11 @@ def _unsuspected() -> DeafSuspicion | None:
     return None
 
 
+def _nothing_waits() -> float:
+    """There is no life."""
+    return 0.0
+
+
 def _not_awaited(_connection: str) -> None:
     """Nobody waits for a connection."""
 
@@ -118,9 +123,21 @@ class Counts:
     undecryptable: int = 0  # more placeholders waiting than at the start; may be negative
     quarantined: int = 0
     last_message_at: float | None = None  # unix seconds
+    last_heartbeat_at: float | None = None  # unix seconds: when a ping was answered
+    logins: int = 0
+    ends: dict[str, int] = attrs.field(factory=dict)  # of lives, by reason code
+    processed: int = 0  # outcomes of what its sockets delivered, as in the sync statistics
+    skipped: int = 0
+    errors: int = 0
     in_flight: cabc.Callable[[], int] = lambda: 0
+    lag: cabc.Callable[[], float] = _nothing_waits
+    """Seconds that the oldest stanza in hand, or sent to the writer, has waited."""
     deaf: int = 0  # found to be, and reset
     deaf_suspicion: cabc.Callable[[], DeafSuspicion | None] = _unsuspected
+
+    def ended(self, reason: str) -> None:
+        """A life is over."""
+        self.ends[reason] = self.ends.get(reason, 0) + 1
 
     def take(self, message: ReceivedMessage, outcome: Outcome, at: float) -> None:
         """Count a message that is committed, wherever it came from."""

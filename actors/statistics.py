@@ -1,10 +1,10 @@
 """What a connection took in: for status at once, for the database and the log now and then."""
 
+import collections.abc as cabc
 import typing as t
 
 import attrs
 import structlog
-import trio
 
 from actors.messages import Record, WriterMail
 from actors.settings import Counts
@@ -12,7 +12,7 @@ from storage.api import Outcome, SyncRun, Verdict
 from supervisor.errors import MailboxFullError
 from supervisor.mailbox import Postbox
 
-INTERVAL: t.Final = 60.0  # seconds between two rows of sync statistics
+MINUTE: t.Final = 60.0  # seconds; a row of sync statistics is of one minute of the wall clock
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("statistics")
 
@@ -25,16 +25,18 @@ class SyncStatistics:
         name: str,
         counts: Counts,
         writer: Postbox[WriterMail],
+        wall_clock: cabc.Callable[[], float],
     ) -> None:
         """``counts`` go on from life to life."""
         self._name = name
         self._counts = counts
         self._writer = writer
+        self._wall_clock = wall_clock
         self._run = self._nothing()
-        self._since = trio.current_time()
 
     def count(self, outcome: Outcome) -> None:
         """Take an outcome into account."""
+        self._flush_if_over()
         processed = skipped = errors = 0
         match outcome.verdict:
             case Verdict.STORED | Verdict.RECORDED:
@@ -48,27 +50,34 @@ class SyncStatistics:
                 errors = 1
             case other:
                 t.assert_never(other)
-        run = self._run
+        counts, run = self._counts, self._run
+        counts.processed += processed
+        counts.skipped += skipped
+        counts.errors += errors
         self._run = attrs.evolve(
             run,
             total=run.total + 1,
             processed=run.processed + processed,
             skipped=run.skipped + skipped,
             errors=run.errors + errors,
+            at=self._wall_clock(),
         )
 
     async def flush_if_due(self) -> None:
-        """Flush once per interval."""
-        if trio.current_time() - self._since >= INTERVAL:
+        """Flush once the minute is over in which something was counted."""
+        self._flush_if_over()
+
+    def _flush_if_over(self) -> None:
+        at = self._run.at
+        if at is not None and at // MINUTE != self._wall_clock() // MINUTE:
             self.flush()
 
     def flush(self) -> None:
         """Log and record what was counted since the last time, if anything."""
         run, self._run = self._run, self._nothing()
-        self._since = trio.current_time()
         if not run.total:
             return
-        log.info("Sync stats", **attrs.asdict(run))
+        log.info("Sync stats", **attrs.asdict(run, filter=_told))
         try:
             self._writer.post_nowait(Record(run))
         except MailboxFullError:
@@ -76,3 +85,7 @@ class SyncStatistics:
 
     def _nothing(self) -> SyncRun:
         return SyncRun(connection=self._name, total=0, processed=0, skipped=0, errors=0)
+
+
+def _told(field: "attrs.Attribute[object]", _value: object) -> bool:
+    return field.name != "at"  # the line has a time of its own

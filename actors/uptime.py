@@ -86,7 +86,7 @@ def day_starts(now: float, days: int, zone: dt.tzinfo | None = None) -> list[flo
     when the last of them ends; unix seconds. A day may have 23 or 25 hours."""
     today = dt.datetime.fromtimestamp(now, zone).date()
     first = today - dt.timedelta(days=days - 1)
-    return [_midnight(first + dt.timedelta(days=number), zone) for number in range(days + 1)]
+    return [day_start(first + dt.timedelta(days=number), zone) for number in range(days + 1)]
 
 
 def uptime_by_day(
@@ -135,6 +135,6 @@ def _moments(recorded: cabc.Sequence[float], now: float) -> list[float]:
     return moments
 
 
-def _midnight(day: dt.date, zone: dt.tzinfo | None) -> float:
+def day_start(day: dt.date, zone: dt.tzinfo | None) -> float:
     """When a day begins; where the clock skips midnight, when it is set forward."""
     return dt.datetime.combine(day, dt.time.min, zone).timestamp()

@@ -20,12 +20,14 @@ from api.routes_connections import connection_routes
 from api.routes_conversations import conversation_routes
 from api.routes_daemon import daemon_routes
 from api.routes_gaps import gap_routes
+from api.routes_health import health_routes
 from api.routes_history import history_routes
 from api.routes_media import media_routes
 from api.routes_outbox import outbox_routes
 from api.routes_people import people_routes
 from api.routes_quarantine import quarantine_routes
 from api.routes_session import session_routes
+from api.routes_statistics import statistics_routes
 from api.routes_timeline import timeline_routes
 from api.routes_tokens import token_routes
 from api.tokens import TokenKeeper
@@ -79,6 +81,8 @@ def _litestar(
             *daemon_routes(backend),
             *session_routes(keeper, sessions),
             *token_routes(keeper, backend.wall_clock),
+            *health_routes(backend),
+            *statistics_routes(backend),
         ],
         guards=[guard],
         cors_config=_cors(config.cors_origins),

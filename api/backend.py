@@ -8,6 +8,7 @@ import typing as t
 import attrs
 from litestar.params import QueryParameter
 
+from api.figures import FigureReader
 from api.ports import (
     ActionsPort,
     FilesPort,
@@ -49,6 +50,10 @@ class Backend:
     tokens: TokenKeeper | None = None
     http_trouble: cabc.Callable[[], str | None] = lambda: None
     """Why nobody is served over HTTP, although that is wanted."""
+    figures: FigureReader = attrs.Factory(lambda self: FigureReader(self.storage), takes_self=True)
+    """The stored part of health; somebody has to run it."""
+    data_place: str | None = None  # of the places whose disks ``figures`` looks at
+    media_place: str | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

@@ -6,6 +6,7 @@ import typing as t
 
 from api.ports import ConnectionFacts, IncidentFacts
 from api.views import DatabaseView, HealthView, IncidentView, LoopView, Verdict, WriterView
+from api.views_health import DiskView
 
 WORKING: t.Final = frozenset({"stopped", "pairing", "connecting", "syncing", "online"})
 """States that are as they should be; ``stopped`` is an operator's wish."""
@@ -17,6 +18,8 @@ RETRYING_LIMIT: t.Final = 30.0  # seconds the writer may retry before the whole 
 STALL_LIMIT: t.Final = 60.0  # seconds the writer may take for one step
 LAG_LIMIT: t.Final = 1.0  # seconds the event loop may be late
 FULL: t.Final = 0.8  # of the writer's mailbox
+LOW_DISK: t.Final = 2**30  # bytes that should be free,
+LOW_DISK_SHARE: t.Final = 0.05  # or of a small disk such a share
 
 
 ABSENT: t.Final = {
@@ -37,6 +40,29 @@ def _gaps(counts: cabc.Mapping[str, int]) -> list[str]:
     return [f"{counts['open']} {noun} open ({absent}); see zapvisor gaps --open"]
 
 
+def _full(disks: cabc.Sequence[DiskView]) -> list[str]:
+    """The reasons of disks that are nearly full; places on the same disk are told once."""
+    low = {(disk.free_bytes, disk.total_bytes): disk for disk in reversed(disks) if _is_low(disk)}
+    return [
+        f"the disk of {disk.path} is nearly full: {disk.free_bytes / 2**20:.0f} MiB are free"
+        for disk in low.values()
+    ]
+
+
+def _is_low(disk: DiskView) -> bool:
+    return disk.free_bytes < min(LOW_DISK, LOW_DISK_SHARE * disk.total_bytes)
+
+
+def unready(writer: WriterView, database_error: str | None) -> cabc.Iterator[str]:
+    """Why the daemon does not serve just now; nothing: it does."""
+    if database_error is not None:
+        yield f"the database does not answer: {database_error}"
+    if writer.retrying_seconds is not None and writer.retrying_seconds > RETRYING_LIMIT:
+        yield f"the writer has been retrying for {writer.retrying_seconds:.0f} s"
+    if writer.stalled_seconds > STALL_LIMIT:
+        yield f"the writer has made no progress for {writer.stalled_seconds:.0f} s"
+
+
 def judge(
     connections: cabc.Sequence[ConnectionFacts],
     writer: WriterView,
@@ -44,6 +70,10 @@ def judge(
     statistics: dict[str, t.Any],
     loop: LoopView | None = None,
     incidents: cabc.Sequence[IncidentFacts] = (),
+    *,
+    disks: cabc.Sequence[DiskView] = (),
+    reload_problems: cabc.Sequence[str] = (),
+    http_trouble: str | None = None,
 ) -> HealthView:
     """Weigh the measurements; every verdict but ``ok`` comes with its reasons."""
     failing: list[str] = []
@@ -62,6 +92,13 @@ def judge(
     if loop is not None and loop.lag_max_seconds > LAG_LIMIT:
         degraded.append(
             f"the event loop was {loop.lag_max_seconds:.1f} s late within the last minute"
+        )
+    degraded += _full(disks)
+    if http_trouble is not None:
+        degraded.append(http_trouble)
+    if reload_problems:
+        degraded.append(
+            f"the changed configuration was refused, the old one is in force: {reload_problems[0]}"
         )
     troubled = [facts for facts in connections if facts.state not in WORKING]
     alone = [facts for facts in troubled if facts.reason not in IN_INCIDENTS]

@@ -8,6 +8,7 @@ import attrs
 
 from storage.api import ConversationRow
 from storage.blobs import Blob
+from storage.figures import SyncBucket, SyncTotals
 from storage.gaps import GapRow
 from storage.inbox import ContactDetail, GroupDetail, MergeRow, MessageDetail
 from storage.quarantine import QuarantinedStanza, QuarantineRow
@@ -81,6 +82,40 @@ class ConnectionFacts(t.Protocol):
 
     @property
     def deaf_suspicion(self) -> "DeafFacts | None": ...
+    @property
+    def last_heartbeat_at(self) -> dt.datetime | None:
+        """When WhatsApp let it in, or answered a ping, last."""
+        ...
+
+    @property
+    def lag_seconds(self) -> float:
+        """How long the oldest stanza that was received has waited, its commit included."""
+        ...
+
+    @property
+    def logins(self) -> int:
+        """How often it logged in since the daemon started."""
+        ...
+
+    @property
+    def ends(self) -> cabc.Mapping[str, int]:
+        """How often its lives ended since the daemon started, by reason code."""
+        ...
+
+    @property
+    def processed(self) -> int:
+        """What its sockets delivered since the daemon started, by outcome: stored,"""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """duplicates,"""
+        ...
+
+    @property
+    def errors(self) -> int:
+        """and what cannot be read yet, or is in quarantine."""
+        ...
 
 
 class DeafFacts(t.Protocol):
@@ -200,7 +235,8 @@ class FleetPort(t.Protocol):
 class StoragePort(t.Protocol):
     """The part of storage that the API reads and orders; see ``storage.api.Storage``,
     ``storage.inbox.Inbox``, ``storage.queues.Queues``, ``storage.timeline.Timeline``,
-    ``storage.gaps.Gaps`` and ``storage.quarantine.Quarantined``."""
+    ``storage.gaps.Gaps``,
+    ``storage.quarantine.Quarantined`` and ``storage.figures.Figures``."""
 
     async def events(self, connection: str, limit: int) -> list[dict[str, t.Any]]: ...
 
@@ -232,6 +268,20 @@ class StoragePort(t.Protocol):
     async def statistics(self) -> dict[str, t.Any]: ...
 
     async def ping(self) -> float: ...
+
+    async def sync_buckets(
+        self,
+        edges: cabc.Sequence[dt.datetime],
+        *,
+        connection: str | None = None,
+        by_connection: bool = False,
+    ) -> list[SyncBucket]: ...
+
+    async def sync_totals(self) -> SyncTotals: ...
+
+    async def outbox_unsettled(self) -> dict[str, int]: ...
+
+    async def database_size(self) -> int: ...
 
     async def gaps(
         self,
@@ -369,6 +419,11 @@ class ReloadFacts:
 
 class ReloadPort(t.Protocol):
     """Puts a changed configuration in force."""
+
+    @property
+    def last(self) -> tuple[float, ReloadFacts] | None:
+        """When it was reloaded last (unix seconds), and what came of it; None: not yet."""
+        ...
 
     async def reload(self) -> ReloadFacts:
         """Read the configuration anew and apply it. Goes on to its end, whoever stops waiting."""

@@ -1,42 +1,21 @@
-"""The daemon itself: its health and its version; reading stored messages anew."""
+"""The daemon itself: its version, its configuration; reading stored messages anew."""
 
 import os
 import platform
 import typing as t
 
-import attrs
 import trio
 from litestar import get, post
 from litestar.params import FromQuery
 
 from api.backend import Backend, Wait, required
-from api.health import judge
-from api.ports import ReloadFacts, ReprocessFacts, StoragePort
+from api.ports import ReloadFacts, ReprocessFacts
 from api.problems import ProblemError
-from api.views import DatabaseView, HealthView, IncidentView, Verdict, VersionView
-from storage.errors import StorageError
-
-DATABASE_DEADLINE: t.Final = 5.0  # seconds the health check waits for the database
+from api.views import VersionView
 
 
 def daemon_routes(backend: Backend) -> list[t.Any]:
     """The routes of this module."""
-
-    @get("/health", summary="The verdict on the whole, and what it rests on")
-    async def health() -> HealthView:
-        database, statistics = await _ask_database(backend.storage)
-        fleet = backend.fleet
-        loop = None if backend.loop is None else backend.loop()
-        incidents = fleet.incidents()
-        found = judge(fleet.status(), backend.writer(), database, statistics, loop, incidents)
-        if (trouble := backend.http_trouble()) is None:
-            return found
-        verdict = Verdict.DEGRADED if found.verdict == Verdict.OK else found.verdict
-        return attrs.evolve(found, verdict=verdict, reasons=(*found.reasons, trouble))
-
-    @get("/incidents", summary="What concerns many connections at once, just now")
-    async def incidents() -> list[IncidentView]:
-        return [IncidentView.of(each) for each in backend.fleet.incidents()]
 
     @get("/version", summary="Which daemon answers")
     async def version() -> VersionView:
@@ -76,17 +55,4 @@ def daemon_routes(backend: Backend) -> list[t.Any]:
             raise ProblemError("bad-configuration", 422, detail)
         return facts
 
-    return [health, incidents, version, reload, begin_reprocess, reprocess]
-
-
-async def _ask_database(storage: StoragePort) -> tuple[DatabaseView, dict[str, t.Any]]:
-    error = f"no answer within {DATABASE_DEADLINE:g} s"
-    with trio.move_on_after(DATABASE_DEADLINE):
-        try:
-            seconds = await storage.ping()
-            statistics = await storage.statistics()
-        except StorageError as failure:
-            error = str(failure)
-        else:
-            return DatabaseView(ping_seconds=seconds, error=None), statistics
-    return DatabaseView(ping_seconds=None, error=error), {}
+    return [version, reload, begin_reprocess, reprocess]

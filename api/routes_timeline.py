@@ -3,16 +3,15 @@
 import collections.abc as cabc
 import datetime as dt
 import typing as t
-import zoneinfo
 
 import attrs
 from litestar import get
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from actors.drafts import BadRequestError
 from actors.uptime import MAX_DAYS, Change, DayUptime, add_change, day_starts, uptime_by_day
 from api.backend import Backend, Before, Limit
 from api.ports import StoragePort
+from api.zones import zone_of
 from storage.timeline import Transition
 
 PAGE: t.Final = 1000  # transitions read at once
@@ -61,7 +60,7 @@ def timeline_routes(backend: Backend) -> list[t.Any]:
     ) -> TimelineView:
         backend.fleet.status(name)
         now = backend.wall_clock()
-        place = _zone(zone)
+        place = zone_of(zone, "zone")
         starts = day_starts(now, days, place)
         first = await backend.storage.timeline_start(name, _utc(starts[0]))
         uptime: list[DayUptime] = []
@@ -106,17 +105,6 @@ def _day(day: DayUptime, zone: dt.tzinfo | None) -> DayView:
         stopped=day.off,
         unknown=day.unknown,
     )
-
-
-def _zone(name: str | None) -> dt.tzinfo | None:
-    if name is None:
-        return None
-    try:
-        return zoneinfo.ZoneInfo(name)
-    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
-        raise BadRequestError(
-            f"zone: this system knows no time zone {name!r}; write it like Europe/Madrid"
-        ) from error
 
 
 def _utc(unix: float) -> dt.datetime:

@@ -54,6 +54,13 @@ class ConnectionView:
     deaf: int = 0  # how often it was found not to hear, and reset, since the daemon started
     deaf_suspicion: DeafSuspicionView | None = None
     until: dt.datetime | None = None  # when a ban is over
+    last_heartbeat_at: dt.datetime | None = None  # the last login or answered ping
+    lag_seconds: float = 0.0  # how long the oldest stanza in hand has waited, its commit included
+    logins: int = 0  # since the daemon started, as are the following
+    ends: cabc.Mapping[str, int] = attrs.field(factory=dict)  # of its lives, by reason code
+    processed: int = 0  # what its sockets delivered, by outcome
+    skipped: int = 0
+    errors: int = 0
     history: HistoryView | None = None  # None: none was offered, or the database is away
 
     @classmethod

@@ -8,6 +8,7 @@ import trio
 
 from api.app import build_apps
 from api.backend import Backend
+from api.figures import FigureReader
 from api.listener import HttpListener
 from api.server import GRACE, serve_app
 from api.tokens import TokenKeeper
@@ -24,6 +25,8 @@ def api_children(
 ) -> list[ChildSpec]:
     """The API on the listening socket ``control``, and over HTTP if that is configured."""
     keeper = TokenKeeper(core.storage, core.clock)
+    places = (core.config.data_dir, core.config.media_directory)
+    figures = FigureReader(core.storage, places)
     listener: HttpListener | None = None
     backend = Backend(
         fleet=core.fleet,
@@ -37,6 +40,9 @@ def api_children(
         loop=core.loop_watch.view,
         restorer=core.restorer,
         reloader=reloader,
+        figures=figures,
+        data_place=str(core.config.data_dir),
+        media_place=str(core.config.media_directory),
         tokens=keeper,
         http_trouble=lambda: None if listener is None else listener.trouble,
     )
@@ -49,6 +55,7 @@ def api_children(
 
     children = [
         ChildSpec(id="tokens", start=keeper.run),
+        ChildSpec(id="figures", start=figures.run),
         ChildSpec(
             id="api",
             start=serve_control,

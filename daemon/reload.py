@@ -1,6 +1,7 @@
 """Puts a changed configuration in force without stopping the daemon."""
 
 import collections.abc as cabc
+import time
 import typing as t
 
 import attrs
@@ -44,8 +45,13 @@ class Reloader:
         fleet: Fleet,
         storage: Storage,
         writer: Inbox,
+        *,
+        wall_clock: cabc.Callable[[], float] = time.time,  # noqa: TID251 - the edge
     ) -> None:
         """``load`` reads the configuration anew, or raises ``ConfigError``."""
+        self.last: tuple[float, ReloadFacts] | None = None
+        """When it was reloaded last (unix seconds), and what came of it."""
+        self._wall_clock = wall_clock
         self.config = config
         """The one in force."""
         self._load = load
@@ -84,6 +90,7 @@ class Reloader:
             facts = await self._carry_out()
         finally:
             notify("READY=1")
+        self.last = (self._wall_clock(), facts)
         if facts.problems:
             log.error("daemon.reload_refused", problems=list(facts.problems))
         else:

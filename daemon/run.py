@@ -175,6 +175,7 @@ async def _run_tree(
         core.fleet,
         core.storage,
         core.writer.inbox,
+        wall_clock=core.clock,
     )
     async with contextlib.aclosing(core), trio.open_nursery() as nursery:
         children = [

@@ -11,11 +11,13 @@ from api.problems import problem
 from api.server import serve_app
 from daemon.notify import notify
 
+LIVE: t.Final = "/health/live"  # it does live, and waits
 EXTENSION: t.Final = 60.0  # seconds more that the service manager is asked for
 
 
 class WaitingRoom:
-    """Answers every request with 503 and the reason, from the first one on until closed."""
+    """Answers every request with 503 and the reason, from the first one on until closed; only to
+    who asks whether the daemon lives, yes."""
 
     def __init__(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         """``nursery`` must outlive it."""
@@ -50,10 +52,19 @@ class WaitingRoom:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind: str = scope["type"]
-        if kind == "http":
+        if kind == "http" and scope["path"] == LIVE:
+            await _say_alive(send)
+        elif kind == "http":
             await refuse(send, problem("starting", 503, self._sentence))
         elif kind == "lifespan":  # of the server: there is nothing to begin or end
             for _begin_and_end in range(2):
                 event = (await receive())["type"]
                 done: t.Any = {"type": f"{event}.complete"}
                 await send(done)
+
+
+async def _say_alive(send: Send) -> None:
+    body = b'{"alive":true}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,4 +1,4 @@
-"""Figures of what connections took in and of the database, cheap enough to be asked all the time."""
+"""Figures of what was taken in and of the database, cheap enough to be asked all the time."""
 
 import collections.abc as cabc
 import datetime as dt

@@ -54,7 +54,7 @@ HANDLED_LIFETIME: t.Final = 14 * 86_400  # seconds
 NAME_REFRESH: t.Final = 3_600.0  # seconds after which a name that stays the same is dated anew
 
 
-class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryTokens, MemoryFigures):
+class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251

@@ -83,7 +83,7 @@ class MemoryFigures(MemoryTimeline):
     async def outbox_unsettled(self) -> dict[str, int]:
         """See :meth:`storage.figures.Figures.outbox_unsettled`."""
         await trio.lowlevel.checkpoint()
-        states = collections.Counter(row.state.value for row in self._outbox_rows(None))
+        states = collections.Counter(row.state for row in self._outbox_rows(None))
         return {state: states[state] for state in UNSETTLED}
 
     async def database_size(self) -> int:

@@ -139,8 +139,8 @@ class MemoryTimeline(MemoryInbox):
         for run in old_runs:
             self._sync_runs.remove(run)
         old_quarters = [each for each in self._sync_quarters if each[1] < before // QUARTER][:limit]
-        for each in old_quarters:
-            del self._sync_quarters[each]
+        for quarter in old_quarters:
+            del self._sync_quarters[quarter]
         newest = max(self._lives, default=0)
         old_lives = [
             life

@@ -13,7 +13,7 @@ import trio
 from api.app import Apps, build_apps
 from api.listener import HttpListener
 from config.model import HttpConfig
-from tests.daemon.daemon_fakes import Control, make_control
+from tests.daemon.daemon_fakes import Control, make_control, running
 
 
 @attrs.define(kw_only=True)
@@ -45,7 +45,7 @@ async def serving(path: Path, config: HttpConfig) -> cabc.AsyncIterator[Served]:
     control = await make_control(path)
     apps = build_apps(control.backend(), config)
     listener = HttpListener(apps.http, ("127.0.0.1", 0))
-    async with trio.open_nursery() as nursery:
+    async with running(control.figures), trio.open_nursery() as nursery:
         await nursery.start(listener.run)
         assert listener.port is not None
         operator = httpx.AsyncClient(

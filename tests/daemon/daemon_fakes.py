@@ -18,6 +18,7 @@ from actors.history import NoHistoryError
 from actors.line import NotOnlineError
 from api.app import Backend, build_app
 from api.control_socket import control_socket
+from api.figures import FigureReader
 from api.ports import ReloadFacts, ReprocessFacts
 from api.server import serve_app
 from api.tokens import TokenKeeper
@@ -34,6 +35,7 @@ from storage.api import (
 from storage.blobs import Blob
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.facts import Fact
+from storage.figures import Figures
 from storage.gaps import Gaps
 from storage.inbox import Inbox
 from storage.memory import MemoryStorage
@@ -48,7 +50,9 @@ NOON = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 ANA = "5511999990001@s.whatsapp.net"
 ACCOUNT = "5511999990000@s.whatsapp.net"
 GROUP = "120363000000000001@g.us"
-IN_MEMORY = frozenset().union(*map(dir, (Inbox, Queues, Gaps, Timeline, Quarantined, Tokens)))
+IN_MEMORY = frozenset().union(
+    *map(dir, (Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures))
+)
 
 
 def connection(name: str, **changes: t.Any) -> ConnectionView:
@@ -224,7 +228,14 @@ class FakeStorage:
         self.inbox = MemoryStorage(NOON.timestamp)
         self.counts: dict[str, t.Any] = {
             "messages": 12,
+            "duplicates": 1,
+            "undecryptable": 0,
+            "quarantined": 0,
             "conversations": {"waiting": 1, "open": 0, "closed": 1},
+            "reopened": 0,
+            "gaps": dict.fromkeys(
+                ("open", "missing", "waiting", "in_quarantine", "device_replaced", "ongoing"), 0
+            ),
         }
         self.numbers: dict[str, int] = {}
         """Of the conversations ``ana`` and ``group``, and of the messages by their ids."""
@@ -435,6 +446,7 @@ class FakeReloader:
 
     def __init__(self) -> None:
         self.facts = ReloadFacts(unchanged=2)
+        self.last: tuple[float, ReloadFacts] | None = None
 
     async def reload(self) -> ReloadFacts:
         return self.facts
@@ -454,9 +466,12 @@ class Control:
     reloader: FakeReloader = attrs.field(factory=FakeReloader)
     restorer: FakeRestorer = attrs.field(init=False)
     tokens: TokenKeeper = attrs.field(init=False)
+    figures: FigureReader = attrs.field(init=False)
     trouble: str | None = None  # of HTTP
 
     def __attrs_post_init__(self) -> None:
+        places = (self.path.parent, self.path.parent / "media")
+        self.figures = FigureReader(self.storage, places, kept=0.0)
         self.restorer = FakeRestorer(self.storage)
         self.tokens = TokenKeeper(self.storage, NOON.timestamp)
 
@@ -475,8 +490,20 @@ class Control:
             restorer=self.restorer if complete else None,
             reloader=self.reloader if complete else None,
             tokens=self.tokens,
+            figures=self.figures,
+            data_place=str(self.path.parent),
+            media_place=str(self.path.parent / "media"),
             http_trouble=lambda: self.trouble,
         )
+
+
+@contextlib.asynccontextmanager
+async def running(figures: FigureReader) -> cabc.AsyncIterator[None]:
+    """Take readings meanwhile."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(figures.run)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 async def make_control(path: Path) -> Control:
@@ -502,7 +529,7 @@ async def open_control(path: Path, *, complete: bool = True) -> cabc.AsyncIterat
     control = await make_control(path)
     stop = trio.Event()
     with control_socket(path) as listener:
-        async with trio.open_nursery() as nursery:
+        async with running(control.figures), trio.open_nursery() as nursery:
             app = build_app(control.backend(complete=complete))
 
             async def serve(task_status: trio.TaskStatus[None]) -> None:

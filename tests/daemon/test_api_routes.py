@@ -246,11 +246,9 @@ async def test_requests_are_bounded_in_number_and_time(autojump_clock: t.Any) ->
     assert "30 s" in answers[0]["detail"]
 
 
-async def test_health_of_a_silent_database(
-    client: httpx.AsyncClient, control: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_health_of_a_silent_database(client: httpx.AsyncClient, control: Control) -> None:
     """A database that neither answers nor refuses does not hold the health check up."""
-    monkeypatch.setattr("api.routes_daemon.DATABASE_DEADLINE", 0.05)
+    control.figures._patience = 0.05
     control.storage.silent = True
     control.writer = attrs.evolve(control.writer, depth=900)
     health = (await client.get("/health")).json()
