@@ -94,8 +94,8 @@ class FigureReader:
         task_status.started()
         while True:
             await self._rung.wait()
-            self._rung = trio.Event()
             reading = await self._take()
+            self._rung = trio.Event()  # who rang meanwhile has it, too
             self.readings += 1
             self._newest = reading
             if reading.stored is not None:
