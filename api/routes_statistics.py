@@ -26,6 +26,8 @@ Moment: t.TypeAlias = t.Annotated[
     QueryParameter(description="ISO 8601 with its offset, such as 2026-03-01T12:00:00Z"),
 ]
 
+Last: t.TypeAlias = t.Annotated[int | None, QueryParameter(ge=1, le=MAX_POINTS)]
+
 
 def statistics_routes(backend: Backend) -> list[t.Any]:
     """The routes of this module."""
@@ -37,8 +39,9 @@ def statistics_routes(backend: Backend) -> list[t.Any]:
         description=(
             "Whole steps from the one that holds `since` up to the one that holds `until`, oldest"
             " first; the last one may still be under way, and lacks up to a minute. By default the"
-            " last 60 minutes, 24 hours or 30 days; at most 1500 steps. Steps in which nothing was"
-            " taken in are there with zeros, except with `by=connection`, where they are left out."
+            " last 60 minutes, 24 hours or 30 days, or as many as `last` says; at most 1500 steps."
+            " Steps in which nothing was taken in are there with zeros, except with `by=connection`,"
+            " where they are left out."
             " Hours and days are those of the time zone `tz` (UTC by default). Minutes are kept"
             " for 35 days, hours and days as long as `storage.keep_events` says. `processed` was"
             " stored, `skipped` are duplicates, `errors` cannot be read yet or are in quarantine;"
@@ -49,6 +52,7 @@ def statistics_routes(backend: Backend) -> list[t.Any]:
         step: FromQuery[Step] = "minute",
         since: Moment = None,
         until: Moment = None,
+        last: Last = None,
         connection: FromQuery[str | None] = None,
         by: FromQuery[By] = "total",
         tz: FromQuery[str | None] = None,
@@ -56,7 +60,9 @@ def statistics_routes(backend: Backend) -> list[t.Any]:
         if connection is not None:
             backend.fleet.status(connection)
         now = dt.datetime.fromtimestamp(backend.wall_clock(), dt.UTC)
-        edges = steps(step, since, until, now, zone_of(tz) or dt.UTC)
+        if since is not None and last is not None:
+            raise BadRequestError("last: goes with until, not with since")
+        edges = steps(step, since, until, now, zone_of(tz) or dt.UTC, last)
         by_connection = by == "connection"
         buckets = await backend.storage.sync_buckets(
             edges, connection=connection, by_connection=by_connection
@@ -74,6 +80,7 @@ def steps(
     until: dt.datetime | None,
     now: dt.datetime,
     zone: dt.tzinfo,
+    last: int | None = None,
 ) -> list[dt.datetime]:
     """When each step begins, and at last when the last one ends, in UTC.
 
@@ -82,7 +89,7 @@ def steps(
     """
     size = dt.timedelta(seconds=SECONDS[step])
     end = _aware(until, "until") or now
-    begin = _aware(since, "since") or end - size * (DEFAULT_POINTS[step] - 1)
+    begin = _aware(since, "since") or end - size * ((last or DEFAULT_POINTS[step]) - 1)
     if begin > end:
         raise BadRequestError(f"since: {begin.isoformat()} is after until, {end.isoformat()}")
     if end - begin >= size * MAX_POINTS:

@@ -10,7 +10,15 @@ from pathlib import Path
 
 from cyclopts import App, Parameter
 
-from daemon import cli_gaps, cli_inbox, cli_quarantine, cli_sending, cli_timeline, cli_token
+from daemon import (
+    cli_gaps,
+    cli_health,
+    cli_inbox,
+    cli_quarantine,
+    cli_sending,
+    cli_timeline,
+    cli_token,
+)
 from daemon.cli_base import (
     ConfigFile,
     HowMany,
@@ -25,18 +33,16 @@ from daemon.cli_base import (
     say_problems,
     segment,
 )
-from daemon.errors import CommandError, UsageError
+from daemon.errors import UsageError
 
 __all__ = ["app"]
-
-HEALTH_EXIT: t.Final = {"ok": 0, "degraded": 1, "failing": 2}
-
 
 conversations_app = App(name="conversations", help="List, open and close conversations.")
 config_app = App(name="config", help="Look after the configuration.")
 app.command(conversations_app)
 app.command(config_app)
 cli_gaps.register(app)
+cli_health.register(app)
 cli_inbox.register(app)
 cli_sending.register(app)
 cli_timeline.register(app)
@@ -147,31 +153,6 @@ def reload(*, json: Json = False, config: ConfigFile = None) -> int:
 def logout(name: Name, /, *, json: Json = False, config: ConfigFile = None) -> int:
     """Unlink a connection from its phone and forget its keys; its conversations stay."""
     return _order(name, "logout", json, config)
-
-
-@app.command
-def health(*, json: Json = False, config: ConfigFile = None) -> int:
-    """Judge the whole: exit code 0 (ok), 1 (degraded) or 2 (failing, or no daemon)."""
-    try:
-        with open_daemon(config) as client:
-            facts = client.get("/health")
-    except CommandError as error:
-        error.exit_code = HEALTH_EXIT["failing"]
-        raise
-    from daemon.screen import coloured, console, flattened, print_json
-
-    if json:
-        print_json(facts)
-    else:
-        screen = console()
-        screen.print(coloured(facts["verdict"]))
-        for reason in facts["reasons"]:
-            screen.print(f"- {reason}", markup=False)
-        parts = ("connections", "statistics", "writer", "database", "loop")
-        rest = {key: facts[key] for key in parts if facts.get(key) is not None}
-        for key, value in flattened(rest):
-            screen.print(f"{key:<36} {value}", markup=False)
-    return HEALTH_EXIT[facts["verdict"]]
 
 
 @conversations_app.default

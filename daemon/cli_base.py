@@ -51,14 +51,14 @@ app = App(
 
 @contextlib.contextmanager
 def open_daemon(
-    config: Path | None, *, unusable: str = "nothing was done"
+    config: Path | None, *, unusable: str = "nothing was done", timeout: float | None = None
 ) -> cabc.Iterator["ControlClient"]:
     """A client of the daemon that the configuration names; ``unusable`` is what follows if
-    anything is wrong with that."""
+    anything is wrong with that; ``timeout``: seconds for each answer, as long as any by default."""
     settings = load(config, unusable)
-    from daemon.client import open_client
+    from daemon.client import TIMEOUT, open_client
 
-    with open_client(settings.control_socket) as client:
+    with open_client(settings.control_socket, timeout or TIMEOUT) as client:
         yield client
 
 

@@ -19,9 +19,10 @@ PIECE: t.Final = 256 * 1024  # bytes of a file sent at once
 class ControlClient:
     """Asks the daemon; every failure is a ``CommandError`` that can be shown as it is."""
 
-    def __init__(self, path: Path, http: httpx.Client) -> None:
+    def __init__(self, path: Path, http: httpx.Client, timeout: float = TIMEOUT) -> None:
         self._path = path
         self._http = http
+        self._timeout = timeout
 
     def get(self, path: str, **params: t.Any) -> t.Any:
         """The JSON behind ``path``; None when there is no content (yet)."""
@@ -80,7 +81,8 @@ class ControlClient:
             )
         except httpx.TimeoutException as error:
             raise NoDaemonError(
-                f"the daemon at {self._path} did not answer within {TIMEOUT:g} s; look at its log"
+                f"the daemon at {self._path} did not answer within {self._timeout:g} s;"
+                " look at its log"
             ) from error
         except httpx.TransportError as error:
             raise NoDaemonError(
@@ -106,8 +108,9 @@ def _content(path: Path, answer: httpx.Response) -> t.Any:
 
 
 @contextlib.contextmanager
-def open_client(path: Path) -> cabc.Iterator[ControlClient]:
-    """A client of the daemon whose control socket is at ``path``.
+def open_client(path: Path, timeout: float = TIMEOUT) -> cabc.Iterator[ControlClient]:
+    """A client of the daemon whose control socket is at ``path``; ``timeout``: seconds for each
+    answer.
 
     Raises:
         NoDaemonError: nobody answers there.
@@ -115,8 +118,8 @@ def open_client(path: Path) -> cabc.Iterator[ControlClient]:
     _knock(path)
     # No TLS on a unix socket: not to load the authorities saves every command 50 ms.
     transport = httpx.HTTPTransport(uds=str(path), verify=False)
-    with httpx.Client(transport=transport, base_url="http://zapvisor", timeout=TIMEOUT) as http:
-        yield ControlClient(path, http)
+    with httpx.Client(transport=transport, base_url="http://zapvisor", timeout=timeout) as http:
+        yield ControlClient(path, http, timeout)
 
 
 def _knock(path: Path) -> None:

@@ -87,4 +87,4 @@ async def test_health_names_open_gaps(zapvisor: Run, control: Control) -> None:
     result = await zapvisor("health")
     assert (result.code, result.out.splitlines()[0]) == (1, "degraded")
     assert "1 gap is open (2 never came); see zapvisor gaps --open" in result.out
-    assert "statistics.gaps.ongoing" in result.out
+    assert "1 open, 1 ongoing; 2 never came" in result.out
