@@ -25,6 +25,7 @@ import structlog
 import trio
 
 from actors import gaps
+from actors.histogram import COMMIT_BOUNDS, Histogram
 from actors.messages import Commit, Drain, Fence, Quarantine, Record, Settled, WriterMail
 from actors.suspects import Suspects, Writable
 from actors.writer_inbox import ROWS, Inbox, envelope_size, writer_inbox
@@ -110,6 +111,8 @@ class Writer:
         inbox.ring(self._ring)
         self.low.ring(self._ring)
         self.status = WriterStatus()
+        self.commits = Histogram(COMMIT_BOUNDS)
+        """How long the commits of batches took, retries included, in seconds."""
         self._storage = storage
         self._settings = settings
         self._uniform = uniform
@@ -249,6 +252,7 @@ class Writer:
             await self._commit(source, [m for m in mails if m.envelope.connection not in first])
             return
         self.status.last_commit_seconds = trio.current_time() - began
+        self.commits.observe(self.status.last_commit_seconds)
         self._settled(mails, outcomes)
 
     def _settled(self, mails: cabc.Sequence[Commit], outcomes: cabc.Sequence[Outcome]) -> None:

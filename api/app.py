@@ -15,6 +15,7 @@ from api.auth import ControlDoorway, HttpDoorway, TellingWebSockets, guard
 from api.auth_sessions import Sessions
 from api.backend import Backend
 from api.bounds import Bounds
+from api.metrics_requests import Timed
 from api.problems import HANDLERS
 from api.routes_connections import connection_routes
 from api.routes_conversations import conversation_routes
@@ -23,6 +24,7 @@ from api.routes_gaps import gap_routes
 from api.routes_health import health_routes
 from api.routes_history import history_routes
 from api.routes_media import media_routes
+from api.routes_metrics import metrics_routes
 from api.routes_outbox import outbox_routes
 from api.routes_people import people_routes
 from api.routes_quarantine import quarantine_routes
@@ -59,8 +61,8 @@ def build_apps(backend: Backend, config: HttpConfig) -> Apps:
     sessions = Sessions(time.monotonic)
     app = TellingWebSockets(_litestar(backend, config, keeper, sessions))
     return Apps(
-        control=Bounds(ControlDoorway(app)),
-        http=Bounds(HttpDoorway(app, keeper, sessions, config.hosts)),
+        control=Timed(Bounds(ControlDoorway(app)), backend.requests),
+        http=Timed(Bounds(HttpDoorway(app, keeper, sessions, config.hosts)), backend.requests),
     )
 
 
@@ -82,6 +84,7 @@ def _litestar(
             *session_routes(keeper, sessions),
             *token_routes(keeper, backend.wall_clock),
             *health_routes(backend),
+            *metrics_routes(backend),
             *statistics_routes(backend),
         ],
         guards=[guard],

@@ -7,12 +7,15 @@ import typing as t
 
 import attrs
 from litestar.params import QueryParameter
+from prometheus_client.registry import Collector
 
 from api.figures import FigureReader
+from api.metrics_requests import RequestTimes
 from api.ports import (
     ActionsPort,
     FilesPort,
     FleetPort,
+    HistogramPort,
     ReloadPort,
     ReprocessPort,
     RestorerPort,
@@ -52,6 +55,10 @@ class Backend:
     """Why nobody is served over HTTP, although that is wanted."""
     figures: FigureReader = attrs.Factory(lambda self: FigureReader(self.storage), takes_self=True)
     """The stored part of health; somebody has to run it."""
+    commits: HistogramPort | None = None  # how long the writer's took
+    requests: RequestTimes = attrs.field(factory=RequestTimes)
+    collectors: tuple[Collector, ...] = ()
+    """More metrics, of parts that have some of their own."""
     data_place: str | None = None  # of the places whose disks ``figures`` looks at
     media_place: str | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds

@@ -405,6 +405,17 @@ class FilesPort(t.Protocol):
         ...
 
 
+class HistogramPort(t.Protocol):
+    """See ``actors.histogram.Histogram``."""
+
+    @property
+    def bounds(self) -> tuple[float, ...]: ...
+    @property
+    def counts(self) -> cabc.Sequence[int]: ...
+    @property
+    def total(self) -> float: ...
+
+
 @attrs.frozen(kw_only=True)
 class ReloadFacts:
     """What came of a reload."""

@@ -41,6 +41,7 @@ def api_children(
         restorer=core.restorer,
         reloader=reloader,
         figures=figures,
+        commits=core.writer.commits,
         data_place=str(core.config.data_dir),
         media_place=str(core.config.media_directory),
         tokens=keeper,

@@ -14,6 +14,7 @@ import httpx
 import trio
 
 from actors.errors import AlreadyPairedError, UnknownConnectionError
+from actors.histogram import COMMIT_BOUNDS, Histogram
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
 from api.app import Backend, build_app
@@ -22,7 +23,7 @@ from api.figures import FigureReader
 from api.ports import ReloadFacts, ReprocessFacts
 from api.server import serve_app
 from api.tokens import TokenKeeper
-from api.views import ConnectionView, IncidentView, PairingView, WriterView
+from api.views import ConnectionView, IncidentView, LoopView, PairingView, WriterView
 from storage.api import (
     ChatKind,
     ConversationRow,
@@ -467,6 +468,7 @@ class Control:
     restorer: FakeRestorer = attrs.field(init=False)
     tokens: TokenKeeper = attrs.field(init=False)
     figures: FigureReader = attrs.field(init=False)
+    commits: Histogram = attrs.field(factory=lambda: Histogram(COMMIT_BOUNDS))
     trouble: str | None = None  # of HTTP
 
     def __attrs_post_init__(self) -> None:
@@ -491,6 +493,10 @@ class Control:
             reloader=self.reloader if complete else None,
             tokens=self.tokens,
             figures=self.figures,
+            commits=self.commits,
+            loop=lambda: LoopView(
+                lag_seconds=0.0, lag_p99_seconds=0.001, lag_max_seconds=0.002, stalls=0
+            ),
             data_place=str(self.path.parent),
             media_place=str(self.path.parent / "media"),
             http_trouble=lambda: self.trouble,
