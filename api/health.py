@@ -54,9 +54,10 @@ def _is_low(disk: DiskView) -> bool:
 
 
 def unready(writer: WriterView, database_error: str | None) -> cabc.Iterator[str]:
-    """Why the daemon does not serve just now; nothing: it does."""
+    """Why the daemon does not serve just now; nothing: it does. Everybody may read it, so it names
+    no addresses."""
     if database_error is not None:
-        yield f"the database does not answer: {database_error}"
+        yield "the database does not answer"
     if writer.retrying_seconds is not None and writer.retrying_seconds > RETRYING_LIMIT:
         yield f"the writer has been retrying for {writer.retrying_seconds:.0f} s"
     if writer.stalled_seconds > STALL_LIMIT:

@@ -273,7 +273,12 @@ async def test_every_route_is_behind_the_door(served: Served) -> None:
             assert answer.status_code in (200, 204, 400, 401), (path, answer.text)
             if answer.status_code != 401:
                 public.add((method, path))
-    assert public <= {("post", "/session"), ("delete", "/session")}
+    assert public <= {
+        ("post", "/session"),
+        ("delete", "/session"),
+        ("get", "/health/live"),
+        ("get", "/health/ready"),
+    }
 
 
 def test_sessions_end_when_nobody_uses_them() -> None:

@@ -32,14 +32,14 @@ async def test_a_healthy_daemon_lives_and_serves(client: httpx.AsyncClient) -> N
 async def test_without_its_database_it_lives_and_does_not_serve(
     client: httpx.AsyncClient, control: Control
 ) -> None:
-    """Ready is 503 with the reason; live goes on."""
+    """Ready is 503 with a reason that anybody may read; live goes on."""
     control.storage.away = True
     assert (await client.get("/health/live")).status_code == 200
     ready = await client.get("/health/ready")
     assert ready.status_code == 503
     assert ready.json() == {
         "ready": False,
-        "reasons": ["the database does not answer: db.example refused the connection"],
+        "reasons": ["the database does not answer"],
     }
 
 
