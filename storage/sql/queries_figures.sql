@@ -17,11 +17,12 @@ ON CONFLICT (connection_id, quarter) DO UPDATE SET total = q.total + excluded.to
 RETURNING quarter;
 
 -- name: sync_by_minute
--- Sums between moments ($1, the last one is the end), out of what is kept for minutes.
+-- Sums between moments ($1, the last one is the end), out of what is kept for minutes. They are
+-- summed up as floats, which is exact below 2^53, and fast.
 SELECT width_bucket(s.at, $1::timestamptz[]) AS number,
-    CASE WHEN $3 THEN c.name END AS connection, sum(s.total)::bigint AS total,
-    sum(s.processed)::bigint AS processed, sum(s.skipped)::bigint AS skipped,
-    sum(s.errors)::bigint AS errors
+    CASE WHEN $3 THEN c.name END AS connection, sum(s.total::float8)::bigint AS total,
+    sum(s.processed::float8)::bigint AS processed, sum(s.skipped::float8)::bigint AS skipped,
+    sum(s.errors::float8)::bigint AS errors
 FROM connections c
 JOIN sync_stats s ON s.connection_id = c.id
     AND s.at >= ($1::timestamptz[])[1]
@@ -31,15 +32,21 @@ GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- name: sync_by_quarter
 -- Sums between moments at quarters of an hour ($1: unix seconds / 900, the last one is the end).
-SELECT width_bucket(s.quarter, $1::bigint[]) AS number,
-    CASE WHEN $3 THEN c.name END AS connection, sum(s.total)::bigint AS total,
-    sum(s.processed)::bigint AS processed, sum(s.skipped)::bigint AS skipped,
-    sum(s.errors)::bigint AS errors
-FROM connections c
-JOIN sync_quarters s ON s.connection_id = c.id
-    AND s.quarter >= ($1::bigint[])[1]
-    AND s.quarter < ($1::bigint[])[cardinality($1::bigint[])]
-WHERE $2::text IS NULL OR c.name = $2
+-- First all connections of a quarter, then the quarters: to find a bucket costs more than to add.
+SELECT width_bucket(q.quarter, $1::bigint[]) AS number, q.connection,
+    sum(q.total)::bigint AS total, sum(q.processed)::bigint AS processed,
+    sum(q.skipped)::bigint AS skipped, sum(q.errors)::bigint AS errors
+FROM (
+    SELECT s.quarter, CASE WHEN $3 THEN c.name END AS connection, sum(s.total::float8) AS total,
+        sum(s.processed::float8) AS processed, sum(s.skipped::float8) AS skipped,
+        sum(s.errors::float8) AS errors
+    FROM connections c
+    JOIN sync_quarters s ON s.connection_id = c.id
+        AND s.quarter >= ($1::bigint[])[1]
+        AND s.quarter < ($1::bigint[])[cardinality($1::bigint[])]
+    WHERE $2::text IS NULL OR c.name = $2
+    GROUP BY 1, 2
+) q
 GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- name: sync_totals

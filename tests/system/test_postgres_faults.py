@@ -214,6 +214,8 @@ async def test_a_daemon_that_starts_before_its_database(tmp_path: pathlib.Path) 
         try:
             answer = await daemon.request("GET", "/health")
             assert answer.status_code == 503
+            assert (await daemon.request("GET", "/health/live")).status_code == 200
+            assert (await daemon.request("GET", "/health/ready")).status_code == 503
             done = await daemon._run("health")
             assert done.returncode == 2
             text = done.stderr.decode()
