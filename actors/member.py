@@ -16,6 +16,7 @@ from actors.hearing_words import DeafSuspicion
 from actors.pairing import PairingBoard
 from actors.settings import ConnectionSettings, Counts, Tools
 from storage.api import ConnectionEvent, ConnectionRow
+from storage.figures import SyncCounts
 from supervisor.backoff import Backoff
 from supervisor.spec import ChildSpec, OnLimit, Restart, RestartIntensity, RestartPolicy
 from supervisor.state import ChildState, ChildStatus
@@ -59,6 +60,8 @@ class ConnectionStatus:
     processed: int = 0  # what its sockets delivered, by outcome
     skipped: int = 0
     errors: int = 0
+    unrecorded: SyncCounts = attrs.field(factory=SyncCounts)
+    """Of these, what no row of sync statistics holds yet."""
 
 
 @attrs.frozen(kw_only=True)
@@ -360,6 +363,7 @@ class Member:
             processed=self.counts.processed,
             skipped=self.counts.skipped,
             errors=self.counts.errors,
+            unrecorded=self.counts.unrecorded(),
         )
 
 

@@ -14,6 +14,7 @@ from actors.monitor import Limits
 from actors.pacing import Pace
 from actors.transport import Dial
 from storage.api import Lane, Outcome, ReceivedMessage, Storage, Verdict
+from storage.figures import SyncCounts
 from supervisor.mailbox import Postbox
 from supervisor.wakefulness import Wakefulness
 from whatsapp.media_source import MediaSource
@@ -42,6 +43,11 @@ def _not_asked(_connection: str, _node: Node) -> None:
 def _unsuspected() -> DeafSuspicion | None:
     """No life has begun yet."""
     return None
+
+
+def _all_recorded() -> SyncCounts:
+    """No life has begun yet."""
+    return SyncCounts()
 
 
 def _nothing_waits() -> float:
@@ -130,6 +136,8 @@ class Counts:
     skipped: int = 0
     errors: int = 0
     in_flight: cabc.Callable[[], int] = lambda: 0
+    unrecorded: cabc.Callable[[], SyncCounts] = _all_recorded
+    """Of these, what no row of sync statistics holds yet: the minute under way."""
     lag: cabc.Callable[[], float] = _nothing_waits
     """Seconds that the oldest stanza in hand, or sent to the writer, has waited."""
     deaf: int = 0  # found to be, and reset

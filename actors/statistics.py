@@ -9,6 +9,7 @@ import structlog
 from actors.messages import Record, WriterMail
 from actors.settings import Counts
 from storage.api import Outcome, SyncRun, Verdict
+from storage.figures import SyncCounts
 from supervisor.errors import MailboxFullError
 from supervisor.mailbox import Postbox
 
@@ -33,6 +34,7 @@ class SyncStatistics:
         self._writer = writer
         self._wall_clock = wall_clock
         self._run = self._nothing()
+        counts.unrecorded = self._unrecorded
 
     def count(self, outcome: Outcome) -> None:
         """Take an outcome into account."""
@@ -82,6 +84,12 @@ class SyncStatistics:
             self._writer.post_nowait(Record(run))
         except MailboxFullError:
             log.warning("statistics.dropped", connection=self._name, total=run.total)
+
+    def _unrecorded(self) -> SyncCounts:
+        run = self._run
+        return SyncCounts(
+            total=run.total, processed=run.processed, skipped=run.skipped, errors=run.errors
+        )
 
     def _nothing(self) -> SyncRun:
         return SyncRun(connection=self._name, total=0, processed=0, skipped=0, errors=0)

@@ -8,7 +8,7 @@ import attrs
 
 from storage.api import ConversationRow
 from storage.blobs import Blob
-from storage.figures import SyncBucket, SyncTotals
+from storage.figures import SyncBucket, SyncCounts, SyncTotals
 from storage.gaps import GapRow
 from storage.inbox import ContactDetail, GroupDetail, MergeRow, MessageDetail
 from storage.quarantine import QuarantinedStanza, QuarantineRow
@@ -115,6 +115,11 @@ class ConnectionFacts(t.Protocol):
     @property
     def errors(self) -> int:
         """and what cannot be read yet, or is in quarantine."""
+        ...
+
+    @property
+    def unrecorded(self) -> SyncCounts:
+        """Of these, what no row of sync statistics holds yet: the minute under way."""
         ...
 
 

@@ -22,6 +22,7 @@ from api.views_health import (
     SyncTotalsView,
     counts_of,
 )
+from storage.figures import SyncCounts
 
 PUBLIC: t.Final = {"scope": "none"}
 
@@ -102,6 +103,7 @@ def detailed_health(backend: Backend, reading: Reading) -> DetailedHealthView:
     """The same with all that it rests on."""
     short, stored = judged(backend, reading), reading.stored
     connections = tuple(ConnectionView.of(facts) for facts in backend.fleet.status())
+    under_way = sum((each.unrecorded for each in connections), SyncCounts())
     statistics = None if stored is None else stored.statistics
     return DetailedHealthView(
         verdict=short.verdict,
@@ -114,7 +116,9 @@ def detailed_health(backend: Backend, reading: Reading) -> DetailedHealthView:
         messages=None if statistics is None else _messages(statistics),
         sync=None
         if stored is None
-        else SyncTotalsView(hour=counts_of(stored.sync.hour), day=counts_of(stored.sync.day)),
+        else SyncTotalsView(
+            hour=counts_of(stored.sync.hour + under_way), day=counts_of(stored.sync.day + under_way)
+        ),
         conversations=None if statistics is None else statistics["conversations"],
         reopened=None if statistics is None else statistics["reopened"],
         gaps=None if statistics is None else statistics["gaps"],

@@ -1,5 +1,7 @@
 """What was taken in, by minute, hour or day."""
 
+import bisect
+import collections.abc as cabc
 import datetime as dt
 import typing as t
 
@@ -10,6 +12,7 @@ from litestar.params import FromQuery, QueryParameter
 from actors.drafts import BadRequestError
 from actors.uptime import day_start
 from api.backend import Backend
+from api.ports import ConnectionFacts
 from api.views_health import PointView
 from api.zones import zone_of
 from storage.figures import MINUTES_KEPT, SyncBucket, SyncCounts
@@ -38,10 +41,9 @@ def statistics_routes(backend: Backend) -> list[t.Any]:
         summary="What was taken in, by minute, hour or day: total, processed, skipped, errors",
         description=(
             "Whole steps from the one that holds `since` up to the one that holds `until`, oldest"
-            " first; the last one may still be under way, and lacks up to a minute. By default the"
-            " last 60 minutes, 24 hours or 30 days, or as many as `last` says; at most 1500 steps."
-            " Steps in which nothing was taken in are there with zeros; with `by=connection`"
-            " they are left out."
+            " first; the last one may still be under way. By default the last 60 minutes, 24 hours"
+            " or 30 days, or as many as `last` says; at most 1500 steps. Steps in which nothing was"
+            " taken in are there with zeros; with `by=connection` they are left out."
             " Hours and days are those of the time zone `tz` (UTC by default). Minutes are kept"
             " for 35 days, hours and days as long as `storage.keep_events` says. `processed` was"
             " stored, `skipped` are duplicates, `errors` cannot be read yet or are in quarantine;"
@@ -67,11 +69,33 @@ def statistics_routes(backend: Backend) -> list[t.Any]:
         buckets = await backend.storage.sync_buckets(
             edges, connection=connection, by_connection=by_connection
         )
+        under_way = bisect.bisect_right(edges, now) - 1
+        if 0 <= under_way < len(edges) - 1:
+            facts = backend.fleet.status(connection)
+            buckets = _with_now(buckets, under_way, facts, by_connection)
         if by_connection:
             return [_point(edges, each.number, each.connection, each.counts) for each in buckets]
         return _filled(edges, connection, buckets)
 
     return [statistics]
+
+
+def _with_now(
+    buckets: cabc.Sequence[SyncBucket],
+    number: int,
+    facts: cabc.Sequence[ConnectionFacts],
+    by_connection: bool,
+) -> list[SyncBucket]:
+    """The same with what no row holds yet in the bucket of that number, which is under way."""
+    found = {(bucket.number, bucket.connection): bucket.counts for bucket in buckets}
+    for each in facts:
+        key = (number, each.name if by_connection else None)
+        if each.unrecorded.total:
+            found[key] = found.get(key, SyncCounts()) + each.unrecorded
+    return [
+        SyncBucket(number=step, connection=name, counts=found[step, name])
+        for step, name in sorted(found, key=lambda key: (key[0], key[1] or ""))
+    ]
 
 
 def steps(

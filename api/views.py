@@ -9,6 +9,7 @@ import attrs
 
 from api.ports import ConnectionFacts, IncidentFacts, PairingFacts
 from storage.api import ConversationRow
+from storage.figures import SyncCounts
 from storage.queues import HistoryOverview
 
 T = t.TypeVar("T")
@@ -61,6 +62,8 @@ class ConnectionView:
     processed: int = 0  # what its sockets delivered, by outcome
     skipped: int = 0
     errors: int = 0
+    unrecorded: SyncCounts = attrs.field(factory=SyncCounts)
+    """Of these, what the statistics in the database lack yet: the minute under way."""
     history: HistoryView | None = None  # None: none was offered, or the database is away
 
     @classmethod

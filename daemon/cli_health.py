@@ -54,7 +54,7 @@ def stats(
 ) -> int:
     """Show what was taken in: total, processed, skipped (duplicates) and errors.
 
-    Days are those of this system's time zone. A minute is on record once it is over.
+    Days are those of this system's time zone.
     """
     step = "hour" if by == "connection" else by
     if last is not None and not 1 <= last <= STEPS[step]:

@@ -19,6 +19,11 @@ class SyncCounts:
     skipped: int = 0  # duplicates
     errors: int = 0  # cannot be read yet, or in quarantine
 
+    def __add__(self, other: "SyncCounts") -> "SyncCounts":
+        mine, theirs = attrs.astuple(self), attrs.astuple(other)
+        names = (field.name for field in attrs.fields(SyncCounts))
+        return SyncCounts(**dict(zip(names, map(int.__add__, mine, theirs), strict=True)))
+
 
 @attrs.frozen(kw_only=True)
 class SyncTotals:

@@ -111,6 +111,7 @@ async def test_a_run_is_of_one_minute() -> None:
         statistics.count(Outcome(verdict=verdict))
     await statistics.flush_if_due()
     assert len(posted.runs) == 2
+    assert counts.unrecorded().total == 1
     now = begun + 185
     await statistics.flush_if_due()
     told = [
@@ -122,3 +123,4 @@ async def test_a_run_is_of_one_minute() -> None:
     assert (counts.processed, counts.skipped, counts.errors) == (2, 1, 1)
     await statistics.flush_if_due()
     assert len(posted.runs) == 3
+    assert counts.unrecorded().total == 0

@@ -5,11 +5,12 @@ import zoneinfo
 
 import httpx
 import pytest
-from daemon_fakes import NOON, Control, problem
+from daemon_fakes import NOON, Control, connection, problem
 
 from actors.drafts import BadRequestError
 from api.routes_statistics import MAX_POINTS, steps
 from storage.api import SyncRun
+from storage.figures import SyncCounts
 
 
 async def record(control: Control, at: dt.datetime, total: int, name: str = "sales") -> None:
@@ -52,6 +53,24 @@ async def test_of_one_connection_or_of_each(client: httpx.AsyncClient, control: 
         ("sales", 3),
         ("support", 2),
     ]
+
+
+async def test_the_minute_under_way(client: httpx.AsyncClient, control: Control) -> None:
+    """What no row holds yet counts in the step that holds now, and in the sums of health."""
+    await record(control, NOON, 3)
+    for name in ("sales", "support"):
+        control.fleet.connections[name] = connection(
+            name, unrecorded=SyncCounts(total=2, processed=1, skipped=1)
+        )
+    point = (await client.get("/statistics")).json()[-1]
+    assert (point["total"], point["processed"], point["skipped"]) == (7, 5, 2)
+    one = (await client.get("/statistics?connection=sales&until=2026-03-01T12:05:00Z")).json()
+    assert [each["total"] for each in one[-6:]] == [5, 0, 0, 0, 0, 0]
+    each = (await client.get("/statistics?by=connection&step=hour")).json()
+    assert [(row["connection"], row["total"]) for row in each] == [("sales", 5), ("support", 2)]
+    past = (await client.get("/statistics?until=2026-03-01T11:00:00Z")).json()
+    assert sum(row["total"] for row in past) == 0
+    assert (await client.get("/health/detailed")).json()["sync"]["hour"]["total"] == 7
 
 
 async def test_days_of_a_time_zone(client: httpx.AsyncClient, control: Control) -> None:
