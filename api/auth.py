@@ -142,10 +142,6 @@ class HttpDoorway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        kind: str = scope["type"]
-        if kind == "lifespan":
-            await self._app(scope, receive, send)
-            return
         headers = _headers(scope)
         host = headers.get("host")
         if host is not None and not self._is_ours(host):

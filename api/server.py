@@ -11,7 +11,7 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event
 from hypercorn.trio import serve
 from hypercorn.trio.tcp_server import TCPServer
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 GRACE: t.Final = 1.0  # seconds that requests under way get when the server stops
 
@@ -41,7 +41,8 @@ async def serve_app(
 ) -> None:
     """Serve until ``stop``; requests under way then get ``GRACE`` seconds.
 
-    ``listener`` stays the caller's.
+    ``listener`` stays the caller's. The app hears nothing of ASGI's lifespan: it may be served by
+    several listeners, and Litestar bears no second lifespan beside the first.
     """
     config = Config()
     config.errorlog = logging.getLogger("hypercorn.error")
@@ -52,6 +53,20 @@ async def serve_app(
     config.bind = [f"fd://{listener.dup().detach()}"]
     async with trio.open_nursery() as nursery:
         await nursery.start(
-            functools.partial(serve, t.cast("t.Any", app), config, shutdown_trigger=stop.wait)
+            functools.partial(serve, _without_lifespan(app), config, shutdown_trigger=stop.wait)
         )
         task_status.started()
+
+
+def _without_lifespan(app: ASGIApp) -> t.Any:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        kind: str = scope["type"]
+        if kind != "lifespan":
+            await app(scope, receive, send)
+            return
+        for _begin_and_end in range(2):
+            event = (await receive())["type"]
+            done: t.Any = {"type": f"{event}.complete"}
+            await send(done)
+
+    return answer

@@ -173,7 +173,7 @@ class TokenKeeper:
         except StorageRejectedError as error:
             raise TakenNameError(f"another token is named {name}; revoke it first") from error
         self._rows[row.id] = row
-        log.info("token.created", token=row.id, name=name, scopes=row.scopes)
+        log.info("token.created", id=row.id, name=name, scopes=row.scopes)
         return row, f"zv_{row.id}_{secret}"
 
     async def revoke(self, which: str) -> TokenRow | None:
@@ -191,7 +191,7 @@ class TokenKeeper:
             return None
         at = self._revoking.setdefault(row.id, row.revoked_at or self._now())
         self._rows[row.id] = attrs.evolve(row, revoked_at=at)
-        log.info("token.revoked", token=row.id, name=row.name)
+        log.info("token.revoked", id=row.id, name=row.name)
         stored = await self._storage.revoke_token(row.id, at)
         self._revoking.pop(row.id, None)
         return stored

@@ -4,6 +4,7 @@ import socket
 import typing as t
 
 import trio
+from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from api.bounds import refuse
@@ -51,16 +52,12 @@ class WaitingRoom:
             self._closed.set()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind: str = scope["type"]
-        if kind == "http" and scope["path"] == LIVE:
+        if scope["type"] != ScopeType.HTTP:
+            return
+        if scope["path"] == LIVE:
             await _say_alive(send)
-        elif kind == "http":
+        else:
             await refuse(send, problem("starting", 503, self._sentence))
-        elif kind == "lifespan":  # of the server: there is nothing to begin or end
-            for _begin_and_end in range(2):
-                event = (await receive())["type"]
-                done: t.Any = {"type": f"{event}.complete"}
-                await send(done)
 
 
 async def _say_alive(send: Send) -> None:

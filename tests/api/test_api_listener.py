@@ -2,21 +2,21 @@
 
 import socket
 import typing as t
+from pathlib import Path
 
 import httpx
 import pytest
 import trio
 
 import api.listener
+from api.app import build_apps
 from api.listener import HttpListener
+from config.model import HttpConfig
+from tests.daemon.daemon_fakes import make_control
 
 
 async def app(scope: t.Any, receive: t.Any, send: t.Any) -> None:
     """Says hello."""
-    if scope["type"] == "lifespan":
-        for _ in range(2):
-            await send({"type": (await receive())["type"] + ".complete"})
-        return
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"hello", "more_body": False})
 
@@ -96,3 +96,22 @@ async def test_a_name_that_cannot_be_found() -> None:
             await nursery.start(listener.run)
             assert listener.trouble is not None
             listener.stop()
+
+
+async def test_two_listeners_of_one_app(tmp_path: Path) -> None:
+    """The control socket and HTTP serve the same app; either may end before the other, and both
+    end without a word of complaint."""
+    control = await make_control(tmp_path / "control.sock")
+    apps = build_apps(control.backend(), HttpConfig())
+    for first, second in ((0, 1), (1, 0)):
+        listeners = [HttpListener(app, ("127.0.0.1", 0)) for app in (apps.control, apps.http)]
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                for listener in listeners:
+                    await nursery.start(listener.run)
+                listeners[first].stop()
+                while listeners[first].port is not None:
+                    await trio.sleep(0.01)
+                assert await hello("127.0.0.1", listeners[second].port)
+                listeners[second].stop()
+        assert [listener.trouble for listener in listeners] == [None, None]
