@@ -11,10 +11,12 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
 
+from api.answers import Answers
 from api.auth import ControlDoorway, HttpDoorway, TellingWebSockets, guard
 from api.auth_sessions import Sessions
 from api.backend import Backend
 from api.bounds import Bounds
+from api.limits import RateLimit
 from api.metrics_requests import Timed
 from api.problems import HANDLERS
 from api.routes_connections import connection_routes
@@ -60,10 +62,15 @@ def build_apps(backend: Backend, config: HttpConfig) -> Apps:
     keeper = backend.tokens
     sessions = Sessions(time.monotonic)
     app = TellingWebSockets(_litestar(backend, config, keeper, sessions))
+    limited = RateLimit(app, config.rate_limit, time.monotonic)
     return Apps(
-        control=Timed(Bounds(ControlDoorway(app)), backend.requests),
-        http=Timed(Bounds(HttpDoorway(app, keeper, sessions, config.hosts)), backend.requests),
+        control=_bounded(ControlDoorway(app), backend),
+        http=_bounded(HttpDoorway(limited, keeper, sessions, config.hosts), backend),
     )
+
+
+def _bounded(app: ASGIApp, backend: Backend) -> ASGIApp:
+    return Answers(Timed(Bounds(app), backend.requests))
 
 
 def _litestar(

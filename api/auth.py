@@ -19,7 +19,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth_sessions import Sessions
-from api.bounds import refuse
+from api.bounds import refuse, refuse_socket, short
 from api.problems import ProblemError, problem
 from api.tokens import NotReadyError, TokenError, TokenKeeper, allowed
 
@@ -145,7 +145,7 @@ class HttpDoorway:
         headers = _headers(scope)
         host = headers.get("host")
         if host is not None and not self._is_ours(host):
-            await _misdirected(scope, send, host)
+            await _misdirected(scope, receive, send, host)
             return
         t.cast("t.Any", scope)[_KEY] = self._identify(scope, headers)
         await self._app(scope, receive, send)
@@ -231,12 +231,11 @@ def _cookie(header: str, name: str) -> str | None:
     return None if found is None else found.value
 
 
-async def _misdirected(scope: Scope, send: Send, host: str) -> None:
+async def _misdirected(scope: Scope, receive: Receive, send: Send, host: str) -> None:
     shown = host if host.isprintable() and len(host) <= 100 else "that"
     detail = f"{shown} is no name of this daemon; http.hosts in its configuration lists more names"
     if scope["type"] == ScopeType.WEBSOCKET:
-        close: t.Any = {"type": "websocket.close", "code": 4403, "reason": detail}
-        await send(close)
+        await refuse_socket(receive, send, 4403, detail)
         return
     await refuse(send, problem("unknown-host", 421, detail))
 
@@ -259,6 +258,8 @@ class TellingWebSockets:
             if message["type"] == "websocket.close" and not accepted:
                 accept: t.Any = {"type": "websocket.accept", "subprotocol": None, "headers": []}
                 await send(accept)
+                if reason := message.get("reason"):
+                    message["reason"] = short(reason)
             accepted = True
             await send(message)
 

@@ -4,6 +4,7 @@ Files take as long as they take, but they have to move: there the deadline is th
 piece, and an hour for the whole.
 """
 
+import collections.abc as cabc
 import json
 import typing as t
 
@@ -16,37 +17,47 @@ from api.problems import MEDIA_TYPE, problem
 from api.views import Problem
 
 MAX_REQUESTS: t.Final = 64
+MAX_SOCKETS: t.Final = 500
 DEADLINE: t.Final = 30.0  # seconds; longer than the longest poll
 FILE_DEADLINE: t.Final = 3600.0  # seconds
 FILES: t.Final = "/media"  # the end of the paths under which files go up and down
 
 
 class Bounds:
-    """Wraps an app: 503 at once above the ceiling, 504 after the deadline."""
+    """Wraps an app: 503 at once above the ceiling, 504 after the deadline. WebSockets have a
+    ceiling of their own (1013, "try again later") and no deadline."""
 
     def __init__(
-        self, app: ASGIApp, *, max_requests: int = MAX_REQUESTS, deadline: float = DEADLINE
+        self,
+        app: ASGIApp,
+        *,
+        max_requests: int = MAX_REQUESTS,
+        max_sockets: int = MAX_SOCKETS,
+        deadline: float = DEADLINE,
     ) -> None:
         self._app = app
         self._limiter = trio.CapacityLimiter(max_requests)
+        self._sockets = trio.CapacityLimiter(max_sockets)
         self._deadline = deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != ScopeType.HTTP:
-            await self._app(scope, receive, send)
-            return
+        is_socket = scope["type"] == ScopeType.WEBSOCKET
+        limiter = self._sockets if is_socket else self._limiter
         request = object()
         try:
-            self._limiter.acquire_on_behalf_of_nowait(request)
+            limiter.acquire_on_behalf_of_nowait(request)
         except trio.WouldBlock:
-            detail = f"{self._limiter.total_tokens} requests are under way; try again in a moment"
-            await refuse(send, problem("busy", 503, detail))
+            detail = f"{limiter.total_tokens} are under way; try again in a moment"
+            if is_socket:
+                await refuse_socket(receive, send, 1013, detail)
+            else:
+                await refuse(send, problem("busy", 503, detail), {"retry-after": "1"})
             return
         try:
-            await self._serve(scope, receive, send)
+            await (self._app if is_socket else self._serve)(scope, receive, send)
         finally:
-            self._limiter.release_on_behalf_of(request)
+            limiter.release_on_behalf_of(request)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
@@ -76,9 +87,24 @@ class Bounds:
             await refuse(send, problem("too-slow", 504, detail))
 
 
-async def refuse(send: Send, what: Problem) -> None:
+async def refuse(send: Send, what: Problem, headers: cabc.Mapping[str, str] | None = None) -> None:
     """Answer a request with a problem."""
     body = json.dumps(attrs.asdict(what)).encode()
-    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": what.status, "headers": headers})
+    lines = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", b"%d" % len(body))]
+    lines += [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    await send({"type": "http.response.start", "status": what.status, "headers": lines})
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def refuse_socket(receive: Receive, send: Send, code: int, reason: str) -> None:
+    """Refuse a WebSocket so that its client sees why: it has to be accepted for that."""
+    await receive()
+    accept: t.Any = {"type": "websocket.accept", "subprotocol": None, "headers": []}
+    await send(accept)
+    close: t.Any = {"type": "websocket.close", "code": code, "reason": short(reason)}
+    await send(close)
+
+
+def short(reason: str) -> str:
+    """As much of a reason as the closing frame of a WebSocket holds: 123 bytes."""
+    return reason.encode()[:123].decode(errors="ignore")

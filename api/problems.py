@@ -14,6 +14,7 @@ from actors.errors import AlreadyPairedError, UnknownConnectionError
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
 from actors.restoring import NoWayOutError, SlowRetryError
+from api.request_id import current_request
 from api.views import Problem
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from whatsapp.iq.core import IqError
@@ -37,11 +38,13 @@ class ProblemError(Exception):
 
 def problem(kind: str, status: int, detail: str) -> Problem:
     """Describe a problem; ``kind`` is the stable part, for programs."""
+    request_id = current_request.get()
     return Problem(
         type=f"urn:zapvisor:{kind}",
         title=http.HTTPStatus(status).phrase,
         status=status,
         detail=detail,
+        instance=None if request_id is None else f"urn:zapvisor:request:{request_id}",
     )
 
 

@@ -222,6 +222,8 @@ class Problem:
     title: str
     status: int
     detail: str
+    instance: str | None = None
+    """The request that it happened to: ``urn:zapvisor:request:<id>``; the log has that id, too."""
 
 
 def _copied(cls: cabc.Callable[..., T], source: object, leave_out: cabc.Collection[str] = ()) -> T:

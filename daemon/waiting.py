@@ -7,6 +7,7 @@ import trio
 from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
+from api.answers import Answers
 from api.bounds import refuse
 from api.problems import problem
 from api.server import serve_app
@@ -45,7 +46,7 @@ class WaitingRoom:
     async def _serve(self, *, task_status: trio.TaskStatus[None]) -> None:
         try:
             await serve_app(
-                self._answer, self._listener, stop=self._closing, task_status=task_status
+                Answers(self._answer), self._listener, stop=self._closing, task_status=task_status
             )
         finally:
             assert self._closed is not None  # noqa: S101 - set by who started this

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog.testing
 import trio
 from daemon_fakes import Control, Result, Run, open_control
 
@@ -38,7 +39,7 @@ async def client(control: Control) -> cabc.AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 def zapvisor(
     short_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+) -> cabc.Iterator[Run]:
     """Runs one command in this process, in a thread, from an empty directory."""
     monkeypatch.chdir(short_path)
     monkeypatch.setenv("ZAPVISOR_CONTROL_SOCKET", str(short_path / "control.sock"))
@@ -49,4 +50,5 @@ def zapvisor(
         out, err = capsys.readouterr()
         return Result(code, out, err)
 
-    return call
+    with structlog.testing.capture_logs():  # the daemon's, which is in this process, too
+        yield call

@@ -99,7 +99,8 @@ def problem(response: httpx.Response) -> dict[str, t.Any]:
     """The problem in an answer, whose form is checked."""
     assert response.headers["content-type"].startswith("application/problem+json")
     found: dict[str, t.Any] = response.json()
-    assert set(found) == {"type", "title", "status", "detail"}
+    assert set(found) == {"type", "title", "status", "detail", "instance"}
+    assert found["instance"] == f"urn:zapvisor:request:{response.headers['x-request-id']}"
     assert found["status"] == response.status_code
     return found
 

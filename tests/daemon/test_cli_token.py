@@ -1,17 +1,6 @@
 """``zapvisor token``."""
 
-import collections.abc as cabc
-
-import pytest
-import structlog.testing
 from daemon_fakes import Control, Run
-
-
-@pytest.fixture(autouse=True)
-def no_logs() -> cabc.Iterator[None]:
-    """The daemon is in this process: its log would be among what the command prints."""
-    with structlog.testing.capture_logs():
-        yield
 
 
 async def test_the_life_of_a_token(control: Control, zapvisor: Run) -> None:

@@ -1,0 +1,79 @@
+"""How often one caller may ask: a token bucket for each."""
+
+import collections.abc as cabc
+import math
+import typing as t
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from api.auth import Caller, caller
+from api.bounds import refuse, refuse_socket
+from api.problems import problem
+
+BURST: t.Final = 2.0  # seconds' worth of requests that may come at once
+MOST: t.Final = 10_000  # buckets; beyond that, the ones that are full anyway are forgotten
+
+Seconds: t.TypeAlias = float
+
+
+class Buckets:
+    """Each key has a bucket that fills at ``rate`` per second and holds ``rate × BURST``."""
+
+    def __init__(self, rate: float, clock: cabc.Callable[[], Seconds]) -> None:
+        self._rate = rate
+        self._size = rate * BURST
+        self._clock = clock
+        self._levels: dict[str, tuple[float, Seconds]] = {}  # what was left, and when
+
+    def take(self, key: str) -> Seconds:
+        """Take one out of a bucket: 0, or how long until there is one."""
+        now = self._clock()
+        level, at = self._levels.pop(key, (self._size, now))
+        level = min(self._size, level + (now - at) * self._rate)
+        wait = 0.0 if level >= 1 else (1 - level) / self._rate
+        self._levels[key] = (level if wait else level - 1, now)
+        if len(self._levels) > MOST:
+            self._forget(now)
+        return wait
+
+    def _forget(self, now: Seconds) -> None:
+        """Forget the buckets that are full again; if all are in use, the one used longest ago."""
+        self._levels = {
+            key: (level, at)
+            for key, (level, at) in self._levels.items()
+            if level + (now - at) * self._rate < self._size
+        }
+        if len(self._levels) > MOST:
+            del self._levels[next(iter(self._levels))]
+
+
+class RateLimit:
+    """Wraps an app behind a doorway: 429 for a token, or an address without one, that asks too
+    often. A WebSocket counts once."""
+
+    def __init__(self, app: ASGIApp, rate: int, clock: cabc.Callable[[], Seconds]) -> None:
+        self._app = app
+        self._rate = rate
+        self._buckets = Buckets(rate, clock)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        wait = self._buckets.take(_key(scope))
+        if not wait:
+            await self._app(scope, receive, send)
+            return
+        detail = f"more than {self._rate} requests a second; try again in {wait:.2g} s"
+        if scope["type"] == ScopeType.WEBSOCKET:
+            await refuse_socket(receive, send, 4429, detail)
+        else:
+            headers = {"retry-after": str(math.ceil(wait))}
+            await refuse(send, problem("too-many-requests", 429, detail), headers)
+
+
+def _key(scope: Scope) -> str:
+    who = caller(scope)
+    if isinstance(who, Caller):
+        return f"token {who.token_id}"
+    client = scope.get("client")
+    return f"address {client[0] if client else ''}"
