@@ -20,12 +20,15 @@ MAX_REQUESTS: t.Final = 64
 MAX_SOCKETS: t.Final = 500
 DEADLINE: t.Final = 30.0  # seconds; longer than the longest poll
 FILE_DEADLINE: t.Final = 3600.0  # seconds
+LIVE: t.Final = "/health/live"  # answers at once, however many are under way
+HEALTH: t.Final = ("/health", "/metrics")  # the beginnings of paths with a ceiling of their own
 FILES: t.Final = "/media"  # the end of the paths under which files go up and down
 
 
 class Bounds:
     """Wraps an app: 503 at once above the ceiling, 504 after the deadline. WebSockets have a
-    ceiling of their own (1013, "try again later") and no deadline."""
+    ceiling of their own (1013, "try again later") and no deadline. Health has one of its own, too:
+    when requests pile up at a database that hangs, somebody will want to know why."""
 
     def __init__(
         self,
@@ -37,13 +40,17 @@ class Bounds:
     ) -> None:
         self._app = app
         self._limiter = trio.CapacityLimiter(max_requests)
+        self._health = trio.CapacityLimiter(max_requests)
         self._sockets = trio.CapacityLimiter(max_sockets)
         self._deadline = deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         is_socket = scope["type"] == ScopeType.WEBSOCKET
-        limiter = self._sockets if is_socket else self._limiter
+        if not is_socket and scope["path"] == LIVE:
+            await self._app(scope, receive, send)
+            return
+        limiter = self._limiter_of(scope)
         request = object()
         try:
             limiter.acquire_on_behalf_of_nowait(request)
@@ -58,6 +65,11 @@ class Bounds:
             await (self._app if is_socket else self._serve)(scope, receive, send)
         finally:
             limiter.release_on_behalf_of(request)
+
+    def _limiter_of(self, scope: Scope) -> trio.CapacityLimiter:
+        if scope["type"] == ScopeType.WEBSOCKET:
+            return self._sockets
+        return self._health if scope["path"].startswith(HEALTH) else self._limiter
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False

@@ -9,6 +9,7 @@ import pytest
 import trio
 from daemon_fakes import NOON, Control, connection
 
+from api.bounds import Bounds
 from api.figures import FigureReader, look_at_disks
 from api.health import judge, unready
 from api.ports import ReloadFacts
@@ -140,6 +141,52 @@ def test_a_place_that_is_not_made_yet(tmp_path: t.Any) -> None:
     """It will be on the disk of what there is of its path."""
     [view] = look_at_disks([tmp_path / "a" / "b"])
     assert view.total_bytes > 0
+
+
+async def test_health_answers_while_all_other_requests_hang(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The ceiling is reached by requests that wait for the database; health has its own, and
+    whether it lives is answered above every ceiling."""
+    answered: list[tuple[str, int]] = []
+
+    async def app(scope: t.Any, _receive: t.Any, send: t.Any) -> None:
+        if scope["path"] == "/conversations":
+            await trio.sleep_forever()
+        if scope["path"] == "/health/detailed":
+            await trio.sleep(4)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    bounds = Bounds(app, max_requests=3)
+
+    async def ask(path: str) -> None:
+        async def send(message: t.Any) -> None:
+            if message["type"] == "http.response.start":
+                answered.append((path, message["status"]))
+
+        scope: t.Any = {"type": "http", "path": path}
+        await bounds(scope, t.cast("t.Any", None), send)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(ask, "/conversations")
+        await trio.testing.wait_all_tasks_blocked()
+        await ask("/version")
+        await ask("/metrics")
+        for _ in range(3):
+            nursery.start_soon(ask, "/health/detailed")
+        await trio.testing.wait_all_tasks_blocked()
+        await ask("/health/ready")
+        await ask("/health/live")
+        assert answered == [
+            ("/version", 503),
+            ("/metrics", 200),
+            ("/health/ready", 503),
+            ("/health/live", 200),
+        ]
+        await trio.sleep(5)
+        assert answered[4:] == [("/health/detailed", 200)] * 3
+        nursery.cancel_scope.cancel()
 
 
 class SlowStorage:
