@@ -14,6 +14,7 @@ from daemon import (
     cli_gaps,
     cli_health,
     cli_inbox,
+    cli_install,
     cli_quarantine,
     cli_sending,
     cli_timeline,
@@ -48,6 +49,7 @@ cli_sending.register(app)
 cli_timeline.register(app)
 cli_quarantine.register(app)
 cli_token.register(app)
+cli_install.register(app)
 
 
 @app.command
