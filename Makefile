@@ -7,7 +7,7 @@ SOURCES := actors api config daemon simulator storage supervisor whatsapp
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo torture test schedules check bench fuzz lock proto interop clean
+.PHONY: help demo torture test schedules check bench fuzz lock proto manuals interop clean
 
 help: ## show the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -73,6 +73,10 @@ lock: ## pin the dependencies again
 
 proto: $(VENV)/.installed-dev ## generate whatsapp/proto from its .proto files
 	cd whatsapp/proto && ../../$(BIN)/python -m grpc_tools.protoc -I. --plugin=protoc-gen-mypy=../../$(BIN)/protoc-gen-mypy --python_out=. --mypy_out=. *.proto
+
+manuals: $(VENV)/.installed ## write what is made from code: manual page, configuration reference
+	$(BIN)/python scripts/make_man.py
+	$(BIN)/python scripts/make_config_reference.py
 
 clean:
 	rm -rf $(VENV) $(FUZZ) .fuzz tests/*/node_modules

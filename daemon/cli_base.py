@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cyclopts import App, Parameter
 
+from daemon.completing import connection_names
 from daemon.errors import UsageError
 
 if t.TYPE_CHECKING:
@@ -27,9 +28,14 @@ ConfigFile: t.TypeAlias = t.Annotated[
 Json: t.TypeAlias = t.Annotated[
     bool, Parameter(name="--json", negative="", help="Print JSON, for programs.")
 ]
-Name: t.TypeAlias = t.Annotated[str, Parameter(help="A connection of the configuration.")]
+Name: t.TypeAlias = t.Annotated[
+    str, Parameter(help="A connection of the configuration.", completer=connection_names)
+]
 OnlyConnection: t.TypeAlias = t.Annotated[
-    str | None, Parameter(name="--connection", help="Only those of this connection.")
+    str | None,
+    Parameter(
+        name="--connection", help="Only those of this connection.", completer=connection_names
+    ),
 ]
 HowMany: t.TypeAlias = t.Annotated[int, Parameter(name="--limit", help="How many, at most 200.")]
 

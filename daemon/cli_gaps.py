@@ -5,6 +5,7 @@ import typing as t
 from cyclopts import App, Parameter
 
 from daemon.cli_base import ConfigFile, HowMany, Json, now, open_daemon, segment, show
+from daemon.completing import connection_names
 
 gaps_app = App(name="gaps", help="Outages, and whether all that was sent meanwhile has come.")
 
@@ -16,7 +17,9 @@ def register(app: App) -> None:
 
 @gaps_app.default
 def gaps(
-    name: t.Annotated[str | None, Parameter(help="Only those of this connection.")] = None,
+    name: t.Annotated[
+        str | None, Parameter(help="Only those of this connection.", completer=connection_names)
+    ] = None,
     /,
     *,
     open_: t.Annotated[

@@ -19,6 +19,7 @@ SAID: t.Final = {
 def register(app: App) -> None:
     """Make the commands part of the program."""
     app.command(install_systemd)
+    app.command(completion)
 
 
 def install_systemd(
@@ -64,6 +65,20 @@ def install_systemd(
         _tell(facts)
     kept = [each for each in facts["files"] if each["fate"] == "kept"]
     return 1 if any(each["path"] != str(config) for each in kept) else 0
+
+
+def completion(shell: t.Literal["bash", "zsh", "fish"], /) -> int:
+    """Print the completion of a shell; names of connections are asked of the daemon.
+
+    Parameters
+    ----------
+    shell
+        For bash: zapvisor completion bash > /etc/bash_completion.d/zapvisor
+    """
+    from daemon.cli_base import app
+
+    sys.stdout.write(app.generate_completion(prog_name="zapvisor", shell=shell))
+    return 0
 
 
 def _tell(facts: dict[str, t.Any]) -> None:
