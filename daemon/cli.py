@@ -11,6 +11,7 @@ from pathlib import Path
 from cyclopts import App, Parameter
 
 from daemon import (
+    cli_db,
     cli_gaps,
     cli_health,
     cli_inbox,
@@ -50,6 +51,7 @@ cli_timeline.register(app)
 cli_quarantine.register(app)
 cli_token.register(app)
 cli_install.register(app)
+cli_db.register(app)
 
 
 @app.command

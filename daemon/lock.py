@@ -9,6 +9,10 @@ from pathlib import Path
 from daemon.errors import StartError
 
 
+class HeldError(StartError):
+    """Another daemon, or a command that works on its data, holds the data directory."""
+
+
 @contextlib.contextmanager
 def data_directory(path: Path) -> cabc.Iterator[None]:
     """Make the directory if need be, and hold it for this process alone.
@@ -16,7 +20,8 @@ def data_directory(path: Path) -> cabc.Iterator[None]:
     The system gives the hold up when the process ends, however it ends.
 
     Raises:
-        StartError: another daemon holds it, or it cannot be made or written to.
+        HeldError: another daemon holds it.
+        StartError: it cannot be made or written to.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -32,7 +37,7 @@ def data_directory(path: Path) -> cabc.Iterator[None]:
         except BlockingIOError as error:
             holder = os.read(descriptor, 20).decode("ascii", "replace").strip()
             who = f" (process {holder})" if holder else ""
-            raise StartError(
+            raise HeldError(
                 f"another daemon{who} runs on the data directory {path};"
                 " stop it, or set another daemon.data_dir"
             ) from error

@@ -98,11 +98,21 @@ def _copy(binaries: Binaries, target: pathlib.Path) -> None:
     draft.rename(target)
 
 
-def _candidates() -> cabc.Iterator[Binaries]:
+def carried() -> list[pathlib.Path]:
+    """Directories of programs in the wheel, if it is installed."""
+    carrier = _carrier()
+    return [] if carrier is None else sorted(carrier.glob("pginstall*/bin"))
+
+
+def _carrier() -> pathlib.Path | None:
     spec = importlib.util.find_spec(PACKAGE)  # finds the wheel without running its code
-    if spec is not None and spec.origin is not None:
-        carrier = pathlib.Path(spec.origin).resolve().parent
-        yield from _newest_first(carrier.glob("pginstall*/bin"), carrier)
+    if spec is None or spec.origin is None:
+        return None
+    return pathlib.Path(spec.origin).resolve().parent
+
+
+def _candidates() -> cabc.Iterator[Binaries]:
+    yield from _newest_first(carried(), _carrier())
     yield from _newest_first(INSTALLED.glob("*/bin"), None)
     if program := shutil.which("postgres"):
         yield from _newest_first([pathlib.Path(program).resolve().parent], None)

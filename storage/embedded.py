@@ -101,8 +101,7 @@ class EmbeddedPostgres:
     @property
     def dsn(self) -> str:
         """The address for a client, which must run as the same user or as root."""
-        host = urllib.parse.quote(str(self._sockets), safe="")
-        return f"postgresql://{SUPERUSER}@/{DATABASE}?host={host}&port={_PORT}"
+        return _dsn(self._sockets)
 
     @property
     def pid(self) -> int | None:
@@ -337,6 +336,28 @@ class EmbeddedPostgres:
     def _log_tail(self) -> str:
         lines = (self._home / "postgres.log").read_text("utf-8", "replace").splitlines()
         return " / ".join(line.strip() for line in lines[-5:])
+
+
+def cluster_of(data_dir: pathlib.Path) -> pathlib.Path:
+    """Where the cluster of a data directory is, or will be unless root starts it first."""
+    pointer = data_dir / _LOCATION
+    if pointer.exists():
+        return pathlib.Path(pointer.read_text(encoding="utf-8").strip(), "data")
+    return data_dir / "postgres" / "data"
+
+
+def running_dsn(data_dir: pathlib.Path) -> str | None:
+    """The address of the server that works on the cluster of a data directory now, whoever
+    started it; None: none is ready."""
+    lines = _pid_file(cluster_of(data_dir))
+    if len(lines) < 8 or lines[7] != "ready" or not lines[4]:
+        return None
+    return _dsn(pathlib.Path(lines[4]))
+
+
+def _dsn(sockets: pathlib.Path) -> str:
+    host = urllib.parse.quote(str(sockets), safe="")
+    return f"postgresql://{SUPERUSER}@/{DATABASE}?host={host}&port={_PORT}"
 
 
 def _postmaster(cluster: pathlib.Path) -> int | None:

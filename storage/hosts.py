@@ -46,6 +46,19 @@ def says(dsn: str, key: str) -> bool:
     return _last(urllib.parse.parse_qsl(urllib.parse.urlsplit(dsn).query), key) is not None
 
 
+def split_password(dsn: str) -> tuple[str, str | None]:
+    """The URL without its password, which so can be shown and put on a command line; and that."""
+    parts = urllib.parse.urlsplit(dsn)
+    user, at, places = parts.netloc.rpartition("@")
+    name, colon, word = user.partition(":")
+    query = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
+    password = _last(query, "password")
+    if password is None and colon:
+        password = urllib.parse.unquote(word)
+    rest = urllib.parse.urlencode([each for each in query if each[0] != "password"])
+    return _with(parts, netloc=f"{name}{at}{places}", query=rest), password
+
+
 def _last(query: list[tuple[str, str]], key: str) -> str | None:
     return next((value for name, value in reversed(query) if name == key), None)
 

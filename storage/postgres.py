@@ -143,7 +143,7 @@ class PostgresStorage(
             command_timeout=command_timeout,
             clock=clock,
         )
-        async with _open_loop() as loop:
+        async with open_loop() as loop:
             storage._loop = loop
             try:
                 async with storage._alone() if exclusive else contextlib.nullcontext():
@@ -489,7 +489,7 @@ class _Session:
 
 
 @contextlib.asynccontextmanager
-async def _open_loop() -> cabc.AsyncIterator[t.Any]:
+async def open_loop() -> cabc.AsyncIterator[t.Any]:
     """A trio-asyncio loop on which a failing callback is logged and breaks nothing."""
     with sole_error():
         async with trio_asyncio.open_loop() as loop:

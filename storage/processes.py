@@ -42,12 +42,13 @@ def spawn(
         user=account.uid if dropping else None,
         group=account.gid if dropping else None,
         extra_groups=[] if dropping else None,
-        preexec_fn=_die_with_parent(death_signal),
+        preexec_fn=die_with_parent(death_signal),
     )
 
 
-def _die_with_parent(death_signal: signal.Signals) -> cabc.Callable[[], None] | None:
-    """Runs in the child after the user has changed, which would undo it."""
+def die_with_parent(death_signal: signal.Signals) -> cabc.Callable[[], None] | None:
+    """What a child runs before its program, so that it gets the signal when we end (Linux);
+    after its user has changed, which would undo it."""
     if not sys.platform.startswith("linux"):
         return None
     prctl = ctypes.CDLL(None, use_errno=True).prctl

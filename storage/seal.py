@@ -4,6 +4,7 @@ import base64
 import binascii
 import collections.abc as cabc
 import contextlib
+import hmac
 import os
 import pathlib
 import secrets
@@ -93,6 +94,26 @@ def load_or_create_key(path: pathlib.Path, environ: cabc.Mapping[str, str] = os.
             f"the secret key cannot be written to {path}: {error.strerror};"
             " make its directory writable for this user, or set storage.key_file"
         ) from error
+
+
+def find_key(path: pathlib.Path, environ: cabc.Mapping[str, str] = os.environ) -> bytes | None:
+    """The key that :func:`load_or_create_key` would load; None: it would make one.
+
+    Raises:
+        SealError: as there.
+    """
+    try:
+        if environ.get(KEY_VARIABLE) or key_source(path, environ) != str(path):
+            return load_or_create_key(path, environ)
+        with _readable(path):
+            return _read(path)
+    except FileNotFoundError:
+        return None
+
+
+def fingerprint(key: bytes) -> str:
+    """What tells one key from another, and nothing of the key itself: 16 hexadecimal digits."""
+    return hmac.digest(key, b"zapvisor: the fingerprint of a key", "sha256")[:8].hex()
 
 
 def key_source(path: pathlib.Path, environ: cabc.Mapping[str, str] = os.environ) -> str:

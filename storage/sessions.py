@@ -83,6 +83,11 @@ class Sessions:
         self._host: Host | None = None
         """The server of the newest session: the first one to try."""
 
+    @property
+    def host(self) -> Host:
+        """The server of the newest session."""
+        return self._host or self._hosts[0]
+
     async def open(
         self, *, patient: bool = False, settings: cabc.Mapping[str, str] | None = None
     ) -> t.Any:

@@ -1,0 +1,220 @@
+"""Backs a database up and puts it back: all of it, as of one moment, or nothing."""
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import typing as t
+
+import attrs
+import trio
+
+from storage.backup_file import Manifest, read_manifest, verify
+from storage.errors import NoRoomError, StorageRejectedError, StorageUnavailableError
+from storage.maintenance import Maintenance
+from storage.migrate import load_migrations
+from storage.programs import Programs, find_programs, quiet_psql
+from storage.queries import SQL
+
+LOCK_WAIT: t.Final = "60s"  # for a table that a migration holds
+
+_CHECK: t.Final = (
+    "DO $check$ BEGIN IF (SELECT count(*) FROM public.NAME) <> ROWS THEN RAISE EXCEPTION"
+    " 'table NAME has not the ROWS rows that the backup should hold'; END IF; END $check$;"
+)
+
+
+@attrs.frozen(kw_only=True)
+class Contents:
+    """What is in a database that a backup would replace."""
+
+    tables: int
+    ours: bool
+    connections: int = 0
+    paired: int = 0
+    messages: int = 0
+
+    @property
+    def worthless(self) -> bool:
+        """Nothing would be lost with it: nobody was paired, nothing was stored."""
+        return self.tables == 0 or (self.ours and not self.paired and not self.messages)
+
+
+async def back_up(
+    session: Maintenance,
+    file: t.IO[bytes],
+    *,
+    version: str,
+    created_at: str,
+    key: str | None,
+) -> Manifest:
+    """Write the whole database to a file, as of one moment; others may go on writing meanwhile.
+
+    ``key`` is the fingerprint of the key that the credentials in it are sealed with, ``version``
+    this program's. The manifest is for the caller to put behind it.
+
+    Raises:
+        StorageRejectedError: no pg_dump here can read that server.
+        StorageUnavailableError: the database or the disk fails.
+    """
+    facts = await session.fetch_one("database_facts")
+    if not facts["ours"]:
+        raise StorageRejectedError("this database holds nothing of zapvisor; there is no backup")
+    programs = await trio.to_thread.run_sync(find_programs, facts["server_major"])
+    async with session.frozen():
+        snapshot = (await session.fetch_one("export_snapshot"))["snapshot"]
+        with programs.start(
+            "pg_dump",
+            "--format=custom",
+            "--no-owner",
+            "--no-privileges",
+            f"--snapshot={snapshot}",
+            f"--lock-wait-timeout={LOCK_WAIT}",
+            dsn=session.host.dsn,
+            stdout=file,
+        ) as running:
+            try:
+                rows = await count_rows(session)
+                applied = await session.fetch("applied_migrations")
+                status = await running.wait()
+            except BaseException:
+                await running.stop()
+                raise
+            if status != 0:
+                raise _failed(running.complaint())
+    return Manifest(
+        version=version,
+        created_at=created_at,
+        schema=max(row["number"] for row in applied),
+        server=facts["server_version"],
+        program=programs.major,
+        rows=rows,
+        key=key,
+    )
+
+
+def _failed(complaint: str) -> StorageUnavailableError:
+    full = "No space left" in complaint or "File too large" in complaint
+    kind = NoRoomError if full else StorageUnavailableError
+    return kind(f"the backup failed, and nothing was kept: {complaint}")
+
+
+async def count_rows(session: Maintenance) -> dict[str, int]:
+    """The rows of every table, exactly."""
+    statement = (await session.fetch_one("count_statement"))["statement"]
+    return {row["name"]: row["rows"] for row in await session.run(statement)}
+
+
+async def contents(session: Maintenance) -> Contents:
+    """What is there now."""
+    facts = await session.fetch_one("database_facts")
+    if not facts["ours"]:
+        return Contents(tables=facts["tables"], ours=False)
+    worth = await session.fetch_one("worth_keeping")
+    return Contents(
+        tables=facts["tables"],
+        ours=True,
+        connections=worth["connections"],
+        paired=worth["paired"],
+        messages=worth["messages"],
+    )
+
+
+def check_backup(path: pathlib.Path) -> Manifest:
+    """A backup that is whole, and that this version can use.
+
+    Raises:
+        StorageRejectedError: it is not.
+    """
+    manifest = read_manifest(path)
+    newest = len(load_migrations())
+    if manifest.schema > newest:
+        raise StorageRejectedError(
+            f"{path} has schema {manifest.schema}, this version of zapvisor knows only up to"
+            f" {newest}: restore it with zapvisor {manifest.version} or newer"
+        )
+    verify(path, manifest)
+    return manifest
+
+
+async def put_back(session: Maintenance, archive: t.IO[bytes], manifest: Manifest) -> None:
+    """Replace all that the database holds by the backup, in one transaction, which commits only
+    if every table has as many rows as the manifest says. ``archive`` is the open file.
+
+    Whoever calls keeps daemons out meanwhile.
+
+    Raises:
+        StorageRejectedError: no program here can do it, or the backup does not fit; nothing was
+            changed.
+        StorageUnavailableError: the database fails; nothing was changed, unless it failed just
+            when it was to commit.
+    """
+    facts = await session.fetch_one("database_facts")
+    programs = await trio.to_thread.run_sync(
+        lambda: find_programs(facts["server_major"], restoring=True)
+    )
+    if programs.major < manifest.program:
+        raise StorageRejectedError(
+            f"the backup was written by pg_dump {manifest.program}; the pg_restore for this server,"
+            f" {programs.major}, cannot read it: restore into PostgreSQL {manifest.program} or"
+            " newer"
+        )
+    [[schema]] = await session.run("SELECT current_schema()")
+    if schema != "public":  # where pg_dump found the tables that were backed up
+        raise StorageRejectedError(f"the tables go to the schema {schema}; only public will do")
+    await _stream(programs, session.host.dsn, archive, manifest)
+    await session.run("ANALYZE")
+
+
+async def _stream(programs: Programs, dsn: str, archive: t.IO[bytes], manifest: Manifest) -> None:
+    """pg_restore writes the statements straight to psql, between our BEGIN and COMMIT. Without
+    the COMMIT, which comes last and only if all went well, nothing has happened."""
+    with programs.start("psql", *quiet_psql(), dsn=dsn, stdin=subprocess.PIPE) as psql:
+        pipe = psql.process.stdin
+        if pipe is None:
+            raise AssertionError("a pipe was asked for")
+        try:
+            complaint = await _feed(programs, pipe, archive, manifest)
+        except BrokenPipeError:
+            complaint = "psql ended early"
+        except BaseException:
+            await psql.stop()
+            raise
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        if await psql.wait() != 0:
+            complaint = psql.complaint()
+        if complaint is not None:
+            raise StorageUnavailableError(f"nothing was changed: {complaint}")
+
+
+async def _feed(
+    programs: Programs, pipe: t.IO[bytes], archive: t.IO[bytes], manifest: Manifest
+) -> str | None:
+    """All statements; what went wrong instead, if there is no COMMIT at their end."""
+    clear = (SQL / "clear.sql").read_text(encoding="utf-8")
+    await _write(pipe, f"BEGIN;\nSET LOCAL lock_timeout = '{LOCK_WAIT}';\n{clear}\n")
+    os.lseek(archive.fileno(), 0, os.SEEK_SET)
+    options = ("--no-owner", "--no-privileges", "--exit-on-error", "--file=-")
+    with programs.start("pg_restore", *options, stdin=archive, stdout=pipe) as restore:
+        if await restore.wait() != 0:
+            return restore.complaint()
+    await _write(pipe, f"{_checks(manifest)}\nCOMMIT;\n")
+    return None
+
+
+async def _write(pipe: t.IO[bytes], text: str) -> None:
+    def write() -> None:
+        pipe.write(text.encode())
+        pipe.flush()
+
+    await trio.to_thread.run_sync(write)
+
+
+def _checks(manifest: Manifest) -> str:
+    """Statements that fail unless each table has its rows; names were checked when it was read."""
+    return "\n".join(
+        _CHECK.replace("NAME", name).replace("ROWS", str(rows))
+        for name, rows in sorted(manifest.rows.items())
+    )
