@@ -1,12 +1,13 @@
 """The commands that make zapvisor part of a system: the service, completion, the manual."""
 
+import os
 import sys
 import typing as t
 from pathlib import Path
 
 from cyclopts import App, Parameter
 
-from daemon.cli_base import Json
+from daemon.cli_base import ConfigFile, Json
 
 SAID: t.Final = {
     "written": "written",
@@ -20,6 +21,7 @@ def register(app: App) -> None:
     """Make the commands part of the program."""
     app.command(install_systemd)
     app.command(completion)
+    app.command(upgrade_check)
 
 
 def install_systemd(
@@ -79,6 +81,38 @@ def completion(shell: t.Literal["bash", "zsh", "fish"], /) -> int:
 
     sys.stdout.write(app.generate_completion(prog_name="zapvisor", shell=shell))
     return 0
+
+
+def upgrade_check(*, json: Json = False, config: ConfigFile = None) -> int:
+    """Tell what this version would do with configuration and database, before it does it.
+
+    Run it with the new version while the old daemon still runs: nothing is changed. Exit code 0: go
+    ahead; 1: look first; 2: this version would not run.
+    """
+    from daemon.cli_base import program_version
+    from daemon.logs import configure_logs
+    from daemon.screen import print_json
+    from daemon.upgrade_check import EXIT
+    from daemon.upgrade_check import upgrade_check as check
+    from daemon.upgrade_check import verdict as judge
+
+    configure_logs(level="error", stream=sys.stderr)
+    findings, coming = check(config, os.environ, version=program_version())
+    verdict = judge(findings)
+    if json:
+        rows = [
+            {"level": each.level.value, "what": each.what, "text": each.text} for each in findings
+        ]
+        print_json({"verdict": verdict.value, "findings": rows, "database": coming})
+    else:
+        for each in findings:
+            sys.stdout.write(f"{each.level.value:<5} {each.what}: {each.text}\n")
+        for step in coming["steps"] if coming else ():
+            about = f" (about {step['seconds']:g} s)" if step["seconds"] >= 1 else ""
+            sys.stdout.write(
+                f"      migration {step['number']} {step['name']}: {step['sentence']}{about}\n"
+            )
+    return EXIT[verdict]
 
 
 def _tell(facts: dict[str, t.Any]) -> None:

@@ -62,6 +62,13 @@ async def test_a_life_of_a_database(directory: pathlib.Path) -> None:
         assert back["rows"] == made["rows"]
         await daemon.start()
         assert [row["name"] for row in await daemon.status()] == ["sales"]
+
+        await daemon.execute("INSERT INTO schema_migrations VALUES (9999, 'future', 'x')")
+        looked = await daemon._run("upgrade-check")
+        assert looked.returncode == 2
+        assert b"stop  schema: the database has schema 9999" in looked.stdout
+        await daemon.terminate()
+        assert "the database has schema 9999" in await refused(daemon, "run")
     if os.geteuid() == 0:
         await root_leaves_nothing_of_its_own(directory, mine, backup)
 
