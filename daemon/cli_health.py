@@ -1,10 +1,11 @@
 """The commands that tell how everything is: health, statistics, and the live view."""
 
 import typing as t
+from pathlib import Path
 
 from cyclopts import App, Parameter
 
-from daemon.cli_base import ConfigFile, Json, load, now, open_daemon, segment
+from daemon.cli_base import ConfigFile, Json, load, now, open_daemon, segment, show
 from daemon.errors import CommandError, UsageError
 
 HEALTH_EXIT: t.Final = {"ok": 0, "degraded": 1, "failing": 2}
@@ -19,8 +20,21 @@ def register(app: App) -> None:
     app.command(top)
 
 
-def health(*, json: Json = False, config: ConfigFile = None) -> int:
+def health(
+    *,
+    live: t.Annotated[
+        bool,
+        Parameter(
+            negative="",
+            help="Only whether the daemon answers: exit code 0 or 1, for a container's check.",
+        ),
+    ] = False,
+    json: Json = False,
+    config: ConfigFile = None,
+) -> int:
     """Judge the whole: exit code 0 (ok), 1 (degraded) or 2 (failing, or no daemon)."""
+    if live:
+        return _live(json, config)
     try:
         with open_daemon(config, timeout=PATIENCE) as client:
             facts = client.get("/health/detailed")
@@ -35,6 +49,14 @@ def health(*, json: Json = False, config: ConfigFile = None) -> int:
     else:
         print_health(console(), facts, now())
     return HEALTH_EXIT[facts["verdict"]]
+
+
+def _live(json: bool, config: Path | None) -> int:
+    """A daemon that waits for its database lives: to restart it would change nothing."""
+    with open_daemon(config, timeout=PATIENCE) as client:
+        facts = client.get("/health/live")
+    show(facts, json, lambda: "alive")
+    return 0
 
 
 def stats(
