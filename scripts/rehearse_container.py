@@ -315,7 +315,7 @@ def try_out(stage: Stage, work: pathlib.Path) -> dict[str, object]:
     container = Container(stage, work)
     try:
         for run in ("first", "second"):
-            container.start({"ZAPVISOR_CONNECTIONS": "sales"})
+            container.start({"ZAPVISOR_CONNECTIONS": "sales", "ZAPVISOR_HTTP_LISTEN": ""})
             facts[f"{run}_healthy_seconds"] = round(container.healthy(), 1)
             status = pathlib.Path(f"/proc/{container.pid}/status").read_text(encoding="utf-8")
             fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)

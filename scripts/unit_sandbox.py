@@ -281,4 +281,5 @@ def become_the_service(unit: Unit, watchdog: float) -> dict[str, str]:
         "STATE_DIRECTORY": "/var/lib/zapvisor",
         "RUNTIME_DIRECTORY": "/run/zapvisor",
         "INVOCATION_ID": "0" * 32,
+        "ZAPVISOR_HTTP_LISTEN": "",  # its port may be taken on this machine
     }

@@ -242,7 +242,8 @@ async def test_death_and_end_in_the_timeline(place: Place) -> None:
 
 
 async def test_reload(place: Place) -> None:
-    """A broken file changes nothing; a good one adds a connection, and sales stays online."""
+    """A broken file changes nothing; a good one adds, changes or removes a connection, by command
+    or by signal, and sales stays online all the time."""
     await place.pair()
     before = await place.daemon.status()
     text = place.daemon.config.read_text()
@@ -258,6 +259,30 @@ async def test_reload(place: Place) -> None:
     after = await place.daemon.status()
     assert [row["name"] for row in after] == ["sales", "support"]
     assert after[0]["since"] == before[0]["since"]
+
+    async def reloaded(content: str, done: int) -> dict[str, t.Any]:
+        """SIGHUP, and what the log says came of it."""
+        place.daemon.config.write_text(content)
+        assert place.daemon.process is not None
+        place.daemon.process.send_signal(signal.SIGHUP)
+        lines: list[dict[str, t.Any]] = []
+
+        async def told() -> bool:
+            log = place.daemon.log.splitlines()
+            whole = [json.loads(line) for line in log if line.startswith("{")]
+            lines[:] = [line for line in whole if line["event"].startswith("daemon.reload")]
+            return len(lines) == done
+
+        await place.daemon.until(told, f"{done} reloads are told of")
+        return lines[-1]
+
+    changed = await reloaded(f'{text}\n[[connections]]\nname = "support"\ngroups = false\n', 3)
+    assert (changed["changed"], changed["unchanged"]) == (["support"], 1)
+    assert (await reloaded("nonsense", 4))["event"] == "daemon.reload_refused"
+    removed = await reloaded(text, 5)
+    assert (removed["removed"], removed["unchanged"]) == (["support"], 1)
+    [sales] = await place.daemon.status()
+    assert (sales["name"], sales["since"]) == ("sales", before[0]["since"])
     ids = await place.write(3)
     await place.until_stored(ids)
 
