@@ -53,8 +53,12 @@ def health(
 
 def _live(json: bool, config: Path | None) -> int:
     """A daemon that waits for its database lives: to restart it would change nothing."""
-    with open_daemon(config, timeout=PATIENCE) as client:
-        facts = client.get("/health/live")
+    try:
+        with open_daemon(config, timeout=PATIENCE) as client:
+            facts = client.get("/health/live")
+    except CommandError as error:
+        error.exit_code = 1  # engines of containers keep 2 for themselves
+        raise
     show(facts, json, lambda: "alive")
     return 0
 

@@ -7,20 +7,7 @@ import typing as t
 from rich.table import Table
 
 from daemon.screen import age, new_table
-
-_STEPS: t.Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
-
-
-def size(count: int | None) -> str:
-    """Bytes for people, to three digits."""
-    if count is None:
-        return "?"
-    for unit, step in _STEPS:
-        if abs(count) >= step:
-            return (
-                f"{count / step:.3g} {unit}" if count < 1000 * step else f"{count // step} {unit}"
-            )
-    return f"{count} B"
+from daemon.screen_health import size
 
 
 def tables_table(facts: cabc.Mapping[str, t.Any], now: dt.datetime) -> Table:
@@ -69,10 +56,10 @@ def size_lines(facts: cabc.Mapping[str, t.Any]) -> list[str]:
     if growth is None:
         lines.append("It has not run for long enough to tell how fast it grows.")
     else:
-        lines.append(
-            f"In the last {growth['days']:g} days: {growth['messages_per_day']:,} messages and"
-            f" about {size(growth['bytes_per_day'])} a day."
-        )
+        text = f"In the last {growth['days']:g} days: {growth['messages_per_day']:,} messages"
+        if growth["bytes_per_day"] is not None:
+            text += f" and about {size(growth['bytes_per_day'])}"
+        lines.append(f"{text} a day.")
     return lines
 
 

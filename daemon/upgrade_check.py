@@ -19,7 +19,7 @@ from daemon.database import reach
 from daemon.errors import CommandError
 from daemon.owner import acting_as_owner
 from daemon.run import one_line_errors
-from daemon.screen_db import size
+from daemon.screen_health import size
 from storage.embedded import cluster_of
 from storage.errors import SealError
 from storage.outlook import TESTED, Outlook, outlook

@@ -326,6 +326,10 @@ def try_out(stage: Stage, work: pathlib.Path) -> dict[str, object]:
             size = container.execute(["zapvisor", "db", "size", "--json"])
             if size.returncode != 0 or json.loads(size.stdout)["connections"][0]["name"] != "sales":
                 sys.exit(f"db size: {size.stdout} {size.stderr}")
+            for command in (["install-systemd", "--dry-run"], ["upgrade-check"], ["version"]):
+                done = container.execute(["zapvisor", *command])
+                if done.returncode != 0:
+                    sys.exit(f"{command}: {done.stdout} {done.stderr}")
             if container.execute(["sh", "-c", "touch /etc/x /opt/x /usr/x"]).returncode == 0:
                 sys.exit("the root can be written to")
             facts[f"{run}_stop_seconds"] = round(container.stop(), 1)

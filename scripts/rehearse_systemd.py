@@ -98,16 +98,16 @@ class Service:
     def log(self) -> str:
         return (self.work / "log").read_text(encoding="utf-8", errors="replace")[-4000:]
 
-    def ask(self, path: str) -> object:
-        """The control socket, from outside of the sandbox."""
+    def ask(self, path: str) -> bytes:
+        """The control socket's answer, from outside of the sandbox."""
         connection = http.client.HTTPConnection("zapvisor", timeout=30)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.connect(str(self.work / "runtime" / "control.sock"))
         connection.request("GET", path)
         answer = connection.getresponse()
-        if answer.status >= 400 and path == "/status":
-            sys.exit(f"{path} is answered with {answer.status}")
-        return json.loads(answer.read())
+        if answer.status != 200:
+            sys.exit(f"{path} is answered with {answer.status}:\n{self.log()}")
+        return answer.read()
 
     def stop(self) -> float:
         """SIGTERM, as systemd stops it; how many seconds it took."""
@@ -210,7 +210,8 @@ def rehearse(unit: Unit, work: pathlib.Path, command: list[str], config: str) ->
             service.start()
             service.until("READY=1")
             facts[f"{run}_start_seconds"] = round(time.monotonic() - began, 2)
-            service.ask("/status")
+            for path in ("/status", "/health/live", "/health/detailed", "/metrics"):
+                service.ask(path)
             status = pathlib.Path(f"/proc/{service.pid}/status").read_text(encoding="utf-8")
             fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
             for name, wanted in (("CapEff", "0" * 16), ("CapBnd", "0" * 16), ("NoNewPrivs", "1")):

@@ -3,6 +3,7 @@
 import datetime as dt
 import io
 import typing as t
+from pathlib import Path
 
 import pytest
 import trio
@@ -267,3 +268,20 @@ async def test_top_ends_with_a_key(zapvisor: Run, control: Control) -> None:
         began = trio.current_time()
         assert wait(0.01) == ""
         assert trio.current_time() - began < 5
+
+
+async def test_only_whether_it_lives(zapvisor: Run, control: Control, short_path: Path) -> None:
+    """For a container's check: 0 also without a database, 1 without a daemon, never 2."""
+    control.storage.away = True
+    alive = await zapvisor("health", "--live")
+    assert (alive.code, alive.out) == (0, "alive\n")
+    (short_path / "broken.toml").write_text("nonsense")
+    broken = await zapvisor("health", "--live", "--config", str(short_path / "broken.toml"))
+    assert broken.code == 1
+
+
+async def test_nobody_lives(zapvisor: Run) -> None:
+    """Code 1, and one clear line."""
+    gone = await zapvisor("health", "--live")
+    assert gone.code == 1
+    assert "no daemon answers" in gone.err
