@@ -13,6 +13,8 @@ from storage.database_lock import SESSION, DatabaseLock
 from storage.embedded import EmbeddedPostgres, cluster_of, running_dsn
 from storage.maintenance import Maintenance, open_maintenance
 
+PATIENCE: t.Final = 2.0  # seconds that a daemon which is ending may take to let go
+
 
 @attrs.frozen(kw_only=True)
 class Reached:
@@ -87,7 +89,7 @@ async def _hold_database(dsn: str, stack: contextlib.AsyncExitStack) -> None:
     async def connect() -> Maintenance:
         return session
 
-    lock = DatabaseLock(connect)
+    lock = DatabaseLock(connect, patience=PATIENCE)
     await lock.acquire()
     stack.push_async_callback(_released, lock)
 

@@ -28,9 +28,11 @@ ORDER BY k.messages DESC, c.name;
 
 -- name: growth
 -- Messages that were stored in the last so many days, and for how many of them there are figures.
-SELECT coalesce(sum(processed), 0)::bigint AS messages,
-    coalesce(extract(epoch FROM now() - min(at)) / 86400, 0)::double precision AS days
-FROM sync_stats WHERE at > now() - $1::double precision * interval '1 day';
+SELECT coalesce(sum(q.processed), 0)::bigint AS messages,
+    coalesce(extract(epoch FROM now()) / 86400 - min(q.quarter) / 96.0, 0)::double precision AS days
+FROM connections c
+JOIN sync_quarters q ON q.connection_id = c.id
+    AND q.quarter > (extract(epoch FROM now()) / 900 - $1::double precision * 96)::bigint;
 
 -- name: worth_keeping
 -- What would be lost with this database.

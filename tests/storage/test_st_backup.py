@@ -18,6 +18,8 @@ import pytest
 import trio
 from st_helpers import KEY, Cluster, take
 
+from config.model import Config, DaemonConfig, StorageConfig
+from daemon import database
 from storage import programs
 from storage.api import ConversationRules
 from storage.backup import back_up, check_backup, contents, put_back
@@ -26,6 +28,7 @@ from storage.embedded import running_dsn
 from storage.errors import (
     NoRoomError,
     StorageError,
+    StorageLockedError,
     StorageRejectedError,
     StorageUnavailableError,
 )
@@ -343,9 +346,9 @@ async def test_sizes(cluster: Cluster, dsn: str, postgres: PostgresStorage) -> N
         assert told["bytes"] > sum(table["total_bytes"] for table in told["tables"])
         await cluster.sql(
             dsn,
-            "INSERT INTO sync_stats (connection_id, at, total, processed, skipped, errors)"
-            " SELECT id, now() - interval '2 days', 10, 8, 2, 0 FROM connections"
-            " WHERE name = 'sales'",
+            "INSERT INTO sync_quarters (connection_id, quarter, total, processed, skipped, errors)"
+            " SELECT id, extract(epoch FROM now() - interval '2 days') / 900, 10, 8, 2, 0"
+            " FROM connections WHERE name = 'sales'",
         )
         growth = (await sizes(session))["growth"]
         assert growth["messages_per_day"] == pytest.approx(4, abs=0.1)
@@ -371,6 +374,26 @@ async def test_the_running_server_is_found(cluster: Cluster, tmp_path: pathlib.P
     """By its data directory, wherever its sockets are; none where none runs."""
     assert running_dsn(cluster.server.home.parent) == cluster.server.dsn or os.geteuid() == 0
     assert running_dsn(tmp_path) is None
+
+
+async def test_a_database_of_ones_own_is_held(
+    cluster: Cluster, dsn: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon anywhere keeps a restore out, and a restore every daemon; to look disturbs nobody,
+    and makes no data directory."""
+    monkeypatch.setattr(database, "PATIENCE", 0.1)
+    data = tmp_path / "data"
+    config = Config(daemon=DaemonConfig(data_dir=str(data)), storage=StorageConfig(dsn=dsn))
+    async with PostgresStorage.open(dsn, key=KEY, pool_size=1, exclusive=True):
+        with pytest.raises(StorageLockedError, match="another zapvisor daemon"):
+            async with database.reach(config, alone=True):
+                pytest.fail("not alone")
+        async with database.reach(config) as reached:
+            assert (await contents(reached.session)).ours
+    async with database.reach(config, alone=True):
+        [[free]] = await cluster.sql(dsn, "SELECT pg_try_advisory_lock(7377481550917955438)")
+        assert not free
+    assert not data.exists()
 
 
 async def test_an_unreachable_database(tmp_path: pathlib.Path) -> None:
