@@ -19,6 +19,7 @@ _COMMENT: t.Final = re.compile(r"(?:^--.*\n)+", re.MULTILINE)
 _READS: t.Final = (  # statements that read or write a whole table
     re.compile(r"\bCREATE\s+(?:UNIQUE\s+)?INDEX\s+\w+\s+ON\s+(\w+)", re.IGNORECASE),
     re.compile(r"^UPDATE\s+(\w+)", re.IGNORECASE | re.MULTILINE),
+    re.compile(r"^INSERT\s+INTO\s+\w+[^;]*?\bFROM\s+(\w+)", re.IGNORECASE | re.MULTILINE),
     re.compile(r"^DELETE\s+FROM\s+(\w+)", re.IGNORECASE | re.MULTILINE),
     re.compile(
         r"\bALTER\s+TABLE\s+(\w+)[^;]*\b(?:CHECK|FOREIGN\s+KEY|TYPE|SET\s+NOT\s+NULL|REFERENCES)\b",
