@@ -16,6 +16,7 @@ from api.ports import (
     FilesPort,
     FleetPort,
     HistogramPort,
+    LogsPort,
     ReloadPort,
     ReprocessPort,
     RestorerPort,
@@ -61,6 +62,7 @@ class Backend:
     """More metrics, of parts that have some of their own."""
     data_place: str | None = None  # of the places whose disks ``figures`` looks at
     media_place: str | None = None
+    logs: LogsPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

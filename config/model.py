@@ -31,9 +31,10 @@ from config.kinds import (
 class LogFormat(enum.Enum):
     """How log lines look."""
 
-    AUTO = "auto"  # text on a terminal, JSON elsewhere
+    AUTO = "auto"  # journald under systemd, text on a terminal, JSON elsewhere
     JSON = "json"
     TEXT = "text"
+    JOURNALD = "journald"  # systemd's journal, with a field for each fact
 
 
 class LogLevel(enum.Enum):

@@ -13,6 +13,7 @@ from api.listener import HttpListener
 from api.server import GRACE, serve_app
 from api.tokens import TokenKeeper
 from daemon.adapters import ReprocessAdapter
+from daemon.logs import Logs
 from daemon.reload import Reloader
 from daemon.wiring import Core
 from supervisor.spec import ChildSpec
@@ -21,7 +22,11 @@ _SHUTDOWN: t.Final = GRACE + 1.0  # seconds
 
 
 def api_children(
-    core: Core, control: socket.socket, version: str, reloader: Reloader
+    core: Core,
+    control: socket.socket,
+    version: str,
+    reloader: Reloader,
+    logs: Logs | None = None,
 ) -> list[ChildSpec]:
     """The API on the listening socket ``control``, and over HTTP if that is configured."""
     keeper = TokenKeeper(core.storage, core.clock)
@@ -44,6 +49,7 @@ def api_children(
         commits=core.writer.commits,
         data_place=str(core.config.data_dir),
         media_place=str(core.config.media_directory),
+        logs=logs,
         tokens=keeper,
         http_trouble=lambda: None if listener is None else listener.trouble,
     )

@@ -16,6 +16,7 @@ from daemon import (
     cli_health,
     cli_inbox,
     cli_install,
+    cli_logs,
     cli_quarantine,
     cli_sending,
     cli_timeline,
@@ -46,6 +47,7 @@ app.command(config_app)
 cli_gaps.register(app)
 cli_health.register(app)
 cli_inbox.register(app)
+cli_logs.register(app)
 cli_sending.register(app)
 cli_timeline.register(app)
 cli_quarantine.register(app)

@@ -21,7 +21,7 @@ from daemon.api_children import api_children
 from daemon.clocks import Clocks, SteadyClock
 from daemon.errors import CommandError, StartError
 from daemon.lock import data_directory
-from daemon.logs import configure_logs
+from daemon.logs import Logs, configure_logs, flush_logs
 from daemon.notify import notify
 from daemon.reload import Reloader
 from daemon.service_manager import Informer, announce_stop, extend_start
@@ -55,9 +55,18 @@ def run_daemon(config: Config, *, version: str) -> int:
     Raises:
         CommandError: it could not start, or a part failed for good.
     """
-    configure_logs(form=config.daemon.log_format.value, level=config.daemon.log_level.value)
-    with one_line_errors():
-        trio.run(functools.partial(serve, config, version=version), strict_exception_groups=True)
+    try:
+        logs = configure_logs(
+            form=config.daemon.log_format.value, level=config.daemon.log_level.value
+        )
+    except ValueError as error:
+        raise StartError(str(error)) from error
+    try:
+        with one_line_errors():
+            main = functools.partial(serve, config, version=version, logs=logs)
+            trio.run(main, strict_exception_groups=True)
+    finally:
+        flush_logs()
     return 0
 
 
@@ -112,6 +121,7 @@ async def serve(
     open_storage: OpenStorage | None = None,
     patience: float | None = None,
     clocks: Clocks | None = None,
+    logs: Logs | None = None,
 ) -> None:
     """The daemon's life, in this order: lock, control socket, storage, and the tree above it.
 
@@ -147,7 +157,7 @@ async def serve(
                 )
                 async with opening as storage:
                     core = await build_core(config, storage, clocks, clock)
-                    await _run_tree(core, listener, stopper, version, starting)
+                    await _run_tree(core, listener, stopper, version, starting, logs)
             nursery.cancel_scope.cancel()
         log.info("daemon.stopped")
 
@@ -164,6 +174,7 @@ async def _run_tree(
     stopper: _Stopper,
     version: str,
     starting: trio.CancelScope,
+    logs: Logs | None,
 ) -> None:
     config = core.config
     limit = STALL_FACTOR * config.storage.command_timeout + STALL_GRACE
@@ -180,7 +191,7 @@ async def _run_tree(
     async with contextlib.aclosing(core), trio.open_nursery() as nursery:
         children = [
             ChildSpec(id="reload", start=reloader.run),
-            *api_children(core, listener, version, reloader),
+            *api_children(core, listener, version, reloader, logs),
         ]
         tree = supervise(core, children)
         stopper.reloader = reloader

@@ -8,7 +8,11 @@ import threading
 import structlog
 import trio
 
+from daemon.logs import flush_logs
+
 log: structlog.stdlib.BoundLogger = structlog.get_logger("daemon")
+
+LAST_LINES = 0.3  # seconds to write what is logged still
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 
@@ -50,6 +54,7 @@ def exit_after(seconds: float) -> None:
 
     def overdue() -> None:
         log.error("daemon.stop_overdue", seconds=seconds)
+        flush_logs(LAST_LINES)
         os._exit(1)
 
     timer = threading.Timer(seconds, overdue)

@@ -45,7 +45,10 @@ def translate(error: BaseException) -> StorageError:
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
         # Not str(error): its DETAIL shows the whole row, with what the message says.
-        text = f"{error.args[0] if error.args else type(error).__name__} [{state}]"
+        text = str(error.args[0] if error.args else type(error).__name__)
+        if sqlstates.quotes_values(state):
+            text = sqlstates.hide_values(text)
+        text = f"{text} [{state}]"
         if not sqlstates.is_temporary(state):
             return StorageRejectedError(text)
         if (advice := sqlstates.advice(state)) is not None:
@@ -53,7 +56,7 @@ def translate(error: BaseException) -> StorageError:
         broken = sqlstates.is_operators(state)
         return (StorageBrokenError if broken else StorageUnavailableError)(text, state=state)
     if isinstance(error, asyncpg.DataError):
-        return StorageRejectedError(str(error))
+        return StorageRejectedError(sqlstates.hide_values(str(error)))
     return StorageUnavailableError(_reason(error))
 
 

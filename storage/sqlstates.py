@@ -6,6 +6,7 @@ can do about it: nothing is acknowledged, so WhatsApp keeps the messages meanwhi
 Source: the PostgreSQL documentation, appendix "PostgreSQL Error Codes"
 """
 
+import re
 import typing as t
 
 _NOT_NOW: t.Final = (
@@ -65,3 +66,16 @@ def keeps_session(state: str) -> bool:
 def advice(state: str) -> str | None:
     """What an operator may do about it; None: nothing but wait."""
     return _ADVICE.get(state) or _ADVICE_BY_CLASS.get(state[:2])
+
+
+def quotes_values(state: str) -> bool:
+    """Whether the text of such an error shows the value that it is about."""
+    return state[:2] == "22"
+
+
+_QUOTED: t.Final = re.compile(r"""b?["'].*["']""", re.DOTALL)
+
+
+def hide_values(text: str) -> str:
+    """A complaint about a value, without the value: all from the first quote to the last."""
+    return _QUOTED.sub("(a value)", text)

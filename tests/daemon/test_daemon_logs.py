@@ -7,10 +7,14 @@ import logging
 import typing as t
 import warnings
 
+import asyncpg
 import pytest
 import structlog
 
-from daemon.logs import LineSink, configure_logs, mask_phones, redact
+from daemon.logs import configure_logs, flush_logs, mask_phones, redact
+from daemon.logs.tracebacks import safe_message
+from storage import sqlstates
+from storage.sessions import translate
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +23,7 @@ def untouched_logging() -> cabc.Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
+    flush_logs()
     root.handlers, root.level = handlers, level
     logging.captureWarnings(False)
     structlog.reset_defaults()
@@ -143,17 +148,83 @@ def test_phone_numbers_are_masked(given: str, shown: str | None) -> None:
     assert mask_phones(given) == (given if shown is None else shown)
 
 
-def test_a_broken_pipe_loses_lines_and_nothing_else() -> None:
-    """Whoever logs is not hurt by a reader that went away."""
+def test_a_stream_that_fails_loses_lines_and_nothing_else() -> None:
+    """Whoever logs is not hurt by a reader that went away; the lines are counted."""
 
     class Broken(io.StringIO):
         def flush(self) -> None:
             raise BrokenPipeError
 
-    sink = LineSink(Broken())
-    sink.msg("a")
-    sink.info("b")
-    assert sink.lost == 2
+    logs = configure_logs(stream=Broken())
+    structlog.get_logger().info("a")
+    structlog.get_logger().error("b")
+    assert logs.lost() == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (
+            "postgresql://zap:h:un/ter2@db.example/zap?password=x",
+            "postgresql://zap:***@db.example/zap?password=***",
+        ),
+        ("host=db password='two words' user=zap", "host=db password=*** user=zap"),
+        ("socks5h://u:p@proxy:1080 refused", "socks5h://u:***@proxy:1080 refused"),
+        ("Authorization: Bearer abc.def-1", "Authorization: Bearer ***"),
+    ],
+)
+def test_passwords_in_texts_are_masked(given: str, shown: str) -> None:
+    """URLs, key-value DSNs and headers keep everything but the secret."""
+    assert redact(None, "info", {"event": given}) == {"event": shown}
+
+
+def test_a_value_is_bounded() -> None:
+    """A monstrous value costs a bounded line, and says so."""
+    event = redact(None, "info", {"event": "x", "error": "y" * 100_000, "many": list(range(999))})
+    assert event["error"].endswith("… (91808 more characters)")
+    assert len(event["many"]) == 200
+
+
+def test_tracebacks_show_no_values() -> None:
+    """Chains and groups are told with places and kinds, without locals and quoted values."""
+    stream = io.StringIO()
+    configure_logs(stream=stream)
+    secret = "the body of a message"
+
+    def fail() -> None:
+        local = secret
+        try:
+            {}[local]
+        except KeyError as error:
+            raise ExceptionGroup(
+                "both", [ValueError(f"bad: {secret!r}"), OSError("gone")]
+            ) from error
+
+    try:
+        fail()
+    except ExceptionGroup:
+        structlog.get_logger().exception("crashed")
+    (line,) = lines(stream)
+    text = line["exception"]
+    assert "KeyError: (a value)\nwhich was the direct cause of:" in text
+    assert "  | ValueError: bad: (a value)" in text
+    assert "  | OSError: gone" in text
+    assert "in fail" in text
+    assert secret not in text
+
+
+def test_the_database_tells_no_row() -> None:
+    """Of its errors the details are left out, and values that a text quotes."""
+    unique = asyncpg.UniqueViolationError('violates unique constraint "messages_key"')
+    unique.sqlstate, unique.detail = "23505", "Key (text)=(segredo) already exists."
+    assert safe_message(unique) == 'violates unique constraint "messages_key"'
+    invalid = asyncpg.InvalidTextRepresentationError('invalid input for json: "seg"redo"')
+    assert safe_message(invalid) == "invalid input for json: (a value)"
+    assert str(translate(invalid)) == "invalid input for json: (a value) [22P02]"
+    driver = asyncpg.DataError("invalid input for query argument $3: 'segredo' (expected int)")
+    assert safe_message(driver) == "invalid input for query argument $3: (a value) (expected int)"
+    assert "segredo" not in str(translate(driver))
+    assert sqlstates.hide_values("no value here") == "no value here"
 
 
 def test_odd_values_are_written_somehow() -> None:
@@ -165,3 +236,61 @@ def test_odd_values_are_written_somehow() -> None:
     structlog.get_logger().info("x", a={1}, b=object(), c=loop, d=ValueError("12345678"))
     (line,) = lines(stream)
     assert line["d"] == "ValueError('***5678')"
+
+
+def test_the_level_changes_for_a_while() -> None:
+    """Debug lines come at once, those of loggers in use too, and end by themselves."""
+    now = [100.0]
+    stream = io.StringIO()
+    logs = configure_logs(level="warning", stream=stream)
+    levels = logs.levels
+    levels._clock = lambda: now[0]
+    log = structlog.get_logger("daemon")
+    log.info("before")
+    facts = logs.set_level("debug", 600.0)
+    assert (facts.level, facts.configured, facts.seconds_left) == ("debug", "warning", 600.0)
+    log.debug("between")
+    logging.getLogger("some.library").debug("theirs")
+    now[0] += 600
+    log.debug("after")
+    logging.getLogger("some.library").info("theirs, after")
+    events = [line["event"] for line in lines(stream)]
+    assert events == ["logs.level", "between", "theirs", "logs.level"]
+    assert logs.level().level == "warning"
+    with pytest.raises(ValueError, match="loud"):
+        logs.set_level("loud", None)
+
+
+def test_a_storm_of_warnings_is_summarised() -> None:
+    """Of one event and connection 100 lines a minute are written; the rest is counted and told,
+    while informational lines and other connections are untouched."""
+    now = [0.0]
+    stream = io.StringIO()
+    logs = configure_logs(stream=stream)
+    logs.gate._clock = lambda: now[0]
+    log = structlog.get_logger()
+    for _turn in range(250):
+        log.warning("media.not_fetched", connection="sales")
+        log.info("Message saved", connection="sales")
+    log.warning("media.not_fetched", connection="support")
+    now[0] += 61
+    log.info("later")
+    found = lines(stream)
+    count = [(line["event"], line.get("connection")) for line in found].count
+    assert count(("media.not_fetched", "sales")) == 100
+    assert count(("Message saved", "sales")) == 250
+    assert count(("media.not_fetched", "support")) == 1
+    (begun,) = [line for line in found if line["event"] == "logs.repeating"]
+    assert (begun["of"], begun["limit"], begun["connection"]) == ("media.not_fetched", 100, "sales")
+    (told,) = [line for line in found if line["event"] == "logs.repeated"]
+    assert (told["of"], told["count"]) == ("media.not_fetched", 150)
+
+
+def test_what_is_held_back_is_told_at_the_end() -> None:
+    """The count is not lost with the daemon."""
+    stream = io.StringIO()
+    configure_logs(stream=stream)
+    for _turn in range(103):
+        structlog.get_logger().error("x")
+    flush_logs()
+    assert (lines(stream)[-1]["event"], lines(stream)[-1]["count"]) == ("logs.repeated", 3)
