@@ -44,6 +44,15 @@ EXPIRE_INTERVAL: t.Final = 3600.0  # seconds
 EXPIRE_PAGE: t.Final = 100  # rows
 CORRUPT_ATTEMPTS: t.Final = 3  # of a file that is not what was announced
 MAX_ANSWERS: t.Final = 1024  # waiting to be taken in
+EVENTS: t.Final = {
+    MediaState.PENDING: "media.pending",
+    MediaState.STORED: "media.stored",
+    MediaState.EXPIRED: "media.expired",
+    MediaState.FAILED: "media.failed",
+    MediaState.SKIPPED: "media.skipped",
+    MediaState.REMOVED: "media.removed",
+}
+"""What the log calls them."""
 
 T = t.TypeVar("T")
 log: structlog.stdlib.BoundLogger = structlog.get_logger("media")
@@ -239,7 +248,7 @@ class MediaKeeper:
                 self._told_full = False
                 log.info("media.room_again")
         log.info(
-            f"media.{result.state}",
+            EVENTS[result.state],
             connection=job.connection,
             message=job.message_id,
             kind=job.kind,

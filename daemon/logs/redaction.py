@@ -9,6 +9,8 @@ import typing as t
 
 from structlog.typing import EventDict, WrappedLogger
 
+from daemon.logs.tracebacks import safe_message
+
 REDACTED: t.Final = "[redacted]"
 MAX_TEXT: t.Final = 8_192  # characters of one value
 MAX_DEPTH: t.Final = 6
@@ -67,6 +69,8 @@ def _clean(key: str, value: t.Any, depth: int) -> t.Any:
         return clean_text(value)
     if depth == 0:
         return REDACTED
+    if isinstance(value, BaseException):
+        return clean_text(f"{type(value).__name__}: {safe_message(value)}")
     if isinstance(value, cabc.Mapping):
         pairs = list(value.items())[:MAX_ITEMS]
         return {clean_text(str(k)): _clean(str(k), v, depth - 1) for k, v in pairs}
