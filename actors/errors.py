@@ -30,6 +30,14 @@ class AlreadyPairedError(ActorError):
         )
 
 
+class StillRunningError(ActorError):
+    """A connection has to be stopped before its keys are replaced."""
+
+    def __init__(self, name: str, state: str) -> None:
+        self.name = name
+        super().__init__(f"connection {name!r} is {state}; stop it first: zapvisor stop {name}")
+
+
 class TransportError(ActorError):
     """The network or the WebSocket under a connection failed.
 

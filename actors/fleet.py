@@ -6,7 +6,8 @@ import typing as t
 import structlog
 import trio
 
-from actors.errors import AlreadyPairedError, UnknownConnectionError
+from actors.adoption import ADOPTED, Adoption, NotAdoptedError
+from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
 from actors.incidents import Incident
 from actors.line import Line, NotOnlineError
 from actors.member import SHUTDOWN, ConnectionStatus, FleetSettings, Member
@@ -208,6 +209,33 @@ class Fleet:
         await self._tools.writer.post(Commit(envelope, 0, settled))
         await answer.receive()
         member.forgotten(*reason)
+
+    async def adopt(self, name: str, adoption: Adoption, *, force: bool = False) -> None:
+        """Give a connection the device of another program, in one transaction; it stays stopped.
+
+        Raises:
+            AlreadyPairedError: it has a device of its own, and ``force`` is not set.
+            StillRunningError: it is not stopped.
+            NotAdoptedError: the database refused the keys; nothing was changed.
+        """
+        member = self._member(name)
+        if member.linked and not force:
+            raise AlreadyPairedError(name)
+        if not member.rests:
+            raise StillRunningError(name, member.status().state)
+        await self._want(member, False)
+        taken = False
+
+        async def carry_out(member: Member, reason: tuple[str, str]) -> None:
+            nonlocal taken
+            await self._end(member, reason)  # somebody may have started it just now
+            taken = await adoption.store(member.name, self._tools.writer)
+            if taken:
+                member.adopted(adoption.device.jid, *reason)
+
+        await self._in_full(carry_out, member, ADOPTED)
+        if not taken:
+            raise NotAdoptedError(f"the database refused the keys of {name}; see the log")
 
     def pairing(self, name: str) -> PairingView:
         """The pairing of a connection now."""

@@ -283,6 +283,19 @@ class Member:
         self._aftermath.works()
         self.report("logged_out", reason, sentence)
 
+    @property
+    def rests(self) -> bool:
+        """Whether it neither runs nor will by itself."""
+        child = self.supervisor.status(self.name).state
+        return child is ChildState.STOPPED and self._shown[0] not in _WAITING
+
+    def adopted(self, jid: Jid | None, reason: str, sentence: str) -> None:
+        """The keys are those of another program's device now; it is started by a person."""
+        self.paired = True
+        self._stored_jid = self.connection.jid = None if jid is None else masked(jid)
+        self._aftermath.works()
+        self.report("stopped", reason, sentence)
+
     def _observe(self, status: ChildStatus) -> None:
         """Translate what the supervisor did into the state that people see."""
         self._retries = status.failures

@@ -25,6 +25,7 @@ from api.routes_daemon import daemon_routes
 from api.routes_gaps import gap_routes
 from api.routes_health import health_routes
 from api.routes_history import history_routes
+from api.routes_import import import_routes
 from api.routes_logs import log_routes
 from api.routes_media import media_routes
 from api.routes_metrics import metrics_routes
@@ -89,6 +90,7 @@ def _litestar(
             *timeline_routes(backend),
             *quarantine_routes(backend),
             *log_routes(backend),
+            *import_routes(backend),
             *daemon_routes(backend),
             *session_routes(keeper, sessions),
             *token_routes(keeper, backend.wall_clock),

@@ -7,6 +7,7 @@ import typing as t
 
 import attrs
 
+from actors.adoption import Adoption
 from api.errors import ApiError
 from storage.api import ConversationRow
 from storage.blobs import Blob
@@ -223,6 +224,10 @@ class FleetPort(t.Protocol):
             AlreadyPairedError: it is linked to a phone, and ``force`` is not set.
             LocalProtocolError: ``phone`` is no phone number; nothing was changed.
         """
+        ...
+
+    async def adopt(self, name: str, adoption: Adoption, *, force: bool = False) -> None:
+        """Give a stopped connection the device of another program; see ``actors.fleet``."""
         ...
 
     async def logout(self, name: str) -> None:

@@ -9,8 +9,9 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
+from actors.adoption import NotAdoptedError
 from actors.drafts import BadRequestError
-from actors.errors import AlreadyPairedError, UnknownConnectionError
+from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
 from actors.restoring import NoWayOutError, SlowRetryError
@@ -88,6 +89,8 @@ def _unexpected(request: AnyRequest, error: Exception) -> Response[Problem]:
 HANDLERS: t.Final[ExceptionHandlersMap] = {
     UnknownConnectionError: _known("unknown-connection", 404),
     AlreadyPairedError: _known("already-paired", 409),
+    StillRunningError: _known("still-running", 409),
+    NotAdoptedError: _known("refused", 500),
     NotOnlineError: _known("not-online", 409),
     NoHistoryError: _known("no-history", 404),
     NoWayOutError: _known("no-way-out", 409),

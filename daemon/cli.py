@@ -14,6 +14,7 @@ from daemon import (
     cli_db,
     cli_gaps,
     cli_health,
+    cli_import,
     cli_inbox,
     cli_install,
     cli_logs,
@@ -46,6 +47,7 @@ app.command(conversations_app)
 app.command(config_app)
 cli_gaps.register(app)
 cli_health.register(app)
+cli_import.register(app)
 cli_inbox.register(app)
 cli_logs.register(app)
 cli_sending.register(app)

@@ -189,6 +189,16 @@ def _mac(secret: bytes, message: bytes) -> bytes:
     return hmac.digest(secret, message, hashlib.sha256)
 
 
+def is_own_account(signed: wa_pb2.ADVSignedDeviceIdentity, companion: bytes) -> bool:
+    """Whether a phone has linked the device with the identity key ``companion`` by this, and the
+    device has agreed: both signatures are right."""
+    account, details = signed.account_signature_key, signed.details
+    return any(
+        curve.verify(account, prefix + details + companion, signed.account_signature)
+        for prefix in (_ACCOUNT, _HOSTED_ACCOUNT)
+    ) and curve.verify(companion, _device_message(signed, companion), signed.device_signature)
+
+
 def account_identity(account: bytes) -> bytes:
     """The identity key (32) of the phone behind a device's stored ``account``.
 

@@ -11,8 +11,8 @@ from structlog.typing import EventDict, WrappedLogger
 from api.ports import LevelFacts
 from daemon.logs.line import LEVELS, level_number
 
-QUIET: t.Final = ("hypercorn.error", "httpx", "httpcore", "asyncio", "litestar")
-"""Libraries whose informational lines say nothing to an operator."""
+QUIET: t.Final = ("hypercorn.error", "httpx", "httpcore", "asyncio", "litestar", "trio-websocket")
+"""Libraries whose lines below a warning say nothing to an operator."""
 
 
 class Levels:

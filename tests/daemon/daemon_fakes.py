@@ -13,7 +13,8 @@ import attrs
 import httpx
 import trio
 
-from actors.errors import AlreadyPairedError, UnknownConnectionError
+from actors.adoption import Adoption
+from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
 from actors.histogram import COMMIT_BOUNDS, Histogram
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
@@ -192,6 +193,15 @@ class FakeFleet:
         self._change(name, state="pairing", sentence="waiting for a scan")
         self.orders.append(("pair", name, force) if digits is None else ("code", name, digits))
         self._notify()
+
+    async def adopt(self, name: str, adoption: Adoption, *, force: bool = False) -> None:
+        self._check(name)
+        if self.connections[name].paired and not force:
+            raise AlreadyPairedError(name)
+        if self.connections[name].state != "stopped":
+            raise StillRunningError(name, self.connections[name].state)
+        self._change(name, paired=True, sentence="imported")
+        self.orders.append(("adopt", name, adoption))
 
     async def logout(self, name: str) -> None:
         self._check(name)

@@ -67,9 +67,10 @@ class Peer:
         user, _, server = self.lid.partition("@")
         return f"{user.partition(':')[0]}@{server}"
 
-    async def connect(self, phone: str | None = None) -> None:
-        """Pair as a new companion of ``phone`` (derived from the name if missing) and log in."""
-        self._is(await self.call_driver("connect", phone=phone))
+    async def connect(self, phone: str | None = None, directory: str | None = None) -> None:
+        """Pair as a new companion of ``phone`` (derived from the name if missing) and log in;
+        with a ``directory`` the client keeps its credentials there, in its own form."""
+        self._is(await self.call_driver("connect", phone=phone, directory=directory))
 
     async def show_code(self, phone: str) -> str:
         """Ask to be linked to a phone number; the code to type there."""

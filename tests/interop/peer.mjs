@@ -30,7 +30,7 @@ for (const level of ['log', 'info', 'warn', 'debug', 'error', 'trace']) console[
 const baileys = await import('baileys')
 const {
   default: makeWASocket, initAuthCreds, DisconnectReason, WA_CERT_DETAILS, proto,
-  decryptPollVote, downloadMediaMessage, generateWAMessageFromContent,
+  decryptPollVote, downloadMediaMessage, generateWAMessageFromContent, useMultiFileAuthState,
 } = baileys
 
 // Until a client has asked for media hosts, it looks for files at the public one.
@@ -95,6 +95,16 @@ class Client {
     this.messages = new Map()  // sent and received, by id
     this.socket = undefined
     this.wanted = false
+    this.save = async () => {}
+    this.saved = Promise.resolve()
+  }
+
+  // Keep credentials and keys in a directory, in the client's own form.
+  async keepIn(directory) {
+    const { state, saveCreds } = await useMultiFileAuthState(directory)
+    this.creds = state.creds
+    this.keys = state.keys
+    this.save = saveCreds
   }
 
   start() {
@@ -109,7 +119,10 @@ class Client {
     this.wanted = true
     for (const event of EVENTS) socket.ev.on(event, data => say({ event, name: this.name, data }))
     socket.ev.on('messages.upsert', ({ messages }) => messages.forEach(m => m.message && this.messages.set(m.key.id, m)))
-    socket.ev.on('creds.update', update => Object.assign(this.creds, update))
+    socket.ev.on('creds.update', update => {
+      Object.assign(this.creds, update)
+      this.saved = this.saved.then(() => this.save())
+    })
     socket.ev.on('connection.update', update => this.#connection(socket, update))
   }
 
@@ -147,9 +160,11 @@ class Client {
     return this.socket.requestPairingCode(this.phone)
   }
 
-  close() {
+  async close() {
     this.wanted = false
-    return this.#until('close', () => this.socket.end(undefined))
+    const closed = await this.#until('close', () => this.socket.end(undefined))
+    await this.saved
+    return closed
   }
 
   known(id) {
@@ -204,8 +219,9 @@ const clients = new Map()
 const client = name => clients.get(name) ?? (() => { throw new Error(`no client called ${name}`) })()
 
 const operations = {
-  async connect({ name, phone }) {
+  async connect({ name, phone, directory }) {
     clients.set(name, new Client(name, phone))
+    if (directory) await client(name).keepIn(directory)
     return client(name).open()
   },
   async pairingCode({ name, phone }) {
