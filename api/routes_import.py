@@ -5,7 +5,7 @@ import typing as t
 
 import attrs
 from litestar import post
-from litestar.params import FromPath, FromQuery
+from litestar.params import FromPath, FromQuery, JSONBody
 
 from actors.adoption import KINDS, Adoption
 from actors.drafts import BadRequestError
@@ -45,7 +45,7 @@ def import_routes(backend: Backend) -> list[t.Any]:
         " replaced in one transaction. `zapvisor import-baileys` makes the request.",
     )
     async def adopt(
-        name: FromPath[str], data: ImportRequest, force: FromQuery[bool] = False
+        name: FromPath[str], data: JSONBody[ImportRequest], force: FromQuery[bool] = False
     ) -> ConnectionView:
         await backend.fleet.adopt(name, read_import(data), force=force)
         (facts,) = backend.fleet.status(name)

@@ -1,6 +1,5 @@
 """``zapvisor logs -f``: a WebSocket on the control socket, and another one when it ends."""
 
-import functools
 import json
 import sys
 import typing as t
@@ -11,13 +10,13 @@ import trio
 import trio_websocket as ws
 
 from daemon.client import open_client
-from daemon.errors import RefusedError
+from daemon.errors import CommandError, RefusedError
 from daemon.logs.line import TextRenderer
+from supervisor.crash import leaves
 
 PAUSE: t.Final = 0.5  # seconds between two tries while there is no daemon
 CONNECT: t.Final = 10.0  # seconds for the handshake
 MAX_FRAME: t.Final = 1024 * 1024  # bytes
-TOO_SLOW: t.Final = 4008
 _FINAL: t.Final = frozenset({4029, 4403, 4404, 4503})
 """Codes after which it is of no use to come again."""
 
@@ -55,9 +54,16 @@ def follow_logs(path: Path, query: dict[str, str | None], show: Show) -> int:
     with open_client(path):  # its errors tell what to do
         pass
     try:
-        trio.run(functools.partial(_follow, path, query, show), strict_exception_groups=False)
+        trio.run(_follow, path, query, show)
     except KeyboardInterrupt:
         return 0
+    except BaseExceptionGroup as group:
+        for leaf in leaves(group):
+            if isinstance(leaf, KeyboardInterrupt):
+                return 0
+            if isinstance(leaf, CommandError | BrokenPipeError):
+                raise leaf from None
+        raise
     return 0
 
 

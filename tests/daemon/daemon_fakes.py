@@ -21,10 +21,12 @@ from actors.line import NotOnlineError
 from api.app import Backend, build_app
 from api.control_socket import control_socket
 from api.figures import FigureReader
-from api.ports import ReloadFacts, ReprocessFacts
+from api.ports import LevelFacts, ReloadFacts, ReprocessFacts
 from api.server import serve_app
 from api.tokens import TokenKeeper
 from api.views import ConnectionView, IncidentView, LoopView, PairingView, WriterView
+from daemon.logs.line import LogLine
+from daemon.logs.ring import LogRing
 from storage.api import (
     ChatKind,
     ConversationRow,
@@ -453,6 +455,28 @@ class FakeRestorer:
         return None if after is None else after.row
 
 
+class FakeLogs:
+    """The real ring, and a level that only remembers."""
+
+    def __init__(self) -> None:
+        self.ring = LogRing(max_lines=1_000)
+        self.now = LevelFacts(level="info", configured="info")
+        self.tail = self.ring.tail
+        self.reader = self.ring.reader
+
+    def say(self, event: str, level: str = "info", **facts: t.Any) -> None:
+        """Log something."""
+        told = {"timestamp": "2026-03-01T12:00:00Z", "level": level, "event": event, **facts}
+        self.ring.append(LogLine.of(told))
+
+    def level(self) -> LevelFacts:
+        return self.now
+
+    def set_level(self, level: str | None, seconds: float | None) -> LevelFacts:
+        self.now = LevelFacts(level=level or "info", configured="info", seconds_left=seconds)
+        return self.now
+
+
 class FakeReloader:
     """Answers as it is told."""
 
@@ -476,6 +500,7 @@ class Control:
     files: FakeFiles = attrs.field(factory=FakeFiles)
     reprocess: FakeReprocess = attrs.field(factory=FakeReprocess)
     reloader: FakeReloader = attrs.field(factory=FakeReloader)
+    logs: FakeLogs = attrs.field(factory=FakeLogs)
     restorer: FakeRestorer = attrs.field(init=False)
     tokens: TokenKeeper = attrs.field(init=False)
     figures: FigureReader = attrs.field(init=False)
@@ -502,6 +527,7 @@ class Control:
             reprocess=self.reprocess if complete else None,
             restorer=self.restorer if complete else None,
             reloader=self.reloader if complete else None,
+            logs=self.logs if complete else None,
             tokens=self.tokens,
             figures=self.figures,
             commits=self.commits,
