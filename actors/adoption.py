@@ -1,13 +1,14 @@
 """A device that another program has linked, taken over with its keys: nobody scans again."""
 
+import collections.abc as cabc
 import typing as t
 
 import attrs
 import trio
 
 from actors.errors import ActorError
-from actors.messages import Commit, Settled, WriterMail
-from storage.api import Envelope, RecordChange, RecordKind, Verdict
+from actors.messages import Fence, WriterMail
+from storage.api import Envelope, Outcome, RecordChange, RecordKind
 from storage.facts import AddressPair
 from supervisor.mailbox import Postbox
 from whatsapp.device import Device
@@ -33,6 +34,14 @@ class NotAdoptedError(ActorError):
     """The database refused it; nothing was changed."""
 
 
+class AdoptionStorage(t.Protocol):
+    """What is asked of storage."""
+
+    async def apply(self, batch: cabc.Sequence[Envelope]) -> list[Outcome]:
+        """Commit it in one transaction."""
+        ...
+
+
 @attrs.frozen(kw_only=True)
 class Adoption:
     """A device, the records that go with it, and who is whom."""
@@ -42,9 +51,19 @@ class Adoption:
     pairs: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
     """Phone-number and hidden address, bare."""
 
-    async def store(self, connection: str, writer: Postbox[WriterMail]) -> bool:
-        """Put it in the place of all keys that the connection had: all of it, or nothing; whether
-        the database took it."""
+    async def store(
+        self, connection: str, storage: AdoptionStorage, writer: Postbox[WriterMail]
+    ) -> None:
+        """Put it in the place of all keys that the connection had: all of it, or nothing.
+
+        It does not go by way of the writer, who would keep what the database takes of it.
+
+        Raises:
+            StorageError: nothing was changed.
+        """
+        passed = trio.Event()
+        await writer.post(Fence(passed, connection))
+        await passed.wait()  # what the old keys have opened is stored
         device = RecordChange(RecordKind.DEVICE, "", self.device.to_bytes())
         envelope = Envelope(
             connection=connection,
@@ -52,7 +71,4 @@ class Adoption:
             reset_records=True,
             facts=tuple(AddressPair(number, lid, SOURCE) for number, lid in self.pairs),
         )
-        reply, answer = trio.open_memory_channel[Settled](1)
-        await writer.post(Commit(envelope, 0, reply))
-        settled = await answer.receive()
-        return settled.outcome is not None and settled.outcome.verdict is Verdict.RECORDED
+        await storage.apply([envelope])

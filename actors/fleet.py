@@ -16,6 +16,7 @@ from actors.pairing import PairingView
 from actors.sender import Sender
 from actors.settings import Tools
 from storage.api import Envelope, Outcome
+from storage.errors import StorageError, StorageUnavailableError
 from supervisor.errors import NotRunningError
 from whatsapp.iq import core
 from whatsapp.iq.session import logout_request
@@ -216,7 +217,8 @@ class Fleet:
         Raises:
             AlreadyPairedError: it has a device of its own, and ``force`` is not set.
             StillRunningError: it is not stopped.
-            NotAdoptedError: the database refused the keys; nothing was changed.
+            NotAdoptedError: the database refuses the keys; nothing was changed.
+            StorageUnavailableError: it is away; to be asked again, which does no harm.
         """
         member = self._member(name)
         if member.linked and not force:
@@ -224,18 +226,22 @@ class Fleet:
         if not member.rests:
             raise StillRunningError(name, member.status().state)
         await self._want(member, False)
-        taken = False
+        refusals: list[StorageError] = []
 
         async def carry_out(member: Member, reason: tuple[str, str]) -> None:
-            nonlocal taken
             await self._end(member, reason)  # somebody may have started it just now
-            taken = await adoption.store(member.name, self._tools.writer)
-            if taken:
+            try:
+                await adoption.store(member.name, self._tools.storage, self._tools.writer)
+            except StorageError as error:
+                refusals.append(error)
+            else:
                 member.adopted(adoption.device.jid, *reason)
 
         await self._in_full(carry_out, member, ADOPTED)
-        if not taken:
-            raise NotAdoptedError(f"the database refused the keys of {name}; see the log")
+        for refusal in refusals:
+            if isinstance(refusal, StorageUnavailableError):
+                raise refusal
+            raise NotAdoptedError(f"the database refuses the keys of {name}: {refusal}")
 
     def pairing(self, name: str) -> PairingView:
         """The pairing of a connection now."""

@@ -9,6 +9,7 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from actors.adoption import KINDS, Adoption
 from actors.drafts import BadRequestError
+from api.auth import CONTROL
 from api.backend import Backend
 from api.views import ConnectionView
 from storage.api import RecordChange, RecordKind
@@ -39,6 +40,7 @@ def import_routes(backend: Backend) -> list[t.Any]:
         "/connections/{name:str}/import",
         tags=["connections"],
         status_code=200,
+        opt={"scope": CONTROL},
         request_max_body_size=MAX_IMPORT,
         summary="Take over the device that another program has linked, with its keys",
         description="The connection must be stopped, and stays so. All keys that it had are"

@@ -135,7 +135,7 @@ autostart = false
         "supervisor.toml:18: connections[2]: the connection has no name; "
         'expected a key such as name = "sales"',
         'ZAPVISOR_DAEMON_LOG_FORMAT: daemon.log_format: "jsn" is unknown; '
-        'expected "auto" or "json" or "text"; did you mean "json"?',
+        'expected "auto" or "json" or "text" or "journald"; did you mean "json"?',
         "ZAPVISOR_STORAGE_DNS: unknown variable; did you mean ZAPVISOR_STORAGE_DSN?",
     ]
 

@@ -99,6 +99,11 @@ async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
             ana, rui = simulator.create_account(NAME), simulator.create_account("Rui")
             group = simulator.create_group(f"{BODY} group", [ana, rui, team])
             await daemon.request("POST", "/connections/behind/pair")
+            made = await daemon.request("POST", "/tokens", {"name": "t", "scopes": ["read"]})
+            assert made.is_success, made.text
+            token = made.json()["token"]
+            wrong = {"Authorization": f"Bearer {token}x", "Cookie": f"zapvisor={token}"}
+            await daemon.request("GET", f"/connections/{token}/timeline", headers=wrong)
             # The database refuses one text, and its error shows the row.
             await daemon.execute(
                 f"ALTER TABLE messages ADD CONSTRAINT no_poison CHECK (text <> '{POISON}')"
@@ -162,7 +167,7 @@ async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
         }
         numbers = [each.pn.user for each in (team, ana, rui)]
         numbers += [each.lid.user for each in (team, ana, rui)]
-        for secret in planted(daemon, Device.from_bytes(opened), *numbers):
+        for secret in planted(daemon, Device.from_bytes(opened), token, *numbers):
             for form in forms(secret):
                 where = log.find(form)
                 assert where < 0, (
