@@ -10,13 +10,13 @@ from litestar.params import QueryParameter
 from prometheus_client.registry import Collector
 
 from api.figures import FigureReader
+from api.log_ports import LogsPort
 from api.metrics_requests import RequestTimes
 from api.ports import (
     ActionsPort,
     FilesPort,
     FleetPort,
     HistogramPort,
-    LogsPort,
     ReloadPort,
     ReprocessPort,
     RestorerPort,

@@ -12,7 +12,7 @@ from litestar.params import FromQuery, QueryParameter
 from actors.drafts import BadRequestError
 from actors.errors import UnknownConnectionError
 from api.backend import Backend, required
-from api.ports import LevelFacts, LogQuery, LogReaderPort, TooManyReadersError
+from api.log_ports import LevelFacts, LogQuery, LogReaderPort, TooManyReadersError
 
 MAX_LINES: t.Final = 10_000
 TOO_MANY: t.Final = 4029

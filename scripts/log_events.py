@@ -52,11 +52,14 @@ FIELDS: t.Final[dict[str, t.Any]] = {
     "seconds": {"type": ["number", "null"]},
     "exception": {"type": "string", "description": "A traceback, without local variables."},
     "logger": {"type": "string", "description": "The library that a line is from."},
+    "request_id": {"type": "string", "description": "The request to the API that led to it."},
     "total": {"type": "integer"},
     "processed": {"type": "integer"},
     "skipped": {"type": "integer"},
     "errors": {"type": "integer"},
 }
+ALWAYS: t.Final = ("connection", "exception", "jid", "logger", "request_id")
+"""Fields that any line may have."""
 PHRASES: t.Final[dict[str, tuple[str, ...]]] = {
     "Message saved": ("connection", "message", "conversation", "kind", "filled"),
     "Message already exists, skipping duplicate": ("connection", "message"),
@@ -174,6 +177,8 @@ def _is_logger(value: ast.expr) -> bool:
         if not isinstance(function, ast.Attribute):
             return False
         return function.attr == "get_logger" or _is_logger(function.value)
+    if isinstance(value, ast.Attribute) and getattr(value.value, "id", "self") != "self":
+        return False  # of another object, such as the web server's: a logger of a library
     name = value.attr if isinstance(value, ast.Attribute) else getattr(value, "id", "")
     return name.strip("_") in ("log", "logger")
 
@@ -265,7 +270,7 @@ def page_of(page: str, found: dict[str, Event]) -> str:
 def schema_of(found: dict[str, Event]) -> dict[str, t.Any]:
     """JSON Schema of a line."""
     kinds: list[t.Any] = []
-    always = ["timestamp", "level", "event", "connection", "exception", "jid", "logger"]
+    always = ["timestamp", "level", "event", *ALWAYS]
     for event in found.values():
         then: dict[str, t.Any] = {"properties": {"level": {"enum": sorted(event.levels)}}}
         if not event.open:

@@ -14,7 +14,7 @@ import typing as t
 
 import trio
 
-from api.ports import LogQuery, NumberedLine, TooManyReadersError
+from api.log_ports import LogQuery, NumberedLine, TooManyReadersError
 from daemon.logs.line import LogLine
 
 MAX_LINES: t.Final = 10_000

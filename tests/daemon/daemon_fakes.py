@@ -21,7 +21,8 @@ from actors.line import NotOnlineError
 from api.app import Backend, build_app
 from api.control_socket import control_socket
 from api.figures import FigureReader
-from api.ports import LevelFacts, ReloadFacts, ReprocessFacts
+from api.log_ports import LevelFacts
+from api.ports import ReloadFacts, ReprocessFacts
 from api.server import serve_app
 from api.tokens import TokenKeeper
 from api.views import ConnectionView, IncidentView, LoopView, PairingView, WriterView
