@@ -3,6 +3,7 @@ says, it holds nothing that is secret, and ``zapvisor logs -f`` shows it over a 
 
 import base64
 import collections.abc as cabc
+import contextlib
 import json
 import pathlib
 import signal
@@ -40,14 +41,21 @@ def forms(secret: bytes) -> set[str]:
     return found | ({plain, json.dumps(plain)[1:-1]} if len(plain) > 4 else set())
 
 
-async def follow(daemon: DaemonProcess) -> trio.Process:
+@contextlib.asynccontextmanager
+async def follow(daemon: DaemonProcess) -> cabc.AsyncIterator[trio.Process]:
     """``zapvisor logs -f sales --json`` in a process of its own."""
-    return await trio.lowlevel.open_process(
+    process = await trio.lowlevel.open_process(
         [sys.executable, "-m", "daemon", "logs", "-f", "sales", "--json", "-c", str(daemon.config)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=daemon.directory,
     )
+    try:
+        yield process
+    finally:
+        with trio.CancelScope(shield=True):
+            process.kill()
+            await process.wait()
 
 
 async def read_until(process: trio.Process, seen: list[dict[str, t.Any]], event: str) -> None:
@@ -83,16 +91,24 @@ async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
         proxied = (
             f'[[connections]]\nname = "behind"\nproxy = "http://u:{PROXY_PASSWORD}@127.0.0.1:9"'
         )
-        async with open_daemon(
-            tmp_path / "d", simulator.url, simulator.root_key, "sales", dsn=dsn, settings=proxied
-        ) as daemon:
+        async with (
+            contextlib.AsyncExitStack() as stack,
+            open_daemon(
+                tmp_path / "d",
+                simulator.url,
+                simulator.root_key,
+                "sales",
+                dsn=dsn,
+                settings=proxied,
+            ) as daemon,
+        ):
             team = simulator.create_account("team")
 
             async def scan(qr: str) -> object:
                 return await simulator.scan_qr(qr, phone=team.pn.user)
 
             await daemon.link("sales", scan)
-            following = await follow(daemon)
+            following = await stack.enter_async_context(follow(daemon))
             seen: list[dict[str, t.Any]] = []
             await read_until(following, seen, "connection.state")
 
