@@ -235,7 +235,7 @@ class ChunkImport:
         return tuple(new)
 
     def _envelope(self, **parts: t.Any) -> Envelope:
-        return Envelope(connection=self._job.connection, **parts)
+        return Envelope(connection=self._job.connection, quiet=True, **parts)
 
     # ---- what became of it ---------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import typing as t
 
 import attrs
 
+from storage.events import EventStream
 from storage.facts import Fact
 from storage.figures import Figures
 from storage.gaps import Gaps, GapStep
@@ -126,6 +127,8 @@ class Envelope:
     gap: GapStep | None = None
     """What the envelope means to the gap ledger; applied in order, after all else."""
     resolves: int | None = None  # the quarantined row that is tried again with this
+    quiet: bool = False
+    """The stream of events does not tell of the message: it comes from an import of history."""
 
 
 class Verdict(enum.Enum):
@@ -264,7 +267,7 @@ class ConversationRules:
     team_reopens: bool = False
 
 
-class Storage(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, t.Protocol):
+class Storage(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream, t.Protocol):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``
     (retry later) or ``StorageRejectedError`` (this will never work)."""
 

@@ -165,6 +165,7 @@ _OPTIONAL: t.Final = (
     "mentions",
     "flags",
     "detail",
+    "quiet",
 )
 
 

@@ -49,3 +49,17 @@ def sole_error() -> cabc.Iterator[None]:
         if error is group:
             raise
         raise error from error.__cause__
+
+
+class CursorGoneError(StorageError):
+    """Events behind a cursor were deleted for their age, or it belongs to another database."""
+
+    def __init__(self, cursor: int, oldest: int, newest: int) -> None:
+        if cursor < oldest:
+            what = f"events behind {cursor} were deleted for their age"
+        else:
+            what = f"there is no event {cursor} yet: that cursor is of another database"
+        super().__init__(f"{what}; the cursors from {oldest} to {newest} can be used")
+        self.cursor = cursor
+        self.oldest = oldest
+        self.newest = newest

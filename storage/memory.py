@@ -61,6 +61,8 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
         super().__init__(clock)
         self._traffic: dict[str, dict[int, TrafficHour]] = {}
         self._learned: dict[tuple[str, tuple[str, NameSource]], tuple[float, str]] = {}
+        self._news: dict[int, tuple[Connection, Message, bool]] = {}
+        """Messages of the running batch to tell of, and whether they filled a placeholder."""
 
     async def ensure_connection(self, name: str, rules: ConversationRules) -> None:
         """See :meth:`storage.api.Storage.ensure_connection`."""
@@ -190,7 +192,10 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
                 live = _live(conversation.chat)
                 if live is not None and live is not conversation:
                     raise StorageRejectedError(f"conversation {live.id} of the same chat is live")
+                previous = conversation.status
                 conversation.status, conversation.closed_at = "open", None
+                if previous != "open":
+                    self._tell_conversation(owner, conversation, previous)
                 return _row(owner, conversation)
         return None
 
@@ -200,7 +205,9 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
         for owner, conversation in self._all_conversations():
             if conversation.id == conversation_id:
                 if conversation.live:
+                    previous = conversation.status
                     conversation.status, conversation.closed_at = "closed", self._clock()
+                    self._tell_conversation(owner, conversation, previous)
                 return _row(owner, conversation)
         return None
 
@@ -268,7 +275,7 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
         connections = [self._connection(name) for name in prepared.connections]
         self._join(prepared, now)
         outcomes = []
-        self._learned = {}
+        self._learned, self._news = {}, {}
         for connection, message, handled in zip(
             connections, prepared.messages, prepared.handled, strict=True
         ):
@@ -297,6 +304,8 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
             apply_fact(self._connection(name), fact)
         self._apply_queue_facts(prepared.facts, now)
         self._apply_gaps(prepared, outcomes, now)
+        for owner, row, filled in self._news.values():
+            self._tell_message(owner, row, filled=filled)
         return outcomes
 
     def _join(self, prepared: PreparedBatch, now: float) -> None:
@@ -306,13 +315,12 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
                 continue
             connection = self._connection(message.connection)
             if message.chat_kind is ChatKind.DIRECT:
-                resolve(connection, self._ids, (message.chat, message.chat_alt), now)
+                self._resolve(connection, (message.chat, message.chat_alt), now)
             sender = (message.sender, message.sender_alt)
-            resolve(connection, self._ids, sender, now, is_self=message.from_me)
+            self._resolve(connection, sender, now, is_self=message.from_me)
         for pair in prepared.pairs:
-            resolve(
+            self._resolve(
                 self._connection(pair.connection),
-                self._ids,
                 (pair.address, pair.alternative),
                 now,
                 is_self=pair.is_self,
@@ -320,6 +328,16 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
             )
         for name in dict.fromkeys(prepared.connections):
             self._move_files(self._connection(name))
+
+    def _resolve(
+        self, owner: Connection, addresses: tuple[str | None, ...], now: float, **rest: t.Any
+    ) -> None:
+        known = len(owner.merges)
+        resolve(owner, self._ids, addresses, now, **rest)
+        for merge in owner.merges[known:]:
+            for conversation, before in merge.conversations:
+                if conversation.status != before.status:
+                    self._tell_conversation(owner, conversation, before.status)
 
     def _check_connection(self, name: str) -> None:
         self._connection(name)
@@ -361,7 +379,7 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
         self._learn_name(connection, message)
         if known is not None:
             return self._retried(connection, known, message)
-        conversation, opened, reopened = self._converse(connection.rules, chat, message)
+        conversation, opened, reopened = self._converse(connection, chat, message)
         conversation.messages += 1
         if message.lane is not Lane.SIDE:
             conversation.last_message_at = max(conversation.last_message_at, message.sent_at)
@@ -380,6 +398,8 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
             retries=int(placeholder),
         )
         connection.rows[known.id] = connection.keys[known.key] = known
+        if not message.quiet:
+            self._news[known.id] = (connection, known, False)
         if placeholder:
             connection.undecryptable += 1
         else:
@@ -392,12 +412,13 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
         self, connection: Connection, known: Message, message: PreparedMessage
     ) -> Outcome:
         """A message from the history has come live, too: it takes its place."""
-        target, opened, reopened = self._converse(connection.rules, known.chat, message)
+        target, opened, reopened = self._converse(connection, known.chat, message)
         known.conversation.messages -= 1
         target.messages += 1
         target.last_message_at = max(target.last_message_at, message.sent_at)
         known.conversation = target
         known.content = attrs.evolve(known.content, lane=Lane.LIVE)
+        self._news.setdefault(known.id, (connection, known, False))
         return _outcome(Verdict.DUPLICATE, known, opened=opened, reopened=reopened)
 
     def _retried(self, connection: Connection, known: Message, message: PreparedMessage) -> Outcome:
@@ -407,6 +428,7 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
             return _outcome(Verdict.PLACEHOLDER, known)
         known.placeholder = False
         known.verdict = None
+        self._news.setdefault(known.id, (connection, known, True))
         known.content = attrs.evolve(
             message,
             remote_timestamp=known.content.remote_timestamp,
@@ -420,9 +442,19 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
         return _outcome(Verdict.STORED, known, filled=True)
 
     def _converse(
-        self, rules: ConversationRules, chat: Chat, message: PreparedMessage
+        self, connection: Connection, chat: Chat, message: PreparedMessage
     ) -> tuple[Conversation, bool, bool]:
         """The conversation of a new message, and whether it was opened or reopened for it."""
+        found, opened, reopened = self._find(connection.rules, chat, message)
+        if opened:
+            self._tell_conversation(connection, found, None)
+        elif reopened:
+            self._tell_conversation(connection, found, "closed", reopened=True)
+        return found, opened, reopened
+
+    def _find(
+        self, rules: ConversationRules, chat: Chat, message: PreparedMessage
+    ) -> tuple[Conversation, bool, bool]:
         if not message.live:
             return self._converse_history(chat, message), False, False
         live = _live(chat)

@@ -17,6 +17,7 @@ from storage.gaps import (
     QueueDrained,
     QueuedStanza,
 )
+from storage.memory_events import event_time
 from storage.memory_inbox import MemoryInbox
 from storage.memory_state import Connection, Conversation, Gap, optional_utc, utc
 from storage.prepare import PreparedBatch
@@ -58,6 +59,7 @@ class MemoryGaps(MemoryInbox):
                         raise not_acceptable(_row(owner, gap))
                     gap.closed_at, gap.resolution = self._clock(), "accepted"
                     gap.accepted_by = name
+                    self._tell_gap("gap.closed", owner, gap)
                     return _row(owner, gap)
         return None
 
@@ -102,7 +104,12 @@ class MemoryGaps(MemoryInbox):
                 case other:
                     t.assert_never(other)
         for name in dict.fromkeys(prepared.connections):
-            _close(self._connection(name), now)
+            owner = self._connection(name)
+            waiting = [gap for gap in owner.gaps if gap.closed_at is None]
+            _close(owner, now)
+            for gap in waiting:
+                if gap.closed_at is not None:
+                    self._tell_gap("gap.closed", owner, gap)
 
     def _begin(self, owner: Connection, began: OutageBegan, now: float) -> None:
         at = began.at
@@ -115,6 +122,19 @@ class MemoryGaps(MemoryInbox):
                 return
             current.to_at, current.interrupted = max(at, current.from_at), True
         owner.gaps.append(Gap(next(self._ids), began.kind, began.reason, at))
+        self._tell_gap("gap.opened", owner, owner.gaps[-1])
+
+    def _tell_gap(self, type_: str, owner: Connection, gap: Gap) -> None:
+        self._tell(
+            type_,
+            owner.name,
+            gap_id=gap.id,
+            kind=gap.kind,
+            reason=gap.reason,
+            **{"from": event_time(gap.from_at), "to": event_time(gap.to_at)},
+            missing=gap.missing,
+            resolution=gap.resolution,
+        )
 
     def _announce(self, owner: Connection, step: QueueAnnounced, now: float) -> None:
         gap = _of_login(owner, step.login)

@@ -1,6 +1,7 @@
 """MemoryStorage: reading the inbox; the rules of ``sql/views.sql``."""
 
 import collections.abc as cabc
+import typing as t
 
 import attrs
 import trio
@@ -28,6 +29,7 @@ from storage.memory_details import (
     stored,
     waiting,
 )
+from storage.memory_events import event_time
 from storage.memory_merge import unmerge
 from storage.memory_people import (
     chat_detail,
@@ -38,6 +40,8 @@ from storage.memory_people import (
 )
 from storage.memory_state import SELF, Connection, MemoryState, Message
 from storage.prepare import prepare_rewrite
+
+CHANGES: t.Final = {"edit": "message.edited", "revoke": "message.deleted"}
 
 
 class MemoryInbox(MemoryState):
@@ -159,6 +163,7 @@ class MemoryInbox(MemoryState):
         if row is None or row.placeholder or row.content.kind != expected:
             return False
         lane = Lane.SIDE if new.lane is Lane.SIDE else row.content.lane
+        opened = new.kind in CHANGES and new.kind != expected
         fields = (
             "kind",
             "text",
@@ -175,6 +180,8 @@ class MemoryInbox(MemoryState):
             row.content, lane=lane, **{name: getattr(new, name) for name in fields}
         )
         self._add_file(self._connection(connection), row)
+        if opened:
+            self._tell_message(self._connection(connection), row, filled=False)
         return True
 
     async def contacts(
@@ -223,7 +230,11 @@ class MemoryInbox(MemoryState):
         for owner in self._connections.values():
             for item in owner.merges:
                 if item.id == merge_id:
+                    before = [(each, each.status) for each, _before in item.conversations]
                     unmerge(owner, item, self._clock())
+                    for each, status in before:
+                        if each.status != status:
+                            self._tell_conversation(owner, each, status)
                     for message, media in (item.files or {}).items():
                         self._media.setdefault((owner.name, message), media)
                     return merge_row(owner, item)
@@ -279,6 +290,17 @@ class MemoryInbox(MemoryState):
     def _detail(self, owner: Connection, row: Message) -> MessageDetail:
         return message_detail(owner, row, self._media_detail(owner, row))
 
+    def _tell_message(self, owner: Connection, row: Message, *, filled: bool) -> None:
+        """What the stream of events tells of a message that was stored, or filled in."""
+        if filled:
+            self._tell("message.recovered", owner.name, **_told(row))
+        if row.placeholder:
+            self._tell("message.undecryptable", owner.name, **_told(row))
+        elif row.content.kind in CHANGES:
+            self._tell(CHANGES[row.content.kind], owner.name, **_told_change(owner, row))
+        elif not filled:
+            self._tell("message.stored", owner.name, **_told(row))
+
     def _add_file(self, owner: Connection, row: Message) -> None:
         """The file of a message that is complete now."""
         if row.content.media is not None:
@@ -319,3 +341,36 @@ class MemoryInbox(MemoryState):
 
 def _limit(limit: int) -> int:
     return max(0, min(limit, PAGE))
+
+
+def _told(row: Message) -> dict[str, t.Any]:
+    return {
+        "message_id": row.id,
+        "conversation_id": row.conversation.id,
+        "chat": row.chat.address,
+        "external_id": row.content.external_id,
+        "kind": row.content.kind,
+        "from_me": row.content.from_me,
+        "sent_at": event_time(row.content.sent_at),
+        "target_id": row.content.target_id,
+        "verdict": "placeholder" if row.placeholder else "stored",
+    }
+
+
+def _told_change(owner: Connection, row: Message) -> dict[str, t.Any]:
+    """Of an edit or a deletion: which message it changes, if that is there."""
+    authors = [row.sender]
+    if row.content.kind == "revoke":
+        authors.append(owner.contact_at(row.content.target_author) or row.sender)
+    keys = [(row.chat.id, author, row.content.target_id or "") for author in authors]
+    found = [owner.keys[key] for key in keys if key in owner.keys and owner.keys[key] is not row]
+    target = found[0] if found else None
+    told = _told(row) | {
+        "message_id": None if target is None else target.id,
+        "conversation_id": (target or row).conversation.id,
+        "external_id": row.content.target_id,
+        "change_id": row.id,
+        "verdict": "stored",
+    }
+    del told["target_id"]
+    return told

@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from storage.api import MediaFile
+from storage.memory_events import MemoryEvents
 from storage.prepare_queues import prepare_result, shown_address
 from storage.queues import CLAIM_LEASE, FARTHEST, MediaJob, MediaResult, MediaRow, MediaState
 
@@ -40,10 +41,8 @@ class _Media:
     stored_at: float | None = None
 
 
-class MemoryMedia(abc.ABC):
+class MemoryMedia(MemoryEvents):
     """The part of MemoryStorage that serves whoever fetches files."""
-
-    _clock: cabc.Callable[[], float]
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ import abc
 import attrs
 import trio
 
-from storage.api import Envelope, Outcome
+from storage.api import Envelope, Outcome, Verdict
 from storage.kept import kept_message
 from storage.memory_state import Connection, QuarantinedEntry, optional_utc, utc
 from storage.memory_timeline import MemoryTimeline
@@ -30,8 +30,17 @@ class MemoryQuarantine(MemoryTimeline):
             known.attempts, known.last_attempt_at = known.attempts + 1, now
         else:
             connection.quarantined += 1
-            connection.quarantine[row.fingerprint] = QuarantinedEntry(
+            entry = QuarantinedEntry(
                 id=next(self._ids), row=row, received_at=now, last_attempt_at=now
+            )
+            connection.quarantine[row.fingerprint] = entry
+            self._tell(
+                "message.quarantined",
+                connection.name,
+                quarantine_id=entry.id,
+                chat=row.chat,
+                external_id=row.external_id,
+                verdict=Verdict.QUARANTINED.value,
             )
 
     async def quarantined(

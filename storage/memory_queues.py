@@ -101,11 +101,11 @@ class MemoryQueues(MemoryMedia):
             match fact:
                 case OutboxStep(id=number, state=state, reason=reason, at=at):
                     if number in queues.outbox:
-                        _move(queues.outbox[number], state, reason, at)
+                        self._move(queues.outbox[number], state, reason, at)
                 case Delivery(ids=ids, status=status, at=at):
                     for sent in queues.outbox.values():
                         if sent.row.external_id in ids:
-                            _move(sent, status.value, None, at)
+                            self._move(sent, status.value, None, at)
                 case HistoryOffered() as offer:
                     number = next(self._queue_ids)
                     chunk = _Chunk(offer, number, now, (now, number))
@@ -163,6 +163,7 @@ class MemoryQueues(MemoryMedia):
             sent_at=None,
         )
         outbox[row.id] = _Sent(row, asked.fingerprint)
+        self._tell_outbox(row, None)
         return _copy(row), True
 
     async def outbox_pending(self, connection: str, limit: int) -> list[OutboxRow]:
@@ -365,8 +366,29 @@ class MemoryQueues(MemoryMedia):
         return None
 
     def _put_back(self, sent: _Sent, state: OutboxState, reason: str | None) -> None:
+        previous = sent.row.state
         sent.row = attrs.evolve(
             sent.row, state=state.value, reason=reason, updated_at=_time(self._clock())
+        )
+        self._tell_outbox(sent.row, previous)
+
+    def _move(self, sent: _Sent, state: str, reason: str | None, seconds: float) -> None:
+        previous = sent.row.state
+        _move(sent, state, reason, seconds)
+        if sent.row.state != previous:
+            self._tell_outbox(sent.row, previous)
+
+    def _tell_outbox(self, row: OutboxRow, previous: str | None) -> None:
+        self._tell(
+            "outbox.state",
+            row.connection,
+            outbox_id=row.id,
+            external_id=row.external_id,
+            chat=row.chat,
+            kind=row.kind,
+            state=row.state,
+            previous=previous,
+            reason=row.reason,
         )
 
 

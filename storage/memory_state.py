@@ -299,6 +299,20 @@ class MemoryState(MemoryQueues):
         except KeyError:
             raise StorageRejectedError(f"unknown connection {name!r}") from None
 
+    def _tell_conversation(
+        self, owner: Connection, row: Conversation, previous: str | None, *, reopened: bool = False
+    ) -> None:
+        changed = "conversation.reopened" if reopened else "conversation.status"
+        self._tell(
+            "conversation.opened" if previous is None else changed,
+            owner.name,
+            conversation_id=row.id,
+            chat=row.chat.address,
+            status=row.status,
+            previous=previous,
+            merged_into=None if row.merged_into is None else row.merged_into.id,
+        )
+
     def _chosen(self, name: str | None) -> list[Connection]:
         """One connection, or all of them."""
         if name is not None:

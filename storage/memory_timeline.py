@@ -10,6 +10,7 @@ import trio
 
 from storage.api import ConnectionEvent, SyncRun
 from storage.figures import MINUTES_KEPT, QUARTER
+from storage.memory_events import event_time
 from storage.memory_inbox import MemoryInbox
 from storage.memory_state import Connection, StoredEvent, utc
 from storage.timeline import DIED, SETTLED_STATES, STOPPED, Transition
@@ -43,6 +44,7 @@ class MemoryTimeline(MemoryInbox):
             self._end_of_life(connection, last, now)
         life = max(self._lives, default=0) + 1
         self._lives[life] = _Life(now)
+        self._tell("daemon.started", None, run=life)
         return life
 
     def _end_of_life(self, connection: Connection, last: _Life | None, now: float) -> None:
@@ -67,6 +69,17 @@ class MemoryTimeline(MemoryInbox):
         at = self._clock() if event.at is None else event.at
         self._connection(event.connection).events.append(
             StoredEvent(next(self._event_ids), at, event)
+        )
+        self._tell(
+            "connection.state",
+            event.connection,
+            state=event.state,
+            previous=event.previous,
+            reason=event.reason,
+            sentence=event.sentence,
+            retry=event.retry,
+            since=event_time(at),
+            until=event_time(event.until),
         )
 
     def _alive_at(self, connection: Connection) -> dt.datetime | None:

@@ -48,6 +48,7 @@ from storage.errors import (
 )
 from storage.identity import clean_text
 from storage.migrate import Migration, migrate
+from storage.postgres_events import PostgresEvents
 from storage.postgres_figures import PostgresFigures
 from storage.postgres_gaps import PostgresGaps
 from storage.postgres_inbox import PostgresInbox
@@ -95,6 +96,7 @@ class PostgresStorage(
     PostgresQuarantine,
     PostgresTokens,
     PostgresFigures,
+    PostgresEvents,
 ):
     """Use :meth:`open`; the storage serves until its context ends."""
 

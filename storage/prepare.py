@@ -95,6 +95,7 @@ class PreparedMessage:
     flags: tuple[str, ...]
     detail: dict[str, t.Any] | None = attrs.field(repr=False)  # None: none
     media: MediaFile | None
+    quiet: bool = False  # the stream of events does not tell of it
 
     @property
     def live(self) -> bool:
@@ -153,8 +154,7 @@ def prepare(batch: cabc.Sequence[Envelope], now: float) -> PreparedBatch:
                 facts.append((item.connection, clean))
     return PreparedBatch(
         messages=tuple(
-            None if item.message is None else prepare_message(item.connection, item.message, now)
-            for item in batch
+            None if item.message is None else _prepare(item, item.message, now) for item in batch
         ),
         handled=tuple(None if not item.handled else _handled(item.handled) for item in batch),
         connections=tuple(item.connection for item in batch),
@@ -164,6 +164,11 @@ def prepare(batch: cabc.Sequence[Envelope], now: float) -> PreparedBatch:
         facts=tuple(facts),
         gaps=tuple(_gap_steps(batch, now)),
     )
+
+
+def _prepare(item: Envelope, message: ReceivedMessage, now: float) -> PreparedMessage:
+    prepared = prepare_message(item.connection, message, now)
+    return attrs.evolve(prepared, quiet=True) if item.quiet else prepared
 
 
 def _gap_steps(batch: cabc.Sequence[Envelope], now: float) -> cabc.Iterator[PreparedStep]:

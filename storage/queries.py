@@ -23,6 +23,7 @@ FUNCTION_FILES: t.Final = (
     "figures.sql",
     "quarantine.sql",
     "views.sql",
+    "events.sql",
 )
 """What is made anew at start whenever it has changed; run in this order, as one text."""
 

@@ -1,5 +1,5 @@
 -- The functions of the writer. Replaced at start whenever they have changed: this file, then
--- facts.sql, merges.sql, queues.sql, gaps.sql, views.sql.
+-- facts.sql, merges.sql, queues.sql, gaps.sql, views.sql, events.sql.
 --
 -- apply_batch is the one place where messages find their conversation. Its rules:
 --   * A message is the same when connection, chat, sender and id are the same.
@@ -21,6 +21,7 @@
 
 DROP FUNCTION IF EXISTS apply_batch(jsonb, text[], bytea[], bytea[]);
 DROP FUNCTION IF EXISTS apply_batch(jsonb, text[], bytea[], bytea[], bytea[]);
+DROP FUNCTION IF EXISTS tell_messages(batch_row[], incoming_message[], integer[]);
 DROP FUNCTION IF EXISTS find_conversation(batch_row, timestamptz);
 DROP FUNCTION IF EXISTS make_live(batch_row, bigint, bigint);
 DROP FUNCTION IF EXISTS resolve_contact(integer, text, text, boolean, timestamptz);
@@ -56,7 +57,8 @@ CREATE TYPE incoming_message AS (
     mentions text[],
     flags text[],
     detail jsonb,
-    media jsonb
+    media jsonb,
+    quiet boolean               -- NULL: the stream of events tells of it
 );
 
 -- What apply_batch knows of a message once it is resolved and judged.
@@ -69,6 +71,7 @@ CREATE TYPE batch_row AS (
     from_me boolean,
     live boolean,
     lane text,
+    quiet boolean,
     sent_at timestamptz,
     known_id bigint,            -- the row that was there before this batch
     known_conversation bigint,
@@ -366,6 +369,7 @@ DECLARE
     v_first integer;
     v_opened integer[] := '{}';
     v_reopened integer[] := '{}';
+    v_news integer[] := '{}';   -- told by history first, and live now
 BEGIN
     v_connections := ARRAY(
         SELECT c.id FROM jsonb_array_elements_text(p_batch -> 'connections') AS b (name)
@@ -451,7 +455,7 @@ BEGIN
             WITH resolved AS MATERIALIZED (
                 SELECT m.ord, c.id AS connection_id, m.sender_name, m.from_me,
                     m.lane = 'live' AS live, m.lane,
-                    to_timestamp(m.sent_at) AS sent_at, m.external_id, m.handled_keys,
+                    m.quiet IS TRUE AS quiet, to_timestamp(m.sent_at) AS sent_at, m.external_id, m.handled_keys,
                     m.undecryptable,
                     CASE WHEN m.direct THEN (
                         SELECT k.id FROM chats k
@@ -524,7 +528,7 @@ BEGIN
             )
             SELECT ROW (
                 r.ord, r.connection_id, r.chat_id, r.sender_id, r.sender_name, r.from_me, r.live,
-                r.lane, r.sent_at, r.known_id, r.known_conversation, r.duplicate, r.undecryptable,
+                r.lane, r.quiet, r.sent_at, r.known_id, r.known_conversation, r.duplicate, r.undecryptable,
                 r.first_ord, r.full_ord, r.failures, r.all_failures,
                 CASE WHEN r.ord = r.first_ord AND r.known_id IS NULL
                     THEN nextval('messages_id_seq') END,
@@ -558,9 +562,11 @@ BEGIN
             ELSIF v_first IS NOT NULL THEN
                 v_rows[v_first].lane := 'live';
                 v_rows[v_first].conversation_id := v_found.target;
+                v_news := v_news || v_first;
             ELSE
                 v_rows[v_row.ord].known_conversation := v_found.target;
                 PERFORM make_live(v_row, v_told.conversation_id, v_found.target);
+                v_news := v_news || v_row.ord;
             END IF;
             IF v_found.opened THEN
                 v_opened := v_opened || v_row.ord;
@@ -714,6 +720,13 @@ BEGIN
         WHERE connection_id = ANY (v_connections) AND closed_at IS NULL AND to_at IS NOT NULL)
     THEN
         PERFORM close_gaps(v_connections, v_now);
+    END IF;
+
+    -- The events, when all rows are locked: see events.sql. That a conversation was opened comes
+    -- before its message.
+    SET CONSTRAINTS ALL IMMEDIATE;
+    IF cardinality(v_rows) > 0 THEN
+        PERFORM tell_messages(v_rows, v_messages, v_news);
     END IF;
 
     RETURN QUERY

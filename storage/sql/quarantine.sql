@@ -67,6 +67,7 @@ DECLARE
     v_resolved boolean;
 BEGIN
     SELECT id INTO v_connection FROM connections WHERE name = p_connection;
+    PERFORM FROM quarantine WHERE connection_id = v_connection AND id = p_id FOR UPDATE;
     SELECT * INTO v_applied FROM apply_batch(p_batch, p_texts, p_raws, p_sealed, p_blobs);
     UPDATE quarantine SET
         attempts = attempts + 1,

@@ -290,7 +290,23 @@ async def history(storage: Storage, clock: Clock, run: list[t.Any], rule: t.Any)
         answers.extend([await storage.load_records(name, kind, ["1", "2"]) for kind in RecordKind])
     answers.append(await storage.connections())
     answers.append(await storage.statistics())
+    answers.append(await told(storage))
     return answers
+
+
+async def told(storage: Storage) -> list[str]:
+    """The events without numbers; those of one batch may differ in their order."""
+    found: list[str] = []
+    position = 0
+    while (page := await storage.events_after(position)).events:
+        position = page.position
+        for event in page.events:
+            data = {
+                name: value is None if name.endswith(("_id", "_into")) else value
+                for name, value in event.data.items()
+            }
+            found.append(repr((event.type, event.connection, sorted(data.items()))))
+    return sorted(found)
 
 
 def test_memory_and_postgres_agree(cluster: Cluster) -> None:

@@ -255,6 +255,7 @@ WHERE c.relnamespace = 'public'::regnamespace AND a.attnum > 0 AND NOT a.attisdr
 UNION ALL
 SELECT 'constraint ' || conrelid::regclass || ' ' || conname || ' ' || pg_get_constraintdef(oid)
 FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND conrelid <> 0
+    AND contype <> 't'  -- triggers come with the functions
     AND conrelid::regclass::text <> 'schema_migrations'
 UNION ALL
 SELECT 'index ' || indexdef FROM pg_indexes
