@@ -92,6 +92,7 @@ def make_services(
         history_wanted=history_filter(config.history.groups),
         keep_payloads=config.sending.keep_payloads,
         keep_events=config.storage.keep_events,
+        keep_stream=config.events.keep,
     )
 
 

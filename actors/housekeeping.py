@@ -26,13 +26,15 @@ class Housekeeper:
         *,
         keep_payloads: float,
         keep_events: float,
+        keep_stream: float,
     ) -> None:
         """How long, in seconds: sent messages can be encrypted again; transitions and
-        statistics are kept."""
+        statistics are kept; the stream of events is."""
         self._storage = storage
         self._wall_clock = wall_clock
         self._keep_payloads = keep_payloads
         self._keep_events = keep_events
+        self._keep_stream = keep_stream
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -52,6 +54,9 @@ class Housekeeper:
         payloads = await self._storage.forget_payloads(now - self._keep_payloads)
         events = 0
         while gone := await self._storage.forget_events(now - self._keep_events, BATCH):
+            events += gone
+            await trio.sleep(PAUSE)
+        while gone := await self._storage.trim_events(now - self._keep_stream, BATCH):
             events += gone
             await trio.sleep(PAUSE)
         return payloads, events

@@ -69,15 +69,18 @@ class Services:
         history_wanted: cabc.Callable[[str, Jid], bool],
         keep_payloads: float,
         keep_events: float,
+        keep_stream: float,
     ) -> None:
         """``keep_payloads``: seconds that sent messages can be encrypted again; ``keep_events``:
-        seconds that transitions and statistics are kept."""
+        seconds that transitions and statistics are kept; ``keep_stream``: those of the stream of
+        events."""
         self._outside = outside
         self.housekeeper = Housekeeper(
             outside.storage,
             outside.deleting_clock or outside.wall_clock,
             keep_payloads=keep_payloads,
             keep_events=keep_events,
+            keep_stream=keep_stream,
         )
         self._fleet: Connections | None = None
         self.http = outside.http(self._line)

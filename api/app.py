@@ -22,6 +22,7 @@ from api.problems import HANDLERS
 from api.routes_connections import connection_routes
 from api.routes_conversations import conversation_routes
 from api.routes_daemon import daemon_routes
+from api.routes_events import event_routes
 from api.routes_gaps import gap_routes
 from api.routes_health import health_routes
 from api.routes_history import history_routes
@@ -91,6 +92,7 @@ def _litestar(
             *quarantine_routes(backend),
             *log_routes(backend),
             *import_routes(backend),
+            *event_routes(backend),
             *daemon_routes(backend),
             *session_routes(keeper, sessions),
             *token_routes(keeper, backend.wall_clock),

@@ -22,6 +22,7 @@ from api.ports import (
     RestorerPort,
     StoragePort,
 )
+from api.ports_events import EventsPort, WebhooksPort
 from api.problems import ProblemError
 from api.tokens import TokenKeeper
 from api.views import LoopView, WriterView
@@ -63,6 +64,8 @@ class Backend:
     data_place: str | None = None  # of the places whose disks ``figures`` looks at
     media_place: str | None = None
     logs: LogsPort | None = None
+    events: EventsPort | None = None
+    webhooks: WebhooksPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

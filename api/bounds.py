@@ -23,11 +23,13 @@ FILE_DEADLINE: t.Final = 3600.0  # seconds
 LIVE: t.Final = "/health/live"  # answers at once, however many are under way
 HEALTH: t.Final = ("/health", "/metrics")  # the beginnings of paths with a ceiling of their own
 FILES: t.Final = "/media"  # the end of the paths under which files go up and down
+STREAMS: t.Final = ("/events/sse",)
+"""They last for as long as their clients like, as WebSockets do."""
 
 
 class Bounds:
-    """Wraps an app: 503 at once above the ceiling, 504 after the deadline. WebSockets have a
-    ceiling of their own (1013, "try again later") and no deadline. Health has one of its own, too:
+    """Wraps an app: 503 at once above the ceiling, 504 after the deadline. WebSockets and
+    streams have a ceiling of their own (1013, "try again later") and no deadline. Health has one of its own, too:
     when requests pile up at a database that hangs, somebody will want to know why."""
 
     def __init__(
@@ -50,7 +52,8 @@ class Bounds:
         if not is_socket and scope["path"] == LIVE:
             await self._app(scope, receive, send)
             return
-        limiter = self._limiter_of(scope)
+        lasts = is_socket or scope["path"] in STREAMS
+        limiter = self._sockets if lasts else self._limiter_of(scope)
         request = object()
         try:
             limiter.acquire_on_behalf_of_nowait(request)
@@ -62,7 +65,7 @@ class Bounds:
                 await refuse(send, problem("busy", 503, detail), {"retry-after": "1"})
             return
         try:
-            await (self._app if is_socket else self._serve)(scope, receive, send)
+            await (self._app if lasts else self._serve)(scope, receive, send)
         finally:
             limiter.release_on_behalf_of(request)
 

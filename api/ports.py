@@ -9,6 +9,7 @@ import attrs
 from actors.adoption import Adoption
 from storage.api import ConversationRow
 from storage.blobs import Blob
+from storage.events import EventPage, EventRange
 from storage.figures import SyncBucket, SyncCounts, SyncTotals
 from storage.gaps import GapRow
 from storage.inbox import ContactDetail, GroupDetail, MergeRow, MessageDetail
@@ -248,7 +249,16 @@ class StoragePort(t.Protocol):
     ``storage.gaps.Gaps``,
     ``storage.quarantine.Quarantined`` and ``storage.figures.Figures``."""
 
-    async def events(self, connection: str, limit: int) -> list[dict[str, t.Any]]: ...
+    async def events_after(
+        self,
+        after: int,
+        *,
+        limit: int = 500,
+        connection: str | None = None,
+        types: cabc.Collection[str] | None = None,
+    ) -> EventPage: ...
+
+    async def event_range(self) -> EventRange: ...
 
     async def timeline(
         self, connection: str, *, after: int = 0, limit: int = 50

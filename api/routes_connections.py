@@ -7,7 +7,7 @@ from litestar import Response, get, post
 from litestar.params import FromPath, FromQuery
 
 from actors.drafts import BadRequestError
-from api.backend import LONG_POLL, Backend, Cursor, Limit, Wait
+from api.backend import LONG_POLL, Backend, Cursor, Wait
 from api.ports import StoragePort
 from api.views import ConnectionView, PairingView
 from storage.errors import StorageError
@@ -81,12 +81,7 @@ def connection_routes(backend: Backend) -> list[t.Any]:
         await fleet.logout(name)
         return view(name)
 
-    @get("/events/{name:str}", summary="Transitions of a connection, newest first")
-    async def events(name: FromPath[str], limit: Limit = 50) -> list[dict[str, t.Any]]:
-        fleet.status(name)
-        return await storage.events(name, limit)
-
-    return [status, start, stop, restart, pair, pairing, logout, events]
+    return [status, start, stop, restart, pair, pairing, logout]
 
 
 async def _histories(storage: StoragePort) -> dict[str, HistoryOverview]:

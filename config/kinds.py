@@ -293,6 +293,29 @@ class ListenAddress:
 
 
 @attrs.frozen
+class SecretUrl:
+    """A URL that may hold a password or a token: never shown."""
+
+    schemes: tuple[str, ...]
+    allow_empty: bool = False
+
+    def read(self, value: object) -> str:
+        expected = "a URL that begins with " + " or ".join(f"{each}://" for each in self.schemes)
+        if not isinstance(value, str):
+            raise BadValueError("its value is not text", expected)
+        if not value and self.allow_empty:
+            return ""
+        try:
+            parts = urllib.parse.urlsplit(value)
+            usable = parts.scheme in self.schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or not value.isprintable() or " " in value:
+            raise BadValueError("its value is no such URL", expected)
+        return str(value)
+
+
+@attrs.frozen
 class ProxyUrl:
     """The URL of a proxy, which may hold a password: never shown. Empty: none."""
 

@@ -18,7 +18,7 @@ from config.environment import (
 from config.errors import BadValueError, ConfigError, Problem
 from config.kinds import EnvText, nearest, show
 from config.lines import KeyPath, key_lines, line_of
-from config.model import Config, ConnectionConfig
+from config.model import Config, ConnectionConfig, WebhookConfig
 from config.rules import RULES
 
 SEARCHED: t.Final = (Path("supervisor.toml"), Path("/etc/zapvisor/supervisor.toml"))
@@ -85,14 +85,16 @@ class _Loader:
         tables: dict[str, dict[str, t.Any]] = {name: {} for name in _SECTIONS}
         self._override(document)
         connections = self._connections(document.pop("connections", []))
+        webhooks = self._webhooks(document.pop("webhooks", []))
         for name, raw in document.items():
             if name in _SECTIONS:
                 tables[name] = self._table(_SECTIONS[name], raw, (name,))
             else:
-                self._unknown((name,), (*_SECTIONS, "connections"))
+                self._unknown((name,), (*_SECTIONS, "connections", "webhooks"))
         config = Config(
             **{name: _SECTIONS[name](**values) for name, values in tables.items()},
             connections=tuple(connections),
+            webhooks=tuple(webhooks),
             path=self._path,
             base_dir=Path.cwd() if self._path is None else self._path.absolute().parent,
         )
@@ -155,6 +157,31 @@ class _Loader:
                 seen[name] = (*path, "name")
                 connections.append(ConnectionConfig(**values))
         return connections
+
+    def _webhooks(self, raw: object) -> list[WebhookConfig]:
+        if not isinstance(raw, list):
+            self._problem(("webhooks",), "not an array of tables", "[[webhooks]] tables")
+            return []
+        webhooks: list[WebhookConfig] = []
+        seen: dict[str, KeyPath] = {}
+        for position, table in enumerate(raw):
+            path = ("webhooks", position)
+            values = self._table(WebhookConfig, table, path)
+            if not isinstance(table, dict):
+                continue
+            for key in ("name", "url"):
+                if key not in table:
+                    self._problem(path, f"the webhook has no {key}")
+            if bool(table.get("secret")) == bool(table.get("secret_file")):
+                self._problem(path, "the webhook needs either a secret or a secret_file")
+            name = values.get("name", "")
+            if name in seen:
+                taken = f"the name {show(name)} is taken by {self._where(seen[name])[0]}"
+                self._problem((*path, "name"), taken)
+            elif name and "url" in values:
+                seen[name] = (*path, "name")
+                webhooks.append(WebhookConfig(**values))
+        return webhooks
 
     def _connection_tables(self, raw: object) -> list[tuple[KeyPath, object]]:
         """What describes the connections, with its place; the variable chooses among it."""

@@ -5,6 +5,7 @@ key with its default and its meaning. A test keeps the two alike.
 """
 
 import enum
+import re
 import typing as t
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from config.kinds import (
     Names,
     ProxyUrl,
     Secret,
+    SecretUrl,
     Size,
     Text,
     Url,
@@ -218,6 +220,84 @@ class MediaConfig:
     """As written; ``Config.media_ca_file`` is absolute."""
 
 
+EVENT_TYPES: t.Final = (
+    "connection.state",
+    "message.stored",
+    "message.edited",
+    "message.deleted",
+    "message.undecryptable",
+    "message.recovered",
+    "message.quarantined",
+    "conversation.opened",
+    "conversation.reopened",
+    "conversation.status",
+    "gap.opened",
+    "gap.closed",
+    "outbox.state",
+    "daemon.started",
+    "incident.begun",
+    "incident.ended",
+)
+_EVENT_GROUPS: t.Final = tuple(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENT_TYPES))
+_EventTypes: t.TypeAlias = t.Annotated[
+    tuple[str, ...],
+    Names(
+        f"some of {', '.join(EVENT_TYPES)}; or groups such as message.*; or *",
+        "|".join(re.escape(name) for name in (*EVENT_TYPES, *_EVENT_GROUPS, "*")),
+    ),
+]
+
+
+@attrs.frozen(kw_only=True)
+class EventsConfig:
+    """``[events]``"""
+
+    keep: t.Annotated[float, Duration(3600, 3650 * 86400)] = 1_209_600.0  # seconds
+    clients: t.Annotated[int, Count(1, 10_000)] = 100  # that follow at a time
+
+
+@attrs.frozen(kw_only=True)
+class NatsConfig:
+    """``[nats]``"""
+
+    url: t.Annotated[str, SecretUrl(("nats", "tls"), allow_empty=True)] = attrs.field(
+        default="", repr=False
+    )
+    """Empty: nothing is published."""
+    user: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
+    password: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
+    token: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
+    ca_file: t.Annotated[str, FilePath(allow_empty=True)] = ""
+    """As written; ``Config.nats_ca_file`` is absolute."""
+    subject: t.Annotated[
+        str, Text("names with dots between", r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", at_most=128)
+    ] = "zapvisor.events"
+    types: _EventTypes = ("*",)
+    stream: t.Annotated[
+        str, Text("the name of a stream, or empty", r"[A-Za-z0-9_-]{1,64}", allow_empty=True)
+    ] = ""
+    """Made when there is none; empty: an operator has made it."""
+
+
+@attrs.frozen(kw_only=True)
+class WebhookConfig:
+    """One ``[[webhooks]]`` table."""
+
+    name: t.Annotated[str, ConnectionName()]
+    url: t.Annotated[str, SecretUrl(("https", "http"))] = attrs.field(repr=False)
+    secret: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
+    secret_file: t.Annotated[str, FilePath(allow_empty=True)] = ""
+    types: _EventTypes = ("*",)
+    connections: t.Annotated[
+        tuple[str, ...],
+        Names("names of connections", r"[a-z0-9][a-z0-9_-]{0,62}", allow_empty=True),
+    ] = ()
+    """Empty: all."""
+    timeout: t.Annotated[float, Duration(0.1, 120)] = 15.0  # seconds
+    attempts: t.Annotated[int, Count(1, 100)] = 15
+    concurrency: t.Annotated[int, Count(1, 64)] = 4
+
+
 @attrs.frozen(kw_only=True)
 class ControlConfig:
     """``[control]``"""
@@ -284,8 +364,11 @@ class Config:
     sending: SendingConfig = attrs.field(factory=SendingConfig)
     history: HistoryConfig = attrs.field(factory=HistoryConfig)
     media: MediaConfig = attrs.field(factory=MediaConfig)
+    events: EventsConfig = attrs.field(factory=EventsConfig)
+    nats: NatsConfig = attrs.field(factory=NatsConfig)
     control: ControlConfig = attrs.field(factory=ControlConfig)
     http: HttpConfig = attrs.field(factory=HttpConfig)
+    webhooks: tuple[WebhookConfig, ...] = ()
     connections: tuple[ConnectionConfig, ...] = ()
     path: Path | None = None
     """The file this was read from; None when there is none."""
@@ -319,6 +402,15 @@ class Config:
     def media_ca_file(self) -> Path | None:
         """More certificates to trust when files are fetched; absolute. None: no more."""
         return self._absolute(self.media.ca_file) if self.media.ca_file else None
+
+    @property
+    def nats_ca_file(self) -> Path | None:
+        """More certificates to trust for NATS; absolute. None: no more."""
+        return self._absolute(self.nats.ca_file) if self.nats.ca_file else None
+
+    def webhook_secret_file(self, webhook: WebhookConfig) -> Path | None:
+        """The file with the secret of a webhook; absolute. None: it is in the configuration."""
+        return self._absolute(webhook.secret_file) if webhook.secret_file else None
 
     def connection(self, name: str) -> ConnectionConfig | None:
         """The connection of this name, or None."""

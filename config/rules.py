@@ -94,6 +94,14 @@ RULES: t.Final = (
         lambda config: "files only go to S3 once s3_bucket names a bucket",
     ),
     Rule(
+        (("nats", "user"), ("nats", "password"), ("nats", "token")),
+        lambda config: (
+            bool(config.nats.user) == bool(config.nats.password)
+            and not (config.nats.user and config.nats.token)
+        ),
+        lambda config: "either user and password, or a token",
+    ),
+    Rule(
         (("control", "socket"), ("daemon", "data_dir")),
         lambda config: _socket_length(config) <= SOCKET_PATH_LIMIT,
         lambda config: (

@@ -45,6 +45,8 @@ def api_children(
         loop=core.loop_watch.view,
         restorer=core.restorer,
         reloader=reloader,
+        events=core.events,
+        webhooks=core.events.webhooks,
         figures=figures,
         commits=core.writer.commits,
         data_place=str(core.config.data_dir),

@@ -18,6 +18,7 @@ import trio
 
 from actors.actions import Actions, Reprocessor
 from actors.assembly import make_actions, make_fleet, make_services, make_writer
+from actors.event_services import EventServices
 from actors.fleet import Fleet
 from actors.messages import Drain
 from actors.pulse import LAST_WORD, Pulse
@@ -27,6 +28,7 @@ from actors.writer import Writer
 from api.views import WriterView
 from config.model import Config
 from daemon.clocks import DELETING_HOLD, Clocks, SteadyClock, watch_clocks
+from daemon.event_wiring import make_event_services
 from daemon.service_manager import status_sentence
 from daemon.watchdog import LoopWatch
 from storage.api import Storage
@@ -62,10 +64,12 @@ class Core:
     actions: Actions
     reprocessor: Reprocessor
     restorer: Restorer
+    events: EventServices
 
     async def aclose(self) -> None:
         """Close what is open towards the network."""
         await self.services.http.aclose()
+        await self.events.aclose()
 
     def writer_view(self) -> WriterView:
         """How the writer keeps up, now."""
@@ -130,6 +134,8 @@ async def build_core(
         config, storage, writer, services, wall_clock=clock, wakefulness=wakefulness
     )
     services.bind(fleet)
+    events = make_event_services(config, storage, fleet, clock)
+    writer.listeners.append(events.committed)
     return Core(
         config=config,
         storage=storage,
@@ -144,6 +150,7 @@ async def build_core(
         actions=make_actions(fleet, services, storage, clock),
         reprocessor=Reprocessor(storage),
         restorer=Restorer(storage, writer.inbox, fleet),
+        events=events,
     )
 
 
@@ -176,6 +183,7 @@ def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor
             writer,
             connections,
             *core.services.children(),
+            *core.events.children(),
             reprocess,
             *children,
         ],

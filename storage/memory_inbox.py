@@ -361,7 +361,8 @@ def _told_change(owner: Connection, row: Message) -> dict[str, t.Any]:
     """Of an edit or a deletion: which message it changes, if that is there."""
     authors = [row.sender]
     if row.content.kind == "revoke":
-        authors.append(owner.contact_at(row.content.target_author) or row.sender)
+        named = owner.contact_at(row.content.target_author)
+        authors += [] if named is None else [named]
     keys = [(row.chat.id, author, row.content.target_id or "") for author in authors]
     found = [owner.keys[key] for key in keys if key in owner.keys and owner.keys[key] is not row]
     target = found[0] if found else None

@@ -106,7 +106,8 @@ $$;
 -- The message that an edit or a deletion changes, if it is there: one of the same author, or of
 -- the one whom an admin names.
 CREATE OR REPLACE FUNCTION change_target(
-    p_connection integer, p_chat bigint, p_sender bigint, p_kind text, p_target text, p_author text,
+    p_connection integer, p_own bigint, p_chat bigint, p_sender bigint, p_kind text,
+    p_target text, p_author text,
     OUT id bigint, OUT conversation_id bigint
 ) LANGUAGE sql STABLE AS $$
     SELECT m.id, m.conversation_id
@@ -119,7 +120,7 @@ CREATE OR REPLACE FUNCTION change_target(
     CROSS JOIN LATERAL (
         SELECT m.id, m.conversation_id FROM messages m
         WHERE m.connection_id = p_connection AND m.chat_id = p_chat AND m.sender_id = s.contact
-          AND m.external_id = p_target
+          AND m.external_id = p_target AND m.id <> p_own
         OFFSET 0
     ) m
     ORDER BY s.ord LIMIT 1
@@ -130,8 +131,8 @@ CREATE OR REPLACE FUNCTION tell_change() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_target record;
 BEGIN
-    SELECT * INTO v_target FROM change_target(NEW.connection_id, NEW.chat_id, NEW.sender_id,
-        NEW.kind, NEW.target_id, NEW.target_author);
+    SELECT * INTO v_target FROM change_target(NEW.connection_id, NEW.id, NEW.chat_id,
+        NEW.sender_id, NEW.kind, NEW.target_id, NEW.target_author);
     PERFORM put_event(
         CASE NEW.kind WHEN 'edit' THEN 'message.edited' ELSE 'message.deleted' END,
         (SELECT name FROM connections WHERE id = NEW.connection_id),
@@ -162,8 +163,8 @@ BEGIN
                 'chat', k.address, 'external_id', e.target_id, 'kind', e.kind,
                 'from_me', e.from_me, 'sent_at', event_time(e.sent_at), 'change_id', e.id,
                 'verdict', 'stored')
-            FROM change_target(e.connection_id, e.chat_id, e.sender_id, e.kind, e.target_id,
-                (e.m).target_author) g)
+            FROM change_target(e.connection_id, e.id, e.chat_id, e.sender_id, e.kind,
+                e.target_id, (e.m).target_author) g)
         ELSE jsonb_build_object('message_id', e.id, 'conversation_id', e.conversation_id,
             'chat', k.address, 'external_id', e.external_id, 'kind', e.kind,
             'from_me', e.from_me, 'sent_at', event_time(e.sent_at), 'target_id', e.target_id,

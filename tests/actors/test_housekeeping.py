@@ -53,7 +53,9 @@ async def test_old_transitions_go_in_batches(
         SyncRun(connection="sales", total=1, processed=1, skipped=0, errors=0)
     )
     storage.away = True
-    keeper = Housekeeper(storage, trio.current_time, keep_payloads=DAY, keep_events=4 * DAY)
+    keeper = Housekeeper(
+        storage, trio.current_time, keep_payloads=DAY, keep_events=4 * DAY, keep_stream=DAY
+    )
     nursery.start_soon(keeper.run)
     await trio.sleep(INTERVAL / 2)
     storage.away = False

@@ -73,6 +73,7 @@ class WholeWorld(World):
             history_wanted=history_filter(True),
             keep_payloads=7 * 86_400.0,
             keep_events=400 * 86_400.0,
+            keep_stream=14 * 86_400.0,
         )
         self.files: Files = self.services.files
         self.fleet = await make_fleet(self, self.names)

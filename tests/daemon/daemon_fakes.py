@@ -15,9 +15,12 @@ import trio
 
 from actors.adoption import Adoption
 from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
+from actors.errors import AlreadyPairedError, UnknownConnectionError
+from actors.event_services import EventServices
 from actors.histogram import COMMIT_BOUNDS, Histogram
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
+from actors.webhook_post import WebhookSettings
 from api.app import Backend, build_app
 from api.control_socket import control_socket
 from api.figures import FigureReader
@@ -39,6 +42,7 @@ from storage.api import (
 )
 from storage.blobs import Blob
 from storage.errors import StorageRejectedError, StorageUnavailableError
+from storage.events import EventStream
 from storage.facts import Fact
 from storage.figures import Figures
 from storage.gaps import Gaps
@@ -56,7 +60,7 @@ ANA = "5511999990001@s.whatsapp.net"
 ACCOUNT = "5511999990000@s.whatsapp.net"
 GROUP = "120363000000000001@g.us"
 IN_MEMORY = frozenset().union(
-    *map(dir, (Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures))
+    *map(dir, (Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream))
 )
 
 
@@ -314,10 +318,6 @@ class FakeStorage:
         await self._answer()
         return self.counts
 
-    async def events(self, connection: str, limit: int) -> list[dict[str, t.Any]]:
-        await self._answer()
-        return [{"state": "online", "previous": "syncing", "at": NOON}][:limit]
-
     async def conversations(
         self, *, status: str | None, connection: str | None, limit: int
     ) -> list[ConversationRow]:
@@ -507,12 +507,23 @@ class Control:
     figures: FigureReader = attrs.field(init=False)
     commits: Histogram = attrs.field(factory=lambda: Histogram(COMMIT_BOUNDS))
     trouble: str | None = None  # of HTTP
+    events: EventServices = attrs.field(init=False)
+    webhooks: tuple[WebhookSettings, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         places = (self.path.parent, self.path.parent / "media")
         self.figures = FigureReader(self.storage, places, kept=0.0)
         self.restorer = FakeRestorer(self.storage)
         self.tokens = TokenKeeper(self.storage, NOON.timestamp)
+        self.events = EventServices(
+            t.cast("t.Any", self.storage),
+            max_clients=3,
+            webhooks=self.webhooks,
+            incidents=list,
+            wall_clock=NOON.timestamp,
+            uniform=lambda: 0.5,
+            random=bytes,
+        )
 
     def backend(self, *, complete: bool = True) -> Backend:
         """What the app works on; unless ``complete``, a daemon that only receives."""
@@ -529,6 +540,8 @@ class Control:
             restorer=self.restorer if complete else None,
             reloader=self.reloader if complete else None,
             logs=self.logs if complete else None,
+            events=self.events if complete else None,
+            webhooks=self.events.webhooks if complete else None,
             tokens=self.tokens,
             figures=self.figures,
             commits=self.commits,
@@ -542,15 +555,16 @@ class Control:
 
 
 @contextlib.asynccontextmanager
-async def running(figures: FigureReader) -> cabc.AsyncIterator[None]:
-    """Take readings meanwhile."""
+async def running(control: Control) -> cabc.AsyncIterator[None]:
+    """Take readings, and follow the events, meanwhile."""
     async with trio.open_nursery() as nursery:
-        await nursery.start(figures.run)
+        await nursery.start(control.figures.run)
+        await nursery.start(control.events.hub.run)
         yield
         nursery.cancel_scope.cancel()
 
 
-async def make_control(path: Path) -> Control:
+async def make_control(path: Path, webhooks: tuple[WebhookSettings, ...] = ()) -> Control:
     """The fakes, filled."""
     writer = WriterView(
         depth=0,
@@ -561,19 +575,23 @@ async def make_control(path: Path) -> Control:
         retrying_seconds=None,
         last_error=None,
     )
-    control = Control(path=path, fleet=FakeFleet(), storage=FakeStorage(), writer=writer)
+    control = Control(
+        path=path, fleet=FakeFleet(), storage=FakeStorage(), writer=writer, webhooks=webhooks
+    )
     await control.storage.fill()
     await control.tokens.load()
     return control
 
 
 @contextlib.asynccontextmanager
-async def open_control(path: Path, *, complete: bool = True) -> cabc.AsyncIterator[Control]:
+async def open_control(
+    path: Path, *, complete: bool = True, webhooks: tuple[WebhookSettings, ...] = ()
+) -> cabc.AsyncIterator[Control]:
     """Serve the fakes at ``path``; unless ``complete``, a daemon that only receives."""
-    control = await make_control(path)
+    control = await make_control(path, webhooks)
     stop = trio.Event()
     with control_socket(path) as listener:
-        async with running(control.figures), trio.open_nursery() as nursery:
+        async with running(control), trio.open_nursery() as nursery:
             app = build_app(control.backend(complete=complete))
 
             async def serve(task_status: trio.TaskStatus[None]) -> None:
