@@ -31,6 +31,7 @@ FIRST_RETRY: t.Final = 5.0  # seconds, threefold with each failure
 LAST_RETRY: t.Final = 3600.0
 FACTOR: t.Final = 3.0
 JITTER: t.Final = 0.2
+TEST_PATIENCE: t.Final = 20.0  # seconds; the API waits no longer
 STORAGE_PAUSE: t.Final = Backoff(initial=0.5, maximum=30.0)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("webhooks")
@@ -199,7 +200,10 @@ class Webhook:
         begun = trio.current_time()
         now = self._wall_clock()
         told = {"id": 0, "type": "webhook.test", "at": None, "connection": None, "data": {}}
-        answer = await self._poster.post(f"test_{int(now * 1000)}", json.dumps(told).encode(), now)
+        answer = Answer(error=f"no answer within {TEST_PATIENCE:g} s")
+        with trio.move_on_after(TEST_PATIENCE):
+            body = json.dumps(told).encode()
+            answer = await self._poster.post(f"test_{int(now * 1000)}", body, now)
         return TestResult(
             ok=answer.error is None,
             status=answer.status,

@@ -37,6 +37,7 @@ from api.routes_session import session_routes
 from api.routes_statistics import statistics_routes
 from api.routes_timeline import timeline_routes
 from api.routes_tokens import token_routes
+from api.routes_webhooks import webhook_routes
 from api.tokens import TokenKeeper
 from config.model import HttpConfig
 
@@ -93,6 +94,7 @@ def _litestar(
             *log_routes(backend),
             *import_routes(backend),
             *event_routes(backend),
+            *webhook_routes(backend),
             *daemon_routes(backend),
             *session_routes(keeper, sessions),
             *token_routes(keeper, backend.wall_clock),

@@ -22,6 +22,7 @@ from daemon import (
     cli_sending,
     cli_timeline,
     cli_token,
+    cli_webhooks,
 )
 from daemon.cli_base import (
     ConfigFile,
@@ -56,6 +57,7 @@ cli_quarantine.register(app)
 cli_token.register(app)
 cli_install.register(app)
 cli_db.register(app)
+cli_webhooks.register(app)
 
 
 @app.command
