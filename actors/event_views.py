@@ -43,7 +43,7 @@ class WebhookView:
     retrying: int  # of those, the ones that failed before
     dead: int  # given up; they can be replayed
     delivered: int
-    lost: int  # deleted for their age before they could be delivered
+    lost: int  # single events, or stretches of them, deleted for their age before delivery
     succeeded_at: dt.datetime | None
     failed_at: dt.datetime | None
     error: str | None  # of the newest failure

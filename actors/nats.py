@@ -15,7 +15,7 @@ from actors.event_hub import EventSignal
 from actors.event_views import NatsView
 from actors.nats_link import NatsError, NatsLink, NatsSettings, check_answer, open_link
 from actors.webhook_post import envelope_json
-from storage.errors import CursorGoneError, StorageUnavailableError, sole_error
+from storage.errors import CursorGoneError, StorageUnavailableError
 from storage.events import EventRow, EventStream
 from supervisor.backoff import Backoff
 
@@ -69,7 +69,7 @@ class NatsPublisher:
                 inbox = f"_INBOX.{self._random(12).hex()}"
                 async with open_link(self._settings, inbox) as link:
                     await self._publish(link)
-            except (NatsError, StorageUnavailableError) as error:
+            except (NatsError, StorageUnavailableError, CursorGoneError) as error:
                 failures = 1 if self._view.published > published else failures + 1
                 if failures == 1:
                     log.warning("nats.failing", url=self._settings.shown_url, error=str(error))
@@ -90,15 +90,13 @@ class NatsPublisher:
     async def _page(self, link: NatsLink) -> bool:
         """Publish the next events; whether there were any."""
         position = self._view.position or 0
-        try:
-            page = await self._storage.events_after(
-                position, limit=PAGE, types=self._settings.types
-            )
-        except CursorGoneError as error:
-            log.error("nats.events_lost", after=position, oldest=error.oldest)
-            await self._storage.advance(CONSUMER, error.oldest, lost=1)
-            self._set(position=error.oldest)
+        known = await self._storage.event_range()
+        if position < known.oldest:
+            log.error("nats.events_lost", after=position, oldest=known.oldest)
+            await self._storage.advance(CONSUMER, known.oldest, lost=1)
+            self._set(position=known.oldest)
             return True
+        page = await self._storage.events_after(position, limit=PAGE, types=self._settings.types)
         if page.position == position:
             self._set(newest=position)
             return False
@@ -107,23 +105,28 @@ class NatsPublisher:
             for answer in answers:
                 check_answer(answer)
         await self._storage.advance(CONSUMER, page.position, delivered=len(page.events))
-        newest = (await self._storage.event_range()).newest
         published = self._view.published + len(page.events)
-        self._set(position=page.position, newest=newest, published=published)
+        self._set(position=page.position, newest=known.newest, published=published)
         return True
 
     async def _wait(self, link: NatsLink) -> None:
         """Until there may be news; the server's pings are answered meanwhile."""
-        with sole_error():
-            async with trio.open_nursery() as nursery:
+        failures: list[NatsError] = []
+        async with trio.open_nursery() as nursery:
 
-                async def hear() -> None:
+            async def hear() -> None:
+                try:
                     while True:
                         await link.receive()
+                except NatsError as error:
+                    failures.append(error)
+                    nursery.cancel_scope.cancel()
 
-                nursery.start_soon(hear)
-                await self._signal.wait(POLL)
-                nursery.cancel_scope.cancel()
+            nursery.start_soon(hear)
+            await self._signal.wait(POLL)
+            nursery.cancel_scope.cancel()
+        if failures:
+            raise failures[0]
 
     def _message(self, event: EventRow) -> tuple[str, bytes, dict[str, str]]:
         subject = f"{self._settings.subject}.{event.connection or '_'}.{event.type}"

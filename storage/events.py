@@ -73,7 +73,7 @@ class Consumer:
     position: int  # all events up to this one are taken care of
     paused: str | None  # why; None: it is not
     delivered: int
-    lost: int  # events that were deleted before they could be delivered
+    lost: int  # single events, or stretches of them, that were deleted before their delivery
     succeeded_at: dt.datetime | None
     error: str | None  # of the newest failure
     failed_at: dt.datetime | None

@@ -12,6 +12,7 @@ import uuid
 import pytest
 import trio
 from interop_peer import TIMEOUT, Driver, Peer
+from nats_server import PROGRAM
 
 import simulator as simulator_package
 from simulator import Account, Simulator, open_simulator
@@ -34,14 +35,17 @@ def missing() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this directory needs the real clients; required ones must not be skipped."""
-    reason = missing()
+    """Everything in this directory needs the real clients, or a real nats-server; required ones
+    must not be skipped."""
+    clients = missing()
+    server = "nats-server is not installed" if PROGRAM is None else None
     for item in items:
         if HERE not in item.path.parents:
             continue
         item.add_marker(pytest.mark.interop)
+        reason = server if item.path.name == "test_nats.py" else clients
         if reason is not None and os.environ.get("REQUIRE_INTEROP") != "1":
-            item.add_marker(pytest.mark.skip(reason=f"no third-party client: {reason}"))
+            item.add_marker(pytest.mark.skip(reason=f"no third-party program: {reason}"))
 
 
 @pytest.fixture(scope="session")
