@@ -11,10 +11,6 @@
 --
 -- Redeliveries and batches that are applied again change no row, so they make no event.
 
-CREATE OR REPLACE FUNCTION lock_events() RETURNS void LANGUAGE sql AS $$
-    SELECT pg_advisory_xact_lock(7377481550917955439)
-$$;
-
 -- RFC 3339, whatever the time zone of the session.
 CREATE OR REPLACE FUNCTION event_time(p_at timestamptz) RETURNS text
 LANGUAGE sql STABLE AS $$
@@ -27,7 +23,7 @@ RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_id bigint;
 BEGIN
-    PERFORM lock_events();
+    PERFORM pg_advisory_xact_lock(7377481550917955439);
     INSERT INTO events (type, connection, data) VALUES (p_type, p_connection, p_data)
     RETURNING id INTO v_id;
     RETURN v_id;
@@ -153,7 +149,7 @@ CREATE FUNCTION tell_messages(
     p_rows batch_row[], p_messages incoming_message[], p_live integer[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM lock_events();
+    PERFORM pg_advisory_xact_lock(7377481550917955439);
     INSERT INTO events (type, connection, data)
     SELECT t.type, (e.m).connection,
         CASE WHEN t.type IN ('message.edited', 'message.deleted')
