@@ -31,6 +31,7 @@ class MemoryEvents(abc.ABC):
     _clock: cabc.Callable[[], float]
 
     def __init__(self) -> None:
+        super().__init__()
         self._stream: dict[int, EventRow] = {}
         self._stream_ids = itertools.count(1)
         self._forgotten = 0

@@ -45,7 +45,7 @@ async def serving(path: Path, config: HttpConfig) -> cabc.AsyncIterator[Served]:
     control = await make_control(path)
     apps = build_apps(control.backend(), config)
     listener = HttpListener(apps.http, ("127.0.0.1", 0))
-    async with running(control.figures), trio.open_nursery() as nursery:
+    async with running(control), trio.open_nursery() as nursery:
         await nursery.start(listener.run)
         assert listener.port is not None
         operator = httpx.AsyncClient(
