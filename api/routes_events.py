@@ -1,6 +1,7 @@
 """The stream of events: pages, a WebSocket, server-sent events."""
 
 import collections.abc as cabc
+import contextlib
 import json
 import typing as t
 
@@ -11,6 +12,7 @@ from litestar.connection import Request
 from litestar.exceptions import WebSocketDisconnect
 from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream
+from litestar.types import Receive, Scope, Send
 
 from actors.drafts import BadRequestError
 from actors.event_hub import SlowClientError, TooManyClientsError
@@ -123,7 +125,7 @@ def event_routes(backend: Backend) -> list[t.Any]:
                     check_cursor(begin, await storage.event_range())
                 except CursorGoneError as error:
                     raise _gone(error) from error
-        return Stream(
+        return _ClosedStream(
             _sse(hub, begin, connection, wanted),
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
@@ -177,6 +179,20 @@ async def _listen(socket: WebSocket[t.Any, t.Any, t.Any], over: trio.CancelScope
 
 async def _close(socket: WebSocket[t.Any, t.Any, t.Any], code: int, reason: str) -> None:
     await socket.send({"type": "websocket.close", "code": code, "reason": short(reason)})
+
+
+class _ClosedStream(Stream):
+    """A stream whose generator is closed with it: it holds a client's place."""
+
+    def to_asgi_response(self, *args: t.Any, **options: t.Any) -> t.Any:
+        """The response, and the end of the generator after it."""
+        response = super().to_asgi_response(*args, **options)
+
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+            async with contextlib.aclosing(t.cast("t.Any", self.iterator)):
+                await response(scope, receive, send)
+
+        return respond
 
 
 async def _sse(

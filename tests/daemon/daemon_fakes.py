@@ -26,7 +26,7 @@ from api.control_socket import control_socket
 from api.figures import FigureReader
 from api.log_ports import LevelFacts
 from api.ports import ReloadFacts, ReprocessFacts
-from api.server import serve_app
+from api.server import Patience, serve_app
 from api.tokens import TokenKeeper
 from api.views import ConnectionView, IncidentView, LoopView, PairingView, WriterView
 from daemon.logs.line import LogLine
@@ -585,7 +585,11 @@ async def make_control(path: Path, webhooks: tuple[WebhookSettings, ...] = ()) -
 
 @contextlib.asynccontextmanager
 async def open_control(
-    path: Path, *, complete: bool = True, webhooks: tuple[WebhookSettings, ...] = ()
+    path: Path,
+    *,
+    complete: bool = True,
+    webhooks: tuple[WebhookSettings, ...] = (),
+    patience: Patience | None = None,
 ) -> cabc.AsyncIterator[Control]:
     """Serve the fakes at ``path``; unless ``complete``, a daemon that only receives."""
     control = await make_control(path, webhooks)
@@ -595,7 +599,13 @@ async def open_control(
             app = build_app(control.backend(complete=complete))
 
             async def serve(task_status: trio.TaskStatus[None]) -> None:
-                await serve_app(app, listener, stop=stop, task_status=task_status)
+                await serve_app(
+                    app,
+                    listener,
+                    stop=stop,
+                    patience=patience or Patience(),
+                    task_status=task_status,
+                )
 
             await nursery.start(serve)
             yield control

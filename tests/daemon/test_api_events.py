@@ -159,6 +159,9 @@ async def test_server_sent_events(control: Control) -> None:
             f"id: {last}",
         ]
         assert [line for line in lines if line.startswith("event")] == 2 * ["event: incident.begun"]
+    with trio.fail_after(20):
+        while control.events.hub.view().clients:
+            await trio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
