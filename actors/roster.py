@@ -88,3 +88,5 @@ def _differences(config: Config, new: Config) -> cabc.Iterator[str]:
         for key in attrs.fields(section.type):
             if getattr(mine, key.name) != getattr(theirs, key.name):
                 yield f"{section.name}.{key.name}"
+    if config.webhooks != new.webhooks:
+        yield "webhooks"

@@ -4,7 +4,7 @@ import attrs
 import pytest
 
 from actors.roster import APPLIED, plan
-from config.model import Config, ConnectionConfig, ReopenFrom
+from config.model import Config, ConnectionConfig, ReopenFrom, WebhookConfig
 
 
 def connections(*names: str, **fields: object) -> tuple[ConnectionConfig, ...]:
@@ -75,6 +75,13 @@ def test_what_all_are_built_from(section: str, keys: dict[str, object]) -> None:
     made = plan(OLD, change(OLD, section, **keys))
     assert (made.changed, made.restart) == (("a", "b", "c"), ())
     assert getattr(made.config, section) == getattr(change(OLD, section, **keys), section)
+
+
+def test_webhooks_need_a_restart() -> None:
+    """A changed one is not in force before, and that is told."""
+    hook = WebhookConfig(name="crm", url="https://crm.example.com/", secret="x" * 24)
+    made = plan(Config(), Config(webhooks=(hook,)))
+    assert (made.restart, made.config.webhooks) == (("webhooks",), ())
 
 
 def test_what_needs_a_restart_is_named() -> None:

@@ -8,8 +8,16 @@ import attrs
 import pytest
 
 from config.environment import OTHERS, variables
+from config.errors import ConfigError
 from config.load import load_config
-from config.model import Config, ConnectionConfig, ConversationsConfig, MediaConfig, ReopenFrom
+from config.model import (
+    Config,
+    ConnectionConfig,
+    ConversationsConfig,
+    MediaConfig,
+    ReopenFrom,
+    WebhookConfig,
+)
 
 SAMPLE = Path(__file__).parents[2] / "supervisor.toml"
 
@@ -47,6 +55,56 @@ def test_the_sample_shows_a_connection() -> None:
         team_reopens=rules.team_reopens,
         groups=rules.groups,
     )
+
+
+def test_the_sample_shows_a_webhook() -> None:
+    """The commented table holds every key, with the values that apply without it."""
+    comment = SAMPLE.read_text().partition("# [[webhooks]]\n")[2].partition("\n\n")[0]
+    text = "[[webhooks]]\n" + re.sub(r"(?m)^# ", "", comment)
+    assert list(tomllib.loads(text)["webhooks"][0]) == [
+        field.name for field in attrs.fields(WebhookConfig)
+    ]
+    (webhook,) = _load_text(text).webhooks
+    assert webhook == WebhookConfig(
+        name="crm", url="https://crm.example.com/hooks/zapvisor", secret_file="crm.secret"
+    )
+
+
+def test_secrets_of_webhooks_and_nats_are_not_shown() -> None:
+    """Nor are addresses that may hold some."""
+    text = (
+        '[nats]\nurl = "nats://user:hush@host"\ntoken = "hush"\n'
+        '[[webhooks]]\nname = "crm"\nurl = "https://x/?key=hush"\nsecret = "hush"\n'
+    )
+    config = _load_text(text)
+    assert config.webhooks[0].secret == "hush"
+    assert "hush" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ('name = "crm"\nurl = "https://x/"', "either a secret or a secret_file"),
+        ('name = "crm"\nurl = "https://x/"\nsecret = "a"\nsecret_file = "b"', "either a secret"),
+        ('url = "https://x/"\nsecret = "a"', "has no name"),
+        ('name = "crm"\nsecret = "a"', "has no url"),
+        ('name = "crm"\nurl = "ftp://hush/"\nsecret = "a"', "no such URL"),
+        ('name = "crm"\nurl = "https://x/"\nsecret = "a"\ntypes = ["message"]', "message.stored"),
+    ],
+)
+def test_webhooks_that_cannot_be(table: str, words: str) -> None:
+    """Each is told, without what may be secret."""
+    with pytest.raises(ConfigError) as refused:
+        _load_text(f"[[webhooks]]\n{table}\n")
+    assert words in str(refused.value)
+    assert "hush" not in str(refused.value)
+
+
+def test_two_webhooks_of_one_name() -> None:
+    """The second one is told where the first is."""
+    table = '[[webhooks]]\nname = "crm"\nurl = "https://x/"\nsecret = "a"\n'
+    with pytest.raises(ConfigError, match=r"taken by .*:2"):
+        _load_text(table + table)
 
 
 def _load_text(text: str) -> Config:
