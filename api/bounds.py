@@ -29,8 +29,8 @@ STREAMS: t.Final = ("/events/sse",)
 
 class Bounds:
     """Wraps an app: 503 at once above the ceiling, 504 after the deadline. WebSockets and
-    streams have a ceiling of their own (1013, "try again later") and no deadline. Health has one of its own, too:
-    when requests pile up at a database that hangs, somebody will want to know why."""
+    streams have a ceiling of their own (1013, "try again later") and no deadline. Health has one of
+    its own, too: when requests pile up at a database that hangs, somebody will want to know why."""
 
     def __init__(
         self,
