@@ -6,6 +6,7 @@ wakes them after its commits.
 
 import collections.abc as cabc
 import contextlib
+import functools
 import typing as t
 
 import structlog
@@ -21,12 +22,40 @@ from actors.webhooks import Webhook, Webhooks
 from storage.api import Envelope, Outcome
 from storage.errors import StorageUnavailableError
 from storage.events import EventStream
+from supervisor.backoff import Backoff
 from supervisor.spec import ChildSpec
 
 INCIDENT_POLL: t.Final = 1.0  # seconds
+PAUSE: t.Final = Backoff(initial=1.0, maximum=60.0)  # after a service has failed
 UNTOLD: t.Final = 100  # beginnings and ends of incidents that wait for the database
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("events")
+
+
+class Run(t.Protocol):
+    """A service that runs until it is cancelled."""
+
+    async def __call__(self, *, task_status: trio.TaskStatus[None] = ...) -> t.NoReturn:
+        """Run."""
+        ...
+
+
+async def endure(
+    name: str, run: Run, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> t.NoReturn:
+    """Run a service for as long as it takes, whatever it fails with: who follows the events must
+    not end those who make them."""
+    task_status.started()
+    failures = 0
+    while True:
+        begun = trio.current_time()
+        try:
+            await run()
+        except Exception as error:  # whatever it is: its log entry is all that may come of it
+            healthy = trio.current_time() - begun > PAUSE.maximum
+            failures = 1 if healthy else failures + 1
+            log.error("events.service_failed", service=name, exc_info=error)
+        await trio.sleep(PAUSE.bound(failures))
 
 
 class IncidentTeller:
@@ -112,17 +141,14 @@ class EventServices:
 
     def children(self) -> list[ChildSpec]:
         """One child of the daemon's tree for each service."""
-        children = [
-            ChildSpec(id="events", start=self.hub.run),
-            ChildSpec(id="incidents", start=self._incidents.run),
-            *(
-                ChildSpec(id=f"webhook-{hook.settings.name}", start=hook.run)
-                for hook in self.webhooks.hooks
-            ),
-        ]
+        services: dict[str, Run] = {"events": self.hub.run, "incidents": self._incidents.run}
+        services |= {f"webhook-{hook.settings.name}": hook.run for hook in self.webhooks.hooks}
         if self._nats is not None:
-            children.append(ChildSpec(id="nats", start=self._nats.run))
-        return children
+            services["nats"] = self._nats.run
+        return [
+            ChildSpec(id=name, start=functools.partial(endure, name, run))
+            for name, run in services.items()
+        ]
 
     def committed(
         self, _envelopes: cabc.Sequence[Envelope], _outcomes: cabc.Sequence[Outcome]
