@@ -1,0 +1,141 @@
+"""Who follows the events: positions, and what waits at webhooks; alike in both storages."""
+
+import pytest
+from st_helpers import NOW, Clock
+
+from storage.api import Storage
+from storage.errors import CursorGoneError
+from storage.events import Delivery, DeliveryFailure
+
+HOOK = "webhook:crm"
+
+
+async def happen(
+    storage: Storage, *connections: str | None, type_: str = "gap.opened"
+) -> list[int]:
+    """One event of each connection."""
+    return [await storage.append_event(type_, name, {"of": name}) for name in connections]
+
+
+async def take(storage: Storage, limit: int = 100, **chosen: list[str] | None) -> int:
+    wanted = {"types": None, "connections": None} | chosen
+    return await storage.take_deliveries(HOOK, limit=limit, **wanted)
+
+
+async def due(storage: Storage, *busy: str, lanes: int = 10, per_lane: int = 10) -> list[Delivery]:
+    return await storage.due_deliveries(HOOK, busy=busy, lanes=lanes, per_lane=per_lane)
+
+
+def failure(event_id: int, retry_at: float | None) -> DeliveryFailure:
+    return DeliveryFailure(
+        event_id=event_id, status=500, error="it answered 500", retry_at=retry_at
+    )
+
+
+async def test_a_consumer_follows_from_now_on(storage: Storage) -> None:
+    """What is remembered of it stays; others are not touched."""
+    [first] = await happen(storage, "sales")
+    made = await storage.follow(HOOK)
+    assert (made.name, made.position, made.paused, made.delivered) == (HOOK, first, None, 0)
+    [second] = await happen(storage, "sales")
+    await storage.advance(HOOK, second, delivered=3, lost=1)
+    await storage.advance(HOOK, first)
+    await storage.pause_consumer(HOOK, "an operator")
+    await storage.consumer_failed(HOOK, "refused")
+    again = await storage.follow(HOOK)
+    assert (again.position, again.delivered, again.lost) == (second, 3, 1)
+    assert (again.paused, again.error) == ("an operator", "refused")
+    assert again.succeeded_at is not None
+    assert (again.succeeded_at.timestamp(), again.failed_at) == (NOW, again.succeeded_at)
+    await storage.rewind(HOOK, first)
+    await storage.rewind(HOOK, second)
+    assert (await storage.follow(HOOK)).position == first
+    with pytest.raises(CursorGoneError):
+        await storage.rewind(HOOK, second + 100)
+    assert (await storage.follow("nats")).position == second
+    assert [row.name for row in await storage.consumers()] == ["nats", HOOK]
+
+
+async def test_taking(storage: Storage) -> None:
+    """What fits, once, as far as there is room; the position passes the rest."""
+    assert await take(storage) == 0  # nobody follows yet
+    await storage.follow(HOOK)
+    one, other, daemon, closed = [
+        *await happen(storage, "sales", "support", None),
+        *await happen(storage, "sales", type_="gap.closed"),
+    ]
+    assert await take(storage, 2, types=["gap.opened"], connections=["sales"]) == 2
+    assert (await storage.follow(HOOK)).position == other
+    assert await take(storage, 100, types=["gap.opened"], connections=["sales"]) == 2
+    assert (await storage.follow(HOOK)).position == closed
+    rows = await storage.deliveries(HOOK)
+    assert [(row.event_id, row.lane) for row in rows] == [(one, "sales"), (daemon, "")]
+    assert [row.event.data for row in rows if row.event] == [{"of": "sales"}, {"of": None}]
+    assert await take(storage) == 0
+    await happen(storage, "sales", "sales")
+    assert await take(storage, 2) == 0  # two wait already
+    counts = await storage.delivery_counts(HOOK)
+    assert (counts.pending, counts.dead, counts.retrying) == (2, 0, 0)
+
+
+async def test_lanes(storage: Storage, clock: Clock) -> None:
+    """In order within each; a failed one holds up its own, until it is due or dead."""
+    await storage.follow(HOOK)
+    a1, b1, a2, b2 = await happen(storage, "a", "b", "a", "b")
+    await take(storage)
+    assert [row.event_id for row in await due(storage)] == [a1, a2, b1, b2]
+    assert [row.event_id for row in await due(storage, lanes=1, per_lane=1)] == [a1]
+    assert [row.event_id for row in await due(storage, "a")] == [b1, b2]
+    await storage.settle_deliveries(HOOK, [b1], failure(a1, NOW + 5))
+    assert [row.event_id for row in await due(storage)] == [b2]
+    counts = await storage.delivery_counts(HOOK)
+    assert (counts.pending, counts.retrying) == (3, 1)
+    assert counts.next_attempt_at is not None
+    assert counts.next_attempt_at.timestamp() == NOW + 5
+    clock.now = NOW + 5
+    head, after, _other = await due(storage)
+    assert (head.event_id, head.attempts, head.status, head.error) == (
+        a1,
+        1,
+        500,
+        "it answered 500",
+    )
+    assert after.event_id == a2
+    await storage.settle_deliveries(HOOK, [], failure(a1, None))
+    assert [row.event_id for row in await due(storage)] == [a2, b2]
+    [dead] = await storage.deliveries(HOOK, state="dead")
+    assert (dead.event_id, dead.attempts, dead.state) == (a1, 2, "dead")
+    row = await storage.follow(HOOK)
+    assert (row.delivered, row.error) == (1, "it answered 500")
+
+
+async def test_redelivering(storage: Storage) -> None:
+    """Dead ones together, or any one event; none that there is not."""
+    await storage.follow(HOOK)
+    one, two = await happen(storage, "a", "a")
+    await take(storage)
+    await storage.settle_deliveries(HOOK, [two], failure(one, None))
+    assert await due(storage) == []
+    assert await storage.redeliver(HOOK) == 1
+    assert await storage.redeliver(HOOK) == 0
+    assert await storage.redeliver(HOOK, two) == 1
+    assert [(row.event_id, row.attempts) for row in await due(storage)] == [(one, 0), (two, 0)]
+    for nobody in (two + 1, 0, -1, 2**63):
+        assert await storage.redeliver(HOOK, nobody) == 0
+    await storage.settle_deliveries(HOOK, [one, two])
+    await storage.settle_deliveries(HOOK, [one, two])
+    assert (await storage.follow(HOOK)).delivered == 3
+
+
+async def test_what_was_deleted_meanwhile_is_counted(storage: Storage) -> None:
+    """Deliveries go with their events; so does what was never taken."""
+    await storage.follow(HOOK)
+    events = await happen(storage, "a", "a", "a", "a")
+    await take(storage, 2)
+    rows = (await storage.events_after(0)).events
+    assert await storage.trim_events(rows[-1].at.timestamp() + 1, 3) == 3
+    assert await due(storage) == []
+    assert (await storage.follow(HOOK)).lost == 2
+    assert await take(storage) == 1
+    assert [row.event_id for row in await due(storage)] == events[3:]
+    assert (await storage.follow(HOOK)).lost == 3
