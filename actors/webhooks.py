@@ -213,8 +213,8 @@ class Webhook:
 
     async def view(self) -> WebhookView:
         """How it is now."""
-        row = await self._storage.follow(self.consumer)
         counts = await self._storage.delivery_counts(self.consumer)
+        row = await self._storage.follow(self.consumer)  # after them: it says why some failed
         known = await self._storage.event_range()
         state = "failing" if counts.retrying else "active"
         return WebhookView(

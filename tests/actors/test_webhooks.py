@@ -5,6 +5,7 @@ import collections.abc as cabc
 import hashlib
 import hmac
 import typing as t
+from pathlib import Path
 
 import attrs
 import pytest
@@ -123,6 +124,27 @@ async def test_an_event_is_signed(world: World) -> None:
     assert request.headers["webhook-signature"] == f"v1,{expected}"
     assert request.headers["content-type"] == "application/json"
     await world.settled(delivered=1)
+
+
+async def test_the_documented_check_of_a_signature(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example in the documentation takes what is ours, and nothing else."""
+    text = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
+    example: dict[str, t.Any] = {}
+    exec(text.partition("```python\n")[2].partition("```")[0], example)
+    monkeypatch.setattr("time.time", lambda: NOW + 200)
+    secret = "whsec_" + base64.b64encode(KEY).decode()
+    await world.start(secret=signing_key(secret))
+    await world.happen()
+    await world.receiver.until(lambda: len(world.receiver.requests) == 1)
+    [request] = world.receiver.requests
+    verify = example["verify"]
+    assert verify(secret, request.headers, request.body)
+    assert not verify(secret, request.headers, request.body + b" ")
+    assert not verify("another secret, long enough", request.headers, request.body)
+    monkeypatch.setattr("time.time", lambda: NOW + 400)
+    assert not verify(secret, request.headers, request.body)
 
 
 def test_secrets() -> None:
