@@ -15,7 +15,6 @@ import trio
 
 from actors.adoption import Adoption
 from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
-from actors.errors import AlreadyPairedError, UnknownConnectionError
 from actors.event_services import EventServices
 from actors.histogram import COMMIT_BOUNDS, Histogram
 from actors.history import NoHistoryError
