@@ -13,6 +13,7 @@ from actors.addons import AddonResolver
 from actors.errors import UnknownConnectionError
 from actors.history import HistoryImporter
 from actors.housekeeping import Housekeeper
+from actors.indexer import Indexer
 from actors.line import ConnectionLine, Line
 from actors.media import MediaKeeper, MediaSettings
 from actors.media_http import MediaHttp
@@ -59,7 +60,7 @@ class Outside:
 
 
 class Services:
-    """History, files, encrypted answers and housekeeping; bound to the fleet once it is there."""
+    """History, files, encrypted answers, search and housekeeping; bound to the fleet once it is there."""
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Services:
             keep_events=keep_events,
             keep_stream=keep_stream,
         )
+        self.indexer = Indexer(outside.storage)
         self._fleet: Connections | None = None
         self.http = outside.http(self._line)
         self.blobs = outside.blobs
@@ -123,6 +125,7 @@ class Services:
             ChildSpec(id="media", start=self.media.run),
             ChildSpec(id="addons", start=self.addons.run),
             ChildSpec(id="housekeeping", start=self.housekeeper.run),
+            ChildSpec(id="search", start=self.indexer.run),
         ]
 
     def came_online(self, _connection: str) -> None:
@@ -135,6 +138,8 @@ class Services:
     ) -> None:
         """Wake whoever has something to do now."""
         messages = [envelope.message for envelope in envelopes if envelope.message is not None]
+        if messages:
+            self.indexer.wake()
         if any(isinstance(fact, HistoryOffered) for each in envelopes for fact in each.facts):
             self.history.wake()
         if any(message.media is not None for message in messages):

@@ -14,6 +14,7 @@ from storage.gaps import Gaps, GapStep
 from storage.inbox import Inbox
 from storage.quarantine import Quarantined
 from storage.queues import Queues
+from storage.search import Search
 from storage.timeline import Timeline
 from storage.tokens import Tokens
 
@@ -267,7 +268,18 @@ class ConversationRules:
     team_reopens: bool = False
 
 
-class Storage(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream, t.Protocol):
+class Storage(
+    Inbox,
+    Queues,
+    Gaps,
+    Timeline,
+    Quarantined,
+    Tokens,
+    Figures,
+    EventStream,
+    Search,
+    t.Protocol,
+):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``
     (retry later) or ``StorageRejectedError`` (this will never work)."""
 

@@ -32,10 +32,10 @@ from storage.facts import NameSource
 from storage.identity import clean_text
 from storage.memory_facts import apply_fact
 from storage.memory_figures import MemoryFigures
-from storage.memory_gaps import MemoryGaps, possible_hole
 from storage.memory_media import MediaOrigin
 from storage.memory_merge import resolve
 from storage.memory_quarantine import MemoryQuarantine
+from storage.memory_search import MemorySearch, conversation_row
 from storage.memory_state import (
     SELF,
     Chat,
@@ -54,7 +54,7 @@ HANDLED_LIFETIME: t.Final = 14 * 86_400  # seconds
 NAME_REFRESH: t.Final = 3_600.0  # seconds after which a name that stays the same is dated anew
 
 
-class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
+class MemoryStorage(MemorySearch, MemoryQuarantine, MemoryFigures, MemoryTokens):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251
@@ -178,7 +178,7 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
             and conversation.merged_into is None
         ]
         found.sort(key=lambda item: (item[1].last_message_at, item[1].id), reverse=True)
-        return [_row(owner, conversation) for owner, conversation in found[:limit]]
+        return [conversation_row(owner, conversation) for owner, conversation in found[:limit]]
 
     async def open_conversation(self, conversation_id: int) -> ConversationRow | None:
         """See :meth:`storage.api.Storage.open_conversation`."""
@@ -196,7 +196,7 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
                 conversation.status, conversation.closed_at = "open", None
                 if previous != "open":
                     self._tell_conversation(owner, conversation, previous)
-                return _row(owner, conversation)
+                return conversation_row(owner, conversation)
         return None
 
     async def close_conversation(self, conversation_id: int) -> ConversationRow | None:
@@ -208,7 +208,7 @@ class MemoryStorage(MemoryGaps, MemoryQuarantine, MemoryFigures, MemoryTokens):
                     previous = conversation.status
                     conversation.status, conversation.closed_at = "closed", self._clock()
                     self._tell_conversation(owner, conversation, previous)
-                return _row(owner, conversation)
+                return conversation_row(owner, conversation)
         return None
 
     async def list_messages(self, connection: str, *, after: int, limit: int) -> list[MessageRow]:
@@ -550,24 +550,6 @@ def _outcome(
         reopened=reopened,
         filled=filled,
         retries=message.retries if message and verdict is Verdict.PLACEHOLDER else 0,
-    )
-
-
-def _row(connection: Connection, conversation: Conversation) -> ConversationRow:
-    into = conversation.merged_into
-    return ConversationRow(
-        id=conversation.id,
-        connection=connection.name,
-        chat=conversation.chat.address,
-        title=connection.title(conversation.chat),
-        status=conversation.status,
-        messages=conversation.messages,
-        opened_at=utc(conversation.opened_at),
-        last_message_at=utc(conversation.last_message_at),
-        closed_at=optional_utc(conversation.closed_at),
-        reopened=conversation.reopened,
-        merged_into=None if into is None else into.id,
-        possible_hole=possible_hole(connection, conversation),
     )
 
 

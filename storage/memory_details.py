@@ -103,12 +103,12 @@ def _sides(owner: Connection, row: Message, kind: str) -> list[Message]:
     )
 
 
-def _edits(owner: Connection, row: Message) -> list[Message]:
+def edits(owner: Connection, row: Message) -> list[Message]:
     return [side for side in _sides(owner, row, "edit") if side.sender == row.sender]
 
 
 def _current_text(owner: Connection, row: Message) -> str | None:
-    return [row, *_edits(owner, row)][-1].content.text
+    return [row, *edits(owner, row)][-1].content.text
 
 
 def person(owner: Connection, contact: int | None, address: str = "") -> Person:
@@ -128,7 +128,7 @@ def person_at(owner: Connection, address: str) -> Person:
 
 def message_detail(owner: Connection, row: Message, media: MediaDetail | None) -> MessageDetail:
     content = row.content
-    edits = _edits(owner, row)
+    changes = edits(owner, row)
     receipts = _receipts(owner, row) if content.from_me else ()
     return MessageDetail(
         id=row.id,
@@ -150,9 +150,9 @@ def message_detail(owner: Connection, row: Message, media: MediaDetail | None) -
                 at=utc(item.content.sent_at),
                 external_id=item.content.external_id,
             )
-            for item in ([row, *edits] if edits else [])
+            for item in ([row, *changes] if changes else [])
         ),
-        deleted=_deletion(owner, row),
+        deleted=deletion(owner, row),
         reactions=tuple(
             Reaction(
                 sender=person(owner, side.sender),
@@ -204,7 +204,7 @@ def _options(side: Message) -> tuple[str, ...] | None:
     return tuple(item for item in options if isinstance(item, str))
 
 
-def _deletion(owner: Connection, row: Message) -> Deletion | None:
+def deletion(owner: Connection, row: Message) -> Deletion | None:
     for side in _sides(owner, row, "revoke"):
         by_admin = not row.chat.direct and side.content.target_author is not None
         if side.sender == row.sender or (by_admin and means(owner, side, row)):

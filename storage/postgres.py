@@ -54,6 +54,7 @@ from storage.postgres_gaps import PostgresGaps
 from storage.postgres_inbox import PostgresInbox
 from storage.postgres_quarantine import PostgresQuarantine
 from storage.postgres_queues import PostgresQueues
+from storage.postgres_search import PostgresSearch
 from storage.postgres_timeline import PostgresTimeline
 from storage.postgres_tokens import PostgresTokens
 from storage.prepare import (
@@ -97,6 +98,7 @@ class PostgresStorage(
     PostgresTokens,
     PostgresFigures,
     PostgresEvents,
+    PostgresSearch,
 ):
     """Use :meth:`open`; the storage serves until its context ends."""
 
@@ -318,12 +320,12 @@ class PostgresStorage(
     async def open_conversation(self, conversation_id: int) -> ConversationRow | None:
         """See :meth:`storage.api.Storage.open_conversation`."""
         await self._fetch("open_conversation", conversation_id)
-        return await self._conversation(conversation_id)
+        return await self.conversation(conversation_id)
 
     async def close_conversation(self, conversation_id: int) -> ConversationRow | None:
         """See :meth:`storage.api.Storage.close_conversation`."""
         await self._fetch("close_conversation", conversation_id, self._now())
-        return await self._conversation(conversation_id)
+        return await self.conversation(conversation_id)
 
     async def list_messages(self, connection: str, *, after: int, limit: int) -> list[MessageRow]:
         """See :meth:`storage.api.Storage.list_messages`."""
@@ -353,10 +355,6 @@ class PostgresStorage(
 
     def _now(self) -> dt.datetime:
         return dt.datetime.fromtimestamp(self._clock(), dt.UTC)
-
-    async def _conversation(self, conversation_id: int) -> ConversationRow | None:
-        rows = await self._fetch("conversation", conversation_id)
-        return ConversationRow(**rows[0]) if rows else None
 
     async def _start(self) -> None:
         for migration in await self._on_loop(self._migrate):

@@ -225,7 +225,8 @@ def _at(text: str | None) -> t.Any:
     return None if text is None else dt.datetime.fromisoformat(text).astimezone(dt.UTC)
 
 
-def _person(found: cabc.Mapping[str, t.Any]) -> Person:
+def person_of(found: cabc.Mapping[str, t.Any]) -> Person:
+    """A person out of jsonb."""
     addresses = tuple(found["addresses"])
     return Person(
         contact=found["contact"],
@@ -253,7 +254,7 @@ def _detail(row: t.Any) -> MessageDetail:
     deleted, quoted, media = (_json(row[name]) for name in ("deleted", "quoted", "media"))
     receipts = tuple(
         MessageReceipt(
-            recipient=_person(item["recipient"]),
+            recipient=person_of(item["recipient"]),
             delivered_at=_at(item["delivered_at"]),
             read_at=_at(item["read_at"]),
             played_at=_at(item["played_at"]),
@@ -262,24 +263,24 @@ def _detail(row: t.Any) -> MessageDetail:
     )
     return MessageDetail(
         **{name: row[name] for name in _PLAIN},
-        sender=_person(_json(row["sender"])),
+        sender=person_of(_json(row["sender"])),
         versions=tuple(
             Version(text=item["text"], at=_at(item["at"]), external_id=item["external_id"])
             for item in ([original, *edits] if edits else [])
         ),
-        deleted=Deletion(by=_person(deleted["by"]), at=_at(deleted["at"])) if deleted else None,
+        deleted=Deletion(by=person_of(deleted["by"]), at=_at(deleted["at"])) if deleted else None,
         reactions=tuple(
-            Reaction(sender=_person(item["sender"]), emoji=item["emoji"], at=_at(item["at"]))
+            Reaction(sender=person_of(item["sender"]), emoji=item["emoji"], at=_at(item["at"]))
             for item in _json(row["reactions"]) or ()
         ),
         votes=tuple(
             PollVote(
-                voter=_person(item["voter"]), options=tuple(item["options"]), at=_at(item["at"])
+                voter=person_of(item["voter"]), options=tuple(item["options"]), at=_at(item["at"])
             )
             for item in _json(row["votes"]) or ()
         ),
         quoted=_quoted(quoted) if quoted else None,
-        mentions=tuple(_person(item) for item in _json(row["mentions"]) or ()),
+        mentions=tuple(person_of(item) for item in _json(row["mentions"]) or ()),
         flags=tuple(row["flags"] or ()),
         detail=_json(row["detail"]) or {},
         media=MediaDetail(**media) if media else None,
@@ -312,7 +313,7 @@ _PLAIN: t.Final = (
 
 def _quoted(found: cabc.Mapping[str, t.Any]) -> Quoted:
     author = found["author"]
-    return Quoted(**{**found, "author": None if author is None else _person(author)})
+    return Quoted(**{**found, "author": None if author is None else person_of(author)})
 
 
 def _contact(row: t.Any) -> ContactDetail:
@@ -339,9 +340,9 @@ def _group(row: t.Any) -> GroupDetail:
     return GroupDetail(
         **{
             **row,
-            "owner": None if owner is None else _person(owner),
+            "owner": None if owner is None else person_of(owner),
             "members": tuple(
-                GroupPerson(person=_person(item["person"]), role=item["role"])
+                GroupPerson(person=person_of(item["person"]), role=item["role"])
                 for item in _json(row["members"]) or ()
             ),
         }

@@ -24,6 +24,7 @@ FUNCTION_FILES: t.Final = (
     "quarantine.sql",
     "views.sql",
     "events.sql",
+    "search.sql",
 )
 """What is made anew at start whenever it has changed; run in this order, as one text."""
 

@@ -599,20 +599,25 @@ BEGIN
         ORDER BY w.ord;
 
         -- Placeholders that got their message, or failed once more.
-        UPDATE messages s SET
-            kind = (w.m).kind, state = 'stored', text = p_texts[w.ord], raw = p_raws[w.ord],
-            lane = CASE (w.m).lane WHEN 'side' THEN 'side' ELSE s.lane END, reason = NULL,
-            verdict = NULL, retries = w.failures, filled_at = v_now,
-            target_id = (w.m).target_id, target_author = (w.m).target_author,
-            quoted_id = (w.m).quoted_id, quoted_author = (w.m).quoted_author,
-            mentions = (w.m).mentions, flags = (w.m).flags, detail = (w.m).detail
-        FROM (
-            SELECT r.*, v_messages[r.ord] AS m
-            FROM unnest(v_rows) r
-            WHERE r.known_id IS NOT NULL AND NOT r.duplicate AND NOT r.undecryptable
-            OFFSET 0
-        ) w
-        WHERE s.connection_id = w.connection_id AND s.id = w.known_id;
+        WITH filled AS (
+            UPDATE messages s SET
+                kind = (w.m).kind, state = 'stored', text = p_texts[w.ord], raw = p_raws[w.ord],
+                lane = CASE (w.m).lane WHEN 'side' THEN 'side' ELSE s.lane END, reason = NULL,
+                verdict = NULL, retries = w.failures, filled_at = v_now,
+                target_id = (w.m).target_id, target_author = (w.m).target_author,
+                quoted_id = (w.m).quoted_id, quoted_author = (w.m).quoted_author,
+                mentions = (w.m).mentions, flags = (w.m).flags, detail = (w.m).detail
+            FROM (
+                SELECT r.*, v_messages[r.ord] AS m
+                FROM unnest(v_rows) r
+                WHERE r.known_id IS NOT NULL AND NOT r.duplicate AND NOT r.undecryptable
+                OFFSET 0
+            ) w
+            WHERE s.connection_id = w.connection_id AND s.id = w.known_id
+            RETURNING s.connection_id, s.id
+        )
+        INSERT INTO search_again (connection_id, message_id)
+        SELECT f.connection_id, f.id FROM filled f ON CONFLICT DO NOTHING;
         UPDATE messages s SET retries = w.failures, reason = (v_messages[w.ord]).reason
         FROM unnest(v_rows) w
         WHERE w.known_id IS NOT NULL AND NOT w.duplicate AND w.undecryptable

@@ -134,6 +134,9 @@ WITH changed AS (
         AS f (kind text, mimetype text, size bigint, name text, sha256 text)
     WHERE f.kind IS NOT NULL
     ON CONFLICT DO NOTHING
+), reworded AS (
+    INSERT INTO search_again (connection_id, message_id)
+    SELECT r.connection_id, r.id FROM changed r ON CONFLICT DO NOTHING
 )
 SELECT id FROM changed;
 

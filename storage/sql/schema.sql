@@ -245,7 +245,7 @@ CREATE TABLE conversations (
 CREATE UNIQUE INDEX conversations_live ON conversations (connection_id, chat_id)
     WHERE status <> 'closed';
 CREATE INDEX conversations_chat ON conversations (connection_id, chat_id, opened_at);
-CREATE INDEX conversations_recent ON conversations (status, last_message_at);
+CREATE INDEX conversations_active ON conversations (last_message_at, id);
 
 CREATE TABLE messages (
     connection_id integer,
@@ -446,6 +446,7 @@ CREATE INDEX media_due ON media (live DESC, next_attempt_at NULLS FIRST, message
     WHERE state = 'pending';
 CREATE INDEX media_age ON media (stored_at) WHERE state = 'stored';
 CREATE INDEX media_blob ON media (blob_sha256) WHERE state = 'stored';
+CREATE INDEX media_newest ON media (message_id);
 
 -- Messages to send. States move by rank: see outbox_rank in queues.sql.
 CREATE TABLE outbox (
@@ -659,3 +660,24 @@ CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (consumer, lane, e
     WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_dead ON webhook_deliveries (consumer, event_id)
     WHERE state = 'dead';
+-- The words of messages, for search; made in the background. No reference to messages: those are
+-- not to be touched for it, and a message that a merge takes away may come back.
+CREATE TABLE search_documents (
+    connection_id integer,
+    message_id bigint,
+    edit boolean NOT NULL,                     -- a text that another message got
+    sent_at timestamptz NOT NULL,
+    words tsvector NOT NULL,                   -- see search_words
+    PRIMARY KEY (connection_id, message_id)
+CREATE INDEX search_documents_words ON search_documents USING gin (words);
+CREATE INDEX search_documents_recent ON search_documents (sent_at, message_id);
+-- Which messages are in: from "oldest" (exclusive) to "newest".
+CREATE TABLE search_progress (
+    connection_id integer PRIMARY KEY REFERENCES connections,
+    newest bigint NOT NULL,
+    oldest bigint NOT NULL                     -- 0: all older ones are in
+-- Messages whose text has changed since.
+CREATE TABLE search_again (
+    connection_id integer,
+    message_id bigint,
+    PRIMARY KEY (connection_id, message_id)

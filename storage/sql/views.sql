@@ -8,7 +8,7 @@
 --   * A side message means the message of its chat with the id it names; where it names an author
 --     who is known, that author's.
 
-DROP VIEW IF EXISTS inbox_messages, message_details, message_versions, message_edits,
+DROP VIEW IF EXISTS search_versions, inbox_messages, message_details, message_versions, message_edits,
     message_deletions, reactions, poll_votes, side_messages, stored_messages, contact_details;
 DROP FUNCTION IF EXISTS merge_addresses(integer, bigint);
 DROP FUNCTION IF EXISTS chat_at(integer, text);
@@ -105,7 +105,7 @@ LEFT JOIN contact_addresses a ON a.connection_id = s.connection_id AND a.address
 LEFT JOIN contacts c ON c.connection_id = a.connection_id AND c.id = a.contact_id;
 
 CREATE VIEW message_edits AS
-SELECT connection_id, message_id, external_id, text, sent_at AS at, sent_at_ms
+SELECT connection_id, message_id, side_id, external_id, text, sent_at AS at, sent_at_ms
 FROM side_messages
 WHERE kind = 'edit' AND sender_id = author_id;
 
