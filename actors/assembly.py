@@ -64,9 +64,7 @@ def make_services(
         hosts=config.media.hosts,
         ca_file=config.media_ca_file,
         proxy=Proxy.parse(config.whatsapp.proxy),
-        proxies={
-            each.name: Proxy.parse(config.proxy_for(each.name)) for each in config.connections
-        },
+        proxies=media_proxies(config),
     )
     outside = Outside(
         storage=storage,
@@ -94,6 +92,11 @@ def make_services(
         keep_events=config.storage.keep_events,
         keep_stream=config.events.keep,
     )
+
+
+def media_proxies(config: Config) -> dict[str, Proxy | None]:
+    """The way that the files of each connection take."""
+    return {each.name: Proxy.parse(config.proxy_for(each.name)) for each in config.connections}
 
 
 def make_actions(

@@ -6,6 +6,7 @@ server allows; otherwise the configured ones serve. Source: docs/protocol.md#med
 
 import collections.abc as cabc
 import contextlib
+import functools
 import json
 import pathlib
 import ssl
@@ -123,17 +124,16 @@ class MediaHttp:
         self._random = random
         self._known: dict[str, _Hosts] = {}
         self._asking: dict[str, trio.Lock] = {}
-        self._clients = {
-            proxy: httpx.AsyncClient(
-                verify=context,
-                transport=transport or _way(proxy, context),
-                headers={**ORIGIN_HEADERS, "Accept-Encoding": "identity"},
-                follow_redirects=False,
-                trust_env=False,
-                timeout=httpx.Timeout(settings.idle_timeout, connect=settings.connect_timeout),
-            )
-            for proxy in {settings.proxy, *settings.proxies.values()}
-        }
+        self._open = functools.partial(_client, settings, context, transport)
+        self._proxies: cabc.Mapping[str, Proxy | None] = {}
+        self._clients = {settings.proxy: self._open(settings.proxy)}
+        self.use_proxies(settings.proxies)
+
+    def use_proxies(self, proxies: cabc.Mapping[str, Proxy | None]) -> None:
+        """The ways of the connections from now on; what is under way goes on as it began."""
+        self._proxies = dict(proxies)
+        for proxy in set(proxies.values()) - set(self._clients):
+            self._clients[proxy] = self._open(proxy)
 
     async def aclose(self) -> None:
         """Close the sockets."""
@@ -143,7 +143,7 @@ class MediaHttp:
     def _client(self, line: Line | None) -> httpx.AsyncClient:
         """The client that takes the way of a connection."""
         own = None if line is None else line.name
-        return self._clients[self._settings.proxies.get(own or "", self._settings.proxy)]
+        return self._clients[self._proxies.get(own or "", self._settings.proxy)]
 
     def longest(self, size: int) -> float:
         """Seconds after which the transfer of so many bytes is given up."""
@@ -320,6 +320,22 @@ async def _post(client: httpx.AsyncClient, url: str, spool: Spool) -> tuple[str,
             raise _refusal(response)
         async with bounded_body(response, MAX_ANSWER) as raw:
             return _read_answer(b"".join([chunk async for chunk in raw]))
+
+
+def _client(
+    settings: HttpSettings,
+    context: ssl.SSLContext,
+    transport: httpx.AsyncBaseTransport | None,
+    proxy: Proxy | None,
+) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        verify=context,
+        transport=transport or _way(proxy, context),
+        headers={**ORIGIN_HEADERS, "Accept-Encoding": "identity"},
+        follow_redirects=False,
+        trust_env=False,
+        timeout=httpx.Timeout(settings.idle_timeout, connect=settings.connect_timeout),
+    )
 
 
 def _way(proxy: Proxy | None, context: ssl.SSLContext) -> httpx.AsyncBaseTransport | None:

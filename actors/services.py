@@ -60,7 +60,8 @@ class Outside:
 
 
 class Services:
-    """History, files, encrypted answers, search and housekeeping; bound to the fleet once it is there."""
+    """What works beside the connections: history, files, encrypted answers, search, housekeeping;
+    bound to the fleet once it is there."""
 
     def __init__(
         self,

@@ -1,9 +1,13 @@
 """What people write for an address, and the address it means."""
 
+import typing as t
+
 from actors.drafts import BadRequestError
 from whatsapp.errors import LocalProtocolError, RemoteProtocolError
 from whatsapp.jid import SERVER, Jid
 from whatsapp.pairing_code import phone_digits
+
+_LONGEST_ID: t.Final = 20  # digits
 
 
 def bare_address(text: str) -> str:
@@ -24,3 +28,21 @@ def bare_address(text: str) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= 64 else text[:64] + "…"
+
+
+def contact_place(text: str | None) -> tuple[int | None, str | None]:
+    """What a filter by contact means: a contact's id, an address, or, of plain digits, both.
+
+    Raises:
+        BadRequestError: it is none of these.
+    """
+    if text is None:
+        return None, None
+    text = text.strip()
+    if text.isascii() and text.isdigit() and len(text) < _LONGEST_ID:
+        number = int(text)
+        try:
+            return number, bare_address(text)
+        except BadRequestError:
+            return number, None  # too short for a phone number
+    return None, bare_address(text)

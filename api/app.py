@@ -31,8 +31,10 @@ from api.routes_logs import log_routes
 from api.routes_media import media_routes
 from api.routes_metrics import metrics_routes
 from api.routes_outbox import outbox_routes
+from api.routes_pairing import pairing_routes
 from api.routes_people import people_routes
 from api.routes_quarantine import quarantine_routes
+from api.routes_search import search_routes
 from api.routes_session import session_routes
 from api.routes_statistics import statistics_routes
 from api.routes_timeline import timeline_routes
@@ -83,7 +85,9 @@ def _litestar(
     return Litestar(
         route_handlers=[
             *connection_routes(backend),
+            *pairing_routes(backend),
             *conversation_routes(backend),
+            *search_routes(backend),
             *outbox_routes(backend),
             *media_routes(backend),
             *people_routes(backend),

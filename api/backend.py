@@ -17,6 +17,7 @@ from api.ports import (
     FilesPort,
     FleetPort,
     HistogramPort,
+    RegistrarPort,
     ReloadPort,
     ReprocessPort,
     RestorerPort,
@@ -66,6 +67,7 @@ class Backend:
     logs: LogsPort | None = None
     events: EventsPort | None = None
     webhooks: WebhooksPort | None = None
+    registrar: RegistrarPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

@@ -4,6 +4,8 @@ import re
 import typing as t
 import urllib.parse
 
+import attrs
+
 ANY: t.Final = "application/octet-stream"
 INLINE: t.Final = frozenset(
     {
@@ -23,6 +25,8 @@ INLINE: t.Final = frozenset(
 """Types that a browser shows and never executes; all others are downloads without a type."""
 
 MAX_NAME: t.Final = 120  # characters
+
+_RANGE: t.Final = re.compile(r"bytes=(?P<first>[0-9]{0,18})-(?P<last>[0-9]{0,18})")
 
 _EXTENSIONS: t.Final = {
     "image/jpeg": ".jpg",
@@ -81,3 +85,39 @@ def _extension(mimetype: str) -> str:
 
 def _word(kind: str) -> str:
     return re.sub(r"[^a-z_]", "", kind.lower()) or "file"
+
+
+@attrs.frozen
+class Part:
+    """A stretch of a file: bytes from ``start`` up to ``end``."""
+
+    start: int
+    end: int
+
+
+class UnsatisfiableRangeError(ValueError):
+    """There are no such bytes."""
+
+
+def wanted_part(header: str | None, size: int) -> Part | None:
+    """The one stretch that a ``Range`` header asks for (RFC 9110); None: the whole file, as for
+    whatever else it says.
+
+    Raises:
+        UnsatisfiableRangeError: the file has no byte of it.
+    """
+    found = _RANGE.fullmatch(header or "")
+    if found is None:
+        return None
+    first, last = found["first"], found["last"]
+    if first:
+        start, end = int(first), int(last) + 1 if last else size
+        if last and end <= start:
+            return None
+    elif last:
+        start, end = max(0, size - int(last)), size
+    else:
+        return None
+    if start >= size:
+        raise UnsatisfiableRangeError(f"the file has {size} bytes")
+    return Part(start, min(end, size))

@@ -15,6 +15,7 @@ from storage.gaps import GapRow
 from storage.inbox import ContactDetail, GroupDetail, MergeRow, MessageDetail
 from storage.quarantine import QuarantinedStanza, QuarantineRow
 from storage.queues import HistoryOverview, HistoryProgress, MediaRow, OutboxRequest, OutboxRow
+from storage.search import Filter, Found, Hits, Position, Query
 from storage.timeline import Transition
 
 TypingState: t.TypeAlias = t.Literal["composing", "recording", "paused"]
@@ -246,8 +247,8 @@ class FleetPort(t.Protocol):
 class StoragePort(t.Protocol):
     """The part of storage that the API reads and orders; see ``storage.api.Storage``,
     ``storage.inbox.Inbox``, ``storage.queues.Queues``, ``storage.timeline.Timeline``,
-    ``storage.gaps.Gaps``,
-    ``storage.quarantine.Quarantined`` and ``storage.figures.Figures``."""
+    ``storage.gaps.Gaps``, ``storage.quarantine.Quarantined``, ``storage.figures.Figures``
+    and ``storage.search.Search``."""
 
     async def events_after(
         self,
@@ -277,9 +278,26 @@ class StoragePort(t.Protocol):
 
     async def quarantined_stanza(self, row_id: int) -> QuarantinedStanza | None: ...
 
-    async def conversations(
-        self, *, status: str | None, connection: str | None, limit: int
-    ) -> list[ConversationRow]: ...
+    async def find_conversations(
+        self,
+        wanted: Filter,
+        *,
+        query: Query | None = None,
+        before: Position | None = None,
+        limit: int = 50,
+    ) -> Found: ...
+
+    async def conversation(self, conversation_id: int) -> ConversationRow | None: ...
+
+    async def reopen_conversation(self, conversation_id: int) -> ConversationRow | None: ...
+
+    async def live_conversation(self, conversation_id: int) -> int | None: ...
+
+    async def search_messages(
+        self, query: Query, wanted: Filter, *, before: Position | None = None, limit: int = 50
+    ) -> Hits: ...
+
+    async def search_complete(self) -> bool: ...
 
     async def open_conversation(self, conversation_id: int) -> ConversationRow | None: ...
 
@@ -329,7 +347,11 @@ class StoragePort(t.Protocol):
         limit: int = 50,
     ) -> list[ContactDetail]: ...
 
-    async def merges(self, connection: str | None, *, limit: int = 50) -> list[MergeRow]: ...
+    async def contact_by_id(self, contact_id: int) -> ContactDetail | None: ...
+
+    async def merges(
+        self, connection: str | None, *, before: int | None = None, limit: int = 50
+    ) -> list[MergeRow]: ...
 
     async def unmerge(self, merge_id: int) -> MergeRow | None: ...
 
@@ -357,6 +379,15 @@ class StoragePort(t.Protocol):
     async def outbox_retry(self, connection: str | None, outbox_id: int) -> OutboxRow | None: ...
 
     async def media_file(self, message_id: int) -> MediaRow | None: ...
+
+    async def media_list(
+        self,
+        connection: str | None = None,
+        *,
+        state: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[MediaRow]: ...
 
     async def history_progress(self, connection: str) -> HistoryProgress: ...
 
@@ -446,6 +477,41 @@ class ReloadFacts:
     changed: tuple[str, ...] = ()
     unchanged: int = 0  # connections that were not touched
     restart: tuple[str, ...] = ()  # keys whose new values wait for a restart of the daemon
+
+
+@attrs.frozen(kw_only=True)
+class SettingsFacts:
+    """What a connection is configured with, passwords left out."""
+
+    origin: str  # "file": the configuration has it; "api": it was made here
+    own: cabc.Mapping[str, t.Any]  # None: as for all
+    effective: cabc.Mapping[str, t.Any]
+
+
+class RegistrarPort(t.Protocol):
+    """Makes, changes and deletes connections. Orders go on to their end, whoever stops waiting.
+    A ``ProblemError`` says what cannot be."""
+
+    def settings(self, name: str) -> SettingsFacts:
+        """What a connection is configured with.
+
+        Raises:
+            UnknownConnectionError: there is none of that name.
+        """
+        ...
+
+    async def create(self, values: cabc.Mapping[str, t.Any]) -> str:
+        """Make a connection from a ``[[connections]]`` table; its name."""
+        ...
+
+    async def change(self, name: str, values: cabc.Mapping[str, t.Any]) -> None:
+        """Change settings of one that was made so; None: as for all again."""
+        ...
+
+    async def delete(self, name: str, *, force: bool = False) -> None:
+        """Stop and forget one that was made so; its messages stay. Its keys go only after a
+        confirmed logout, or by ``force``."""
+        ...
 
 
 class ReloadPort(t.Protocol):

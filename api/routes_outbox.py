@@ -10,6 +10,7 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 
 from api.addresses import bare_address
 from api.backend import Backend, Before, Limit, required, storable, unknown
+from api.pages import PAGED, AnyRequest, PageCursor, Pages
 from api.ports import ActionsPort
 from api.requests import outbox_request
 from storage.queues import OutboxRequest, OutboxRow, OutboxState
@@ -17,6 +18,7 @@ from storage.queues import OutboxRequest, OutboxRow, OutboxState
 MAX_MESSAGE: t.Final = 512 * 1024  # bytes of JSON
 _ADVICE: t.Final = "zapvisor outbox lists them"
 _SENDERS: t.Final = "connections that send"
+_PAGES: t.Final = Pages[OutboxRow]("outbox", (int,), lambda row: (row.id,))
 
 Only: t.TypeAlias = t.Annotated[OutboxState | None, QueryParameter(name="state")]
 
@@ -86,29 +88,50 @@ def outbox_routes(backend: Backend) -> list[t.Any]:
         actions = required(backend.actions, _SENDERS)
         await actions.typing(name, bare_address(data.to), data.state.value)
 
-    @get("/outbox", summary="What was to be sent, newest first")
+    async def page(
+        request: AnyRequest,
+        name: str | None,
+        only: OutboxState | None,
+        place: int | None,
+        limit: int,
+    ) -> Response[list[OutboxRow]]:
+        state = None if only is None else only.value
+        rows = await storage.outbox_list(name, state=state, before=place, limit=limit + 1)
+        return _PAGES.answer(request, rows, limit)
+
+    @get(
+        "/outbox",
+        tags=["outbox"],
+        summary="What was to be sent, newest first",
+        response_headers=PAGED,
+    )
     async def outbox(
+        request: AnyRequest,
         only: Only = None,
         before: Before = None,
         limit: Limit = 50,
-    ) -> list[OutboxRow]:
-        return await storage.outbox_list(
-            state=None if only is None else only.value, before=before, limit=limit
-        )
+        cursor: PageCursor = None,
+    ) -> Response[list[OutboxRow]]:
+        return await page(request, None, only, _PAGES.number(cursor, before), limit)
 
-    @get("/connections/{name:str}/outbox", summary="The same of one connection")
+    @get(
+        "/connections/{name:str}/outbox",
+        tags=["outbox"],
+        summary="The same of one connection",
+        response_headers=PAGED,
+    )
     async def outbox_of(
+        request: AnyRequest,
         name: FromPath[str],
         only: Only = None,
         before: Before = None,
         limit: Limit = 50,
-    ) -> list[OutboxRow]:
+        cursor: PageCursor = None,
+    ) -> Response[list[OutboxRow]]:
         fleet.status(name)
-        return await storage.outbox_list(
-            name, state=None if only is None else only.value, before=before, limit=limit
-        )
+        return await page(request, name, only, _PAGES.number(cursor, before), limit)
 
-    @get("/outbox/{number:int}", summary="One message to send")
+    @get("/outbox/{number:int}", tags=["outbox"], summary="One message to send")
     async def outbox_row(number: FromPath[int]) -> OutboxRow:
         row = await storage.outbox_row(None, storable(number, "outbox message", _ADVICE))
         if row is None:

@@ -8,11 +8,13 @@ from litestar import Response, get, post
 from litestar.params import FromPath, FromQuery
 
 from api.backend import Backend, Before, Limit, required, storable, unknown
+from api.pages import PAGED, AnyRequest, PageCursor, Pages
 from api.ports import StoragePort
 from storage.quarantine import QuarantinedStanza, QuarantineRow
 
 ADVICE: t.Final = "zapvisor quarantine list shows them"
 BINARY: t.Final = "application/octet-stream"
+_PAGES: t.Final = Pages[QuarantineRow]("quarantine", (int,), lambda row: (row.id,))
 
 
 @attrs.frozen(kw_only=True)
@@ -41,29 +43,46 @@ def quarantine_routes(backend: Backend) -> list[t.Any]:
     """The routes of this module."""
     storage = backend.storage
 
-    @get("/quarantine", summary="What could not be stored, the newest first")
+    @get(
+        "/quarantine",
+        tags=["quarantine"],
+        summary="What could not be stored, the newest first",
+        response_headers=PAGED,
+    )
     async def listed(
+        request: AnyRequest,
         connection: FromQuery[str | None] = None,
         resolved: FromQuery[bool] = False,
         before: Before = None,
         limit: Limit = 50,
-    ) -> list[QuarantineView]:
+        cursor: PageCursor = None,
+    ) -> Response[list[QuarantineView]]:
         if connection is not None:
             backend.fleet.status(connection)
-        rows = await storage.quarantined(connection, resolved=resolved, before=before, limit=limit)
-        return [_view(row) for row in rows]
+        place = _PAGES.number(cursor, before)
+        rows = await storage.quarantined(
+            connection, resolved=resolved, before=place, limit=limit + 1
+        )
+        return _PAGES.answer(request, rows, limit, _view)
 
-    @get("/quarantine/{number:int}", summary="One of them, without what it says")
+    @get(
+        "/quarantine/{number:int}", tags=["quarantine"], summary="One of them, without what it says"
+    )
     async def one(number: FromPath[int]) -> QuarantineView:
         return _whole(await _found(storage, number))
 
-    @get("/quarantine/{number:int}/stanza", summary="Its bytes, as they came")
+    @get(
+        "/quarantine/{number:int}/stanza",
+        tags=["quarantine"],
+        summary="Its bytes, as they came",
+    )
     async def stanza(number: FromPath[int]) -> Response[bytes]:
         found = await _found(storage, number)
         return Response(found.stanza, media_type=BINARY)
 
     @post(
         "/quarantine/{number:int}/retry",
+        tags=["quarantine"],
         status_code=200,
         summary="Try to store it once more; tells how it is afterwards",
     )

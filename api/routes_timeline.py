@@ -5,16 +5,18 @@ import datetime as dt
 import typing as t
 
 import attrs
-from litestar import get
+from litestar import Response, get
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from actors.uptime import MAX_DAYS, Change, DayUptime, add_change, day_starts, uptime_by_day
 from api.backend import Backend, Before, Limit
+from api.pages import PAGED, AnyRequest, PageCursor, Pages
 from api.ports import StoragePort
 from api.zones import zone_of
 from storage.timeline import Transition
 
 PAGE: t.Final = 1000  # transitions read at once
+_PAGES: t.Final = Pages[Transition]("timeline", (int,), lambda row: (row.id,))
 
 Days: t.TypeAlias = t.Annotated[int, QueryParameter(ge=1, le=MAX_DAYS)]
 
@@ -49,16 +51,21 @@ def timeline_routes(backend: Backend) -> list[t.Any]:
 
     @get(
         "/connections/{name:str}/timeline",
+        tags=["connections"],
         summary="Transitions of the last days, oldest first, and the uptime of each day",
+        response_headers=PAGED,
     )
     async def timeline(
+        request: AnyRequest,
         name: FromPath[str],
         days: Days = 7,
         zone: FromQuery[str | None] = None,
         after: Before = None,
         limit: Limit = 200,
-    ) -> TimelineView:
+        cursor: PageCursor = None,
+    ) -> Response[TimelineView]:
         backend.fleet.status(name)
+        after = _PAGES.number(cursor, after)
         now = backend.wall_clock()
         place = zone_of(zone, "zone")
         starts = day_starts(now, days, place)
@@ -67,14 +74,17 @@ def timeline_routes(backend: Backend) -> list[t.Any]:
         if after is None:
             changes = await _changes(backend.storage, name, first)
             uptime = uptime_by_day(changes, starts, now)
-        rows = await backend.storage.timeline(name, after=after or first, limit=limit)
-        return TimelineView(
+        rows = await backend.storage.timeline(name, after=after or first, limit=limit + 1)
+        page = rows[:limit]
+        end = page[-1].id if len(rows) > limit else None
+        view = TimelineView(
             connection=name,
             percent=_together(uptime),
             days=tuple(_day(day, place) for day in uptime),
-            transitions=tuple(rows),
-            next=rows[-1].id if len(rows) == limit else None,
+            transitions=tuple(page),
+            next=end,
         )
+        return _PAGES.with_next(request, view, None if end is None else (end,))
 
     return [timeline]
 

@@ -10,7 +10,7 @@ import attrs
 from api.ports import ConnectionFacts, IncidentFacts, PairingFacts
 from storage.api import ConversationRow
 from storage.figures import SyncCounts
-from storage.queues import HistoryOverview
+from storage.queues import HistoryOverview, MediaRow
 
 T = t.TypeVar("T")
 
@@ -75,6 +75,17 @@ class ConnectionView:
         if history is None:
             return view
         return attrs.evolve(view, history=_copied(HistoryView, history))
+
+
+@attrs.frozen(kw_only=True)
+class ConnectionDetail(ConnectionView):
+    """One connection with what it is configured with."""
+
+    origin: str  # "file" or "api"
+    settings: dict[str, t.Any]
+    """Its own; None: as for all."""
+    effective: dict[str, t.Any]
+    """What is in force."""
 
 
 @attrs.frozen(kw_only=True)
@@ -155,6 +166,36 @@ class FileView:
 
     sha256: str  # hex: the ``file`` of a message
     size: int  # bytes
+
+
+@attrs.frozen(kw_only=True)
+class MediaView:
+    """The file of a message, and how far its fetching is; what its sender claims is shown as it
+    is."""
+
+    connection: str
+    message_id: int
+    kind: str
+    mimetype: str | None  # claimed
+    name: str | None = attrs.field(repr=False)  # claimed
+    size: int | None  # bytes, claimed
+    state: str
+    attempts: int
+    next_attempt_at: dt.datetime | None
+    sha256: str | None  # hex, of the stored file
+    stored_size: int | None  # bytes
+    error: str | None
+    stored_at: dt.datetime | None
+
+    @classmethod
+    def of(cls, row: MediaRow) -> "MediaView":
+        """The view of a stored row."""
+        names = {field.name for field in attrs.fields(cls)} - {"sha256", "stored_size"}
+        return cls(
+            **{name: getattr(row, name) for name in names},
+            sha256=None if row.blob_sha256 is None else row.blob_sha256.hex(),
+            stored_size=row.blob_size,
+        )
 
 
 @attrs.frozen(kw_only=True)

@@ -14,6 +14,7 @@ from api.server import GRACE, serve_app
 from api.tokens import TokenKeeper
 from daemon.adapters import ReprocessAdapter
 from daemon.logs import Logs
+from daemon.registrar import Registrar
 from daemon.reload import Reloader
 from daemon.wiring import Core
 from supervisor.spec import ChildSpec
@@ -27,6 +28,7 @@ def api_children(
     version: str,
     reloader: Reloader,
     logs: Logs | None = None,
+    registrar: Registrar | None = None,
 ) -> list[ChildSpec]:
     """The API on the listening socket ``control``, and over HTTP if that is configured."""
     keeper = TokenKeeper(core.storage, core.clock)
@@ -47,6 +49,7 @@ def api_children(
         reloader=reloader,
         events=core.events,
         webhooks=core.events.webhooks,
+        registrar=registrar,
         figures=figures,
         commits=core.writer.commits,
         data_place=str(core.config.data_dir),

@@ -16,6 +16,7 @@ from actors.writer_inbox import Inbox
 from api.ports import ReloadFacts
 from config.errors import ConfigError
 from config.model import Config
+from daemon.made import Made, adopt, with_made
 from daemon.notify import notify, notify_reloading
 from storage.api import Storage
 from storage.errors import StorageError
@@ -46,14 +47,22 @@ class Reloader:
         storage: Storage,
         writer: Inbox,
         *,
+        made: Made | None = None,
+        applied: cabc.Callable[[Config], None] | None = None,
         wall_clock: cabc.Callable[[], float] = time.time,  # noqa: TID251 - the edge
     ) -> None:
-        """``load`` reads the configuration anew, or raises ``ConfigError``."""
+        """``load`` reads the configuration anew, or raises ``ConfigError``; ``applied`` is called
+        with what is in force from then on. ``config`` includes the connections that were
+        ``made`` through the API."""
         self.last: tuple[float, ReloadFacts] | None = None
         """When it was reloaded last (unix seconds), and what came of it."""
         self._wall_clock = wall_clock
         self.config = config
         """The one in force."""
+        self.made: Made = {} if made is None else made
+        self.lock = trio.Lock()
+        """Held by whoever changes the fleet."""
+        self._applied = applied or (lambda _config: None)
         self._load = load
         self._fleet = fleet
         self._storage = storage
@@ -99,9 +108,22 @@ class Reloader:
 
     async def _carry_out(self) -> ReloadFacts:
         try:
-            wanted = plan(self.config, await trio.to_thread.run_sync(self._load))
+            new = await trio.to_thread.run_sync(self._load)
         except ConfigError as error:
             return ReloadFacts(problems=tuple(str(problem) for problem in error.problems))
+        async with self.lock:
+            facts = await self.put(with_made(new, self.made))
+            if not facts.problems:
+                try:
+                    await adopt(self._storage, new, self.made)
+                except StorageError as error:
+                    log.warning("connection.not_adopted", error=str(error))  # the next reload does
+        return facts
+
+    async def put(self, config: Config, removed: tuple[str, str] = REMOVED) -> ReloadFacts:
+        """Put a configuration in force; the caller holds ``lock``. ``removed``: what is said of
+        connections that are not in it."""
+        wanted = plan(self.config, config)
         try:
             for name in (*wanted.added, *wanted.changed, *wanted.rules):
                 await self._storage.ensure_connection(name, conversation_rules(wanted.config, name))
@@ -109,13 +131,14 @@ class Reloader:
             return ReloadFacts(
                 problems=(f"the database is away, so nothing was changed; try again: {error}",)
             )
-        return await self._change(wanted)
+        self._applied(wanted.config)
+        return await self._change(wanted, removed)
 
-    async def _change(self, wanted: Plan) -> ReloadFacts:
+    async def _change(self, wanted: Plan, removed: tuple[str, str]) -> ReloadFacts:
         """Change the fleet. What a failing database leaves undone is said, and done by the next
         reload."""
         for name in wanted.removed:
-            await self._fleet.remove(name, REMOVED)
+            await self._fleet.remove(name, removed)
         for name in wanted.changed:
             await self._fleet.remove(name, CHANGED)
         fence = Fence(trio.Event())

@@ -23,6 +23,7 @@ from daemon.errors import CommandError, StartError
 from daemon.lock import data_directory
 from daemon.logs import Logs, configure_logs, flush_logs
 from daemon.notify import notify
+from daemon.registrar import Registrar
 from daemon.reload import Reloader
 from daemon.service_manager import Informer, announce_stop, extend_start
 from daemon.signals import exit_after, obey_signals
@@ -187,11 +188,15 @@ async def _run_tree(
         core.storage,
         core.writer.inbox,
         wall_clock=core.clock,
+        made=core.made,
+        applied=core.applied,
     )
+    registrar = Registrar(reloader, core.fleet, core.storage, core.writer.inbox)
     async with contextlib.aclosing(core), trio.open_nursery() as nursery:
         children = [
             ChildSpec(id="reload", start=reloader.run),
-            *api_children(core, listener, version, reloader, logs),
+            ChildSpec(id="registrar", start=registrar.run),
+            *api_children(core, listener, version, reloader, logs, registrar),
         ]
         tree = supervise(core, children)
         stopper.reloader = reloader

@@ -2,7 +2,6 @@
 
 import collections.abc as cabc
 import datetime as dt
-import io
 import json
 import sys
 import typing as t
@@ -11,6 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from api.qr import qr_text
 
 _PIPE_WIDTH: t.Final = 200  # columns where there is no terminal
 _COLOURS: t.Final = {
@@ -182,12 +183,7 @@ def flattened(facts: cabc.Mapping[str, t.Any], prefix: str = "") -> cabc.Iterato
 
 def draw_qr(text: str, *, colours: bool) -> str:
     """A QR code out of half blocks; with ``colours`` it is dark on light on every terminal."""
-    import segno
-
-    drawing = io.StringIO()
-    code = segno.make(text, error="l", micro=False, boost_error=False)
-    code.terminal(drawing, border=2, compact=True)
-    lines = drawing.getvalue().splitlines()
+    lines = qr_text(text).splitlines()
     if colours:
         lines = [f"\x1b[97;40m{line}\x1b[0m" for line in lines]
     return "\n".join(lines)

@@ -17,7 +17,13 @@ import attrs
 import trio
 
 from actors.actions import Actions, Reprocessor
-from actors.assembly import make_actions, make_fleet, make_services, make_writer
+from actors.assembly import (
+    make_actions,
+    make_fleet,
+    make_services,
+    make_writer,
+    media_proxies,
+)
 from actors.event_services import EventServices
 from actors.fleet import Fleet
 from actors.messages import Drain
@@ -29,6 +35,7 @@ from api.views import WriterView
 from config.model import Config
 from daemon.clocks import DELETING_HOLD, Clocks, SteadyClock, watch_clocks
 from daemon.event_wiring import make_event_services
+from daemon.made import Made, adopt, load_made, with_made
 from daemon.service_manager import status_sentence
 from daemon.watchdog import LoopWatch
 from storage.api import Storage
@@ -65,6 +72,12 @@ class Core:
     reprocessor: Reprocessor
     restorer: Restorer
     events: EventServices
+    made: Made = attrs.field(factory=dict)
+    """The connections of ``config`` that were made through the API."""
+
+    def applied(self, config: Config) -> None:
+        """Another configuration is in force: what is no connection's own follows."""
+        self.services.http.use_proxies(media_proxies(config))
 
     async def aclose(self) -> None:
         """Close what is open towards the network."""
@@ -127,6 +140,9 @@ async def build_core(
     wakefulness = Wakefulness()
     pulse = Pulse(storage)
     await pulse.begin()
+    made = await load_made(storage)
+    await adopt(storage, config, made)
+    config = with_made(config, made)
     writer = make_writer(config, storage)
     deleting = SteadyClock(clocks, hold=DELETING_HOLD, tell=False)
     services = make_services(config, storage, writer, clock, deleting)
@@ -151,6 +167,7 @@ async def build_core(
         reprocessor=Reprocessor(storage),
         restorer=Restorer(storage, writer.inbox, fleet),
         events=events,
+        made=made,
     )
 
 

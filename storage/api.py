@@ -12,6 +12,7 @@ from storage.facts import Fact
 from storage.figures import Figures
 from storage.gaps import Gaps, GapStep
 from storage.inbox import Inbox
+from storage.made import Made
 from storage.quarantine import Quarantined
 from storage.queues import Queues
 from storage.search import Search
@@ -278,6 +279,7 @@ class Storage(
     Figures,
     EventStream,
     Search,
+    Made,
     t.Protocol,
 ):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``

@@ -361,8 +361,14 @@ class Inbox(t.Protocol):
         """The person behind an address."""
         ...
 
-    async def merges(self, connection: str | None, *, limit: int = 50) -> list[MergeRow]:
-        """Merges of contacts, undone ones too, the newest first."""
+    async def contact_by_id(self, contact_id: int) -> ContactDetail | None:
+        """One person; None, too, when it turned out to be another one."""
+        ...
+
+    async def merges(
+        self, connection: str | None, *, before: int | None = None, limit: int = 50
+    ) -> list[MergeRow]:
+        """Merges of contacts with ids below ``before``, undone ones too, the newest first."""
         ...
 
     async def unmerge(self, merge_id: int) -> MergeRow | None:

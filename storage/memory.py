@@ -32,6 +32,7 @@ from storage.facts import NameSource
 from storage.identity import clean_text
 from storage.memory_facts import apply_fact
 from storage.memory_figures import MemoryFigures
+from storage.memory_made import MemoryMade
 from storage.memory_media import MediaOrigin
 from storage.memory_merge import resolve
 from storage.memory_quarantine import MemoryQuarantine
@@ -54,7 +55,7 @@ HANDLED_LIFETIME: t.Final = 14 * 86_400  # seconds
 NAME_REFRESH: t.Final = 3_600.0  # seconds after which a name that stays the same is dated anew
 
 
-class MemoryStorage(MemorySearch, MemoryQuarantine, MemoryFigures, MemoryTokens):
+class MemoryStorage(MemorySearch, MemoryQuarantine, MemoryMade, MemoryFigures, MemoryTokens):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251

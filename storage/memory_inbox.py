@@ -217,10 +217,26 @@ class MemoryInbox(MemoryState):
                 return contact_detail(owner, contact)
         return None
 
-    async def merges(self, connection: str | None, *, limit: int = 50) -> list[MergeRow]:
+    async def contact_by_id(self, contact_id: int) -> ContactDetail | None:
+        """See :meth:`storage.inbox.Inbox.contact_by_id`."""
+        await trio.lowlevel.checkpoint()
+        for owner in self._connections.values():
+            row = owner.contacts.get(contact_id)
+            if row is not None and row.id != SELF and row.merged_into is None:
+                return contact_detail(owner, contact_id)
+        return None
+
+    async def merges(
+        self, connection: str | None, *, before: int | None = None, limit: int = 50
+    ) -> list[MergeRow]:
         """See :meth:`storage.inbox.Inbox.merges`."""
         await trio.lowlevel.checkpoint()
-        found = [(owner, item) for owner in self._chosen(connection) for item in owner.merges]
+        found = [
+            (owner, item)
+            for owner in self._chosen(connection)
+            for item in owner.merges
+            if before is None or item.id < before
+        ]
         found.sort(key=lambda item: item[1].id, reverse=True)
         return [merge_row(owner, item) for owner, item in found[: _limit(limit)]]
 

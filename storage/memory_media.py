@@ -114,6 +114,25 @@ class MemoryMedia(MemoryEvents):
                 return _media_row(connection, number, media)
         return None
 
+    async def media_list(
+        self,
+        connection: str | None = None,
+        *,
+        state: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[MediaRow]:
+        """See :meth:`storage.queues.Queues.media_list`."""
+        await trio.lowlevel.checkpoint()
+        rows = [
+            _media_row(name, number, media)
+            for (name, number), media in self._media.items()
+            if connection in (None, name)
+            and state in (None, media.state)
+            and (before is None or number < before)
+        ]
+        return sorted(rows, key=lambda row: row.message_id, reverse=True)[:limit]
+
     async def media_counts(self, connection: str | None = None) -> dict[str, int]:
         """See :meth:`storage.queues.Queues.media_counts`."""
         await trio.lowlevel.checkpoint()

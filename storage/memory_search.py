@@ -52,21 +52,23 @@ class MemorySearch(MemoryGaps):
     async def conversation(self, conversation_id: int) -> ConversationRow | None:
         """See :meth:`storage.search.Search.conversation`."""
         await trio.lowlevel.checkpoint()
-        found = self._find(conversation_id)
+        found = self._find_conversation(conversation_id)
         return None if found is None else conversation_row(*found)
 
     async def reopen_conversation(self, conversation_id: int) -> ConversationRow | None:
         """See :meth:`storage.search.Search.reopen_conversation`."""
         await trio.lowlevel.checkpoint()
-        found = self._find(conversation_id)
+        found = self._find_conversation(conversation_id)
         if found is None:
             return None
-        _owner, conversation = found
+        owner, conversation = found
         if conversation.merged_into is not None:
             raise StorageRejectedError(f"conversation {conversation_id} went into another one")
         live = next((item for item in conversation.chat.conversations if item.live), None)
         if live is None:
+            previous = conversation.status
             conversation.status, conversation.closed_at = "waiting", None
+            self._tell_conversation(owner, conversation, previous)
         elif live is not conversation:
             raise StorageRejectedError(f"conversation {live.id} of the same chat is live")
         return conversation_row(*found)
@@ -74,7 +76,7 @@ class MemorySearch(MemoryGaps):
     async def live_conversation(self, conversation_id: int) -> int | None:
         """See :meth:`storage.search.Search.live_conversation`."""
         await trio.lowlevel.checkpoint()
-        found = self._find(conversation_id)
+        found = self._find_conversation(conversation_id)
         if found is None:
             return None
         return next((item.id for item in found[1].chat.conversations if item.live), None)
@@ -108,7 +110,7 @@ class MemorySearch(MemoryGaps):
         await trio.lowlevel.checkpoint()
         return True
 
-    def _find(self, conversation_id: int) -> tuple[Connection, Conversation] | None:
+    def _find_conversation(self, conversation_id: int) -> tuple[Connection, Conversation] | None:
         for owner in self._connections.values():
             for chat in owner.chats.values():
                 for item in chat.conversations:

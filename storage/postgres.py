@@ -52,6 +52,7 @@ from storage.postgres_events import PostgresEvents
 from storage.postgres_figures import PostgresFigures
 from storage.postgres_gaps import PostgresGaps
 from storage.postgres_inbox import PostgresInbox
+from storage.postgres_made import PostgresMade
 from storage.postgres_quarantine import PostgresQuarantine
 from storage.postgres_queues import PostgresQueues
 from storage.postgres_search import PostgresSearch
@@ -99,6 +100,7 @@ class PostgresStorage(
     PostgresFigures,
     PostgresEvents,
     PostgresSearch,
+    PostgresMade,
 ):
     """Use :meth:`open`; the storage serves until its context ends."""
 

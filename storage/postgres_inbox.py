@@ -170,9 +170,18 @@ class PostgresInbox(abc.ABC):
         rows = await self._fetch("contact", connection, clean_text(address))
         return _contact(rows[0]) if rows else None
 
-    async def merges(self, connection: str | None, *, limit: int = 50) -> list[MergeRow]:
+    async def contact_by_id(self, contact_id: int) -> ContactDetail | None:
+        """See :meth:`storage.inbox.Inbox.contact_by_id`."""
+        rows = await self._fetch("contact_by_id", contact_id) if _is_id(contact_id) else []
+        return _contact(rows[0]) if rows else None
+
+    async def merges(
+        self, connection: str | None, *, before: int | None = None, limit: int = 50
+    ) -> list[MergeRow]:
         """See :meth:`storage.inbox.Inbox.merges`."""
-        return [_merge(row) for row in await self._fetch("merges", connection, _limit(limit))]
+        below = None if before is None else _after(before)
+        rows = await self._fetch("merges", connection, below, _limit(limit))
+        return [_merge(row) for row in rows]
 
     async def unmerge(self, merge_id: int) -> MergeRow | None:
         """See :meth:`storage.inbox.Inbox.unmerge`."""

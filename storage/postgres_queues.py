@@ -84,6 +84,19 @@ class PostgresQueues(abc.ABC):
         rows = await self._fetch("media_file", message_id)
         return MediaRow(**rows[0]) if rows else None
 
+    async def media_list(
+        self,
+        connection: str | None = None,
+        *,
+        state: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[MediaRow]:
+        """See :meth:`storage.queues.Queues.media_list`."""
+        below = None if before is None else max(0, min(before, _INT64_MAX))
+        rows = await self._fetch("media_list", connection, state, below, limit)
+        return [MediaRow(**row) for row in rows]
+
     async def media_counts(self, connection: str | None = None) -> dict[str, int]:
         """See :meth:`storage.queues.Queues.media_counts`."""
         return dict(await self._fetch("media_counts", connection))

@@ -233,6 +233,17 @@ class Queues(t.Protocol):
         """The file of a message, whatever its state."""
         ...
 
+    async def media_list(
+        self,
+        connection: str | None = None,
+        *,
+        state: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[MediaRow]:
+        """Files of messages with ids below ``before``, those of the newest messages first."""
+        ...
+
     async def media_counts(self, connection: str | None = None) -> dict[str, int]:
         """Files by state, of one connection or of all; states without files are left out."""
         ...

@@ -160,6 +160,11 @@ JOIN contact_addresses a ON a.connection_id = c.id AND a.address = $2
 JOIN contact_details d ON d.connection_id = a.connection_id AND d.id = a.contact_id
 WHERE c.name = $1;
 
+-- name: contact_by_id
+-- One person.
+SELECT d.* FROM connections c
+JOIN contact_details d ON d.connection_id = c.id AND d.id = $1;
+
 -- name: merges
 -- Merges of contacts, the newest first.
 SELECT m.id, c.name AS connection, m.survivor_id AS survivor, m.merged_id AS merged,
@@ -167,8 +172,8 @@ SELECT m.id, c.name AS connection, m.survivor_id AS survivor, m.merged_id AS mer
     m.merged_at, m.undone_at
 FROM contact_merges m
 JOIN connections c ON c.id = m.connection_id
-WHERE $1::text IS NULL OR c.name = $1
-ORDER BY m.id DESC LIMIT $2;
+WHERE ($1::text IS NULL OR c.name = $1) AND ($2::bigint IS NULL OR m.id < $2)
+ORDER BY m.id DESC LIMIT $3;
 
 -- name: unmerge
 -- Make two contacts of one again.

@@ -62,6 +62,16 @@ SELECT c.name AS connection, f.message_id, f.kind, f.mimetype, f.name, f.size, f
 FROM connections c
 JOIN media f ON f.connection_id = c.id AND f.message_id = $1;
 
+-- name: media_list
+-- Files, those of the newest messages first.
+SELECT c.name AS connection, f.message_id, f.kind, f.mimetype, f.name, f.size, f.sha256, f.state,
+    f.attempts, f.next_attempt_at, f.blob_sha256, f.blob_size, f.error, f.stored_at
+FROM media f
+JOIN connections c ON c.id = f.connection_id
+WHERE ($1::text IS NULL OR c.name = $1) AND ($2::text IS NULL OR f.state = $2)
+    AND ($3::bigint IS NULL OR f.message_id < $3)
+ORDER BY f.message_id DESC LIMIT $4;
+
 -- name: media_counts
 -- Files by state.
 SELECT f.state, count(*) AS files FROM media f

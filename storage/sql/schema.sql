@@ -660,6 +660,7 @@ CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (consumer, lane, e
     WHERE state = 'pending';
 CREATE INDEX webhook_deliveries_dead ON webhook_deliveries (consumer, event_id)
     WHERE state = 'dead';
+
 -- The words of messages, for search; made in the background. No reference to messages: those are
 -- not to be touched for it, and a message that a merge takes away may come back.
 CREATE TABLE search_documents (
@@ -669,15 +670,30 @@ CREATE TABLE search_documents (
     sent_at timestamptz NOT NULL,
     words tsvector NOT NULL,                   -- see search_words
     PRIMARY KEY (connection_id, message_id)
+);
+
 CREATE INDEX search_documents_words ON search_documents USING gin (words);
 CREATE INDEX search_documents_recent ON search_documents (sent_at, message_id);
+
 -- Which messages are in: from "oldest" (exclusive) to "newest".
 CREATE TABLE search_progress (
     connection_id integer PRIMARY KEY REFERENCES connections,
     newest bigint NOT NULL,
     oldest bigint NOT NULL                     -- 0: all older ones are in
+) WITH (fillfactor = 50);
+
 -- Messages whose text has changed since.
 CREATE TABLE search_again (
     connection_id integer,
     message_id bigint,
     PRIMARY KEY (connection_id, message_id)
+);
+
+-- Connections that were made through the API, with their settings; those of the configuration
+-- file are not here.
+CREATE TABLE made_connections (
+    connection_id integer PRIMARY KEY REFERENCES connections,
+    sealed bytea NOT NULL,                     -- JSON: a [[connections]] table
+    created_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL
+);

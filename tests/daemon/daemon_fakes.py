@@ -24,10 +24,14 @@ from api.app import Backend, build_app
 from api.control_socket import control_socket
 from api.figures import FigureReader
 from api.log_ports import LevelFacts
-from api.ports import ReloadFacts, ReprocessFacts
+from api.ports import ReloadFacts, ReprocessFacts, SettingsFacts
+from api.problems import ProblemError
 from api.server import Patience, serve_app
 from api.tokens import TokenKeeper
 from api.views import ConnectionView, IncidentView, LoopView, PairingView, WriterView
+from config.connections import effective_settings, own_settings, read_connection, written
+from config.errors import ConfigError
+from config.model import Config, ConnectionConfig
 from daemon.logs.line import LogLine
 from daemon.logs.ring import LogRing
 from storage.api import (
@@ -49,6 +53,7 @@ from storage.inbox import Inbox
 from storage.memory import MemoryStorage
 from storage.quarantine import Quarantined, QuarantineRow
 from storage.queues import Queues
+from storage.search import Filter, Found, Position, Query, Search
 from storage.timeline import Timeline
 from storage.tokens import Tokens
 from whatsapp.iq.core import IqError
@@ -59,7 +64,7 @@ ANA = "5511999990001@s.whatsapp.net"
 ACCOUNT = "5511999990000@s.whatsapp.net"
 GROUP = "120363000000000001@g.us"
 IN_MEMORY = frozenset().union(
-    *map(dir, (Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream))
+    *map(dir, (Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream, Search))
 )
 
 
@@ -317,12 +322,33 @@ class FakeStorage:
         await self._answer()
         return self.counts
 
-    async def conversations(
-        self, *, status: str | None, connection: str | None, limit: int
-    ) -> list[ConversationRow]:
+    async def find_conversations(
+        self,
+        wanted: Filter,
+        *,
+        query: Query | None = None,
+        before: Position | None = None,
+        limit: int = 50,
+    ) -> Found:
         await self._answer()
-        rows = [row for row in self.rows.values() if status in (None, row.status)]
-        return [row for row in rows if connection in (None, row.connection)][:limit]
+        if query is not None or before is not None or wanted.address is not None:
+            return await self.inbox.find_conversations(
+                wanted, query=query, before=before, limit=limit
+            )
+        rows = [row for row in self.rows.values() if wanted.status in (None, row.status)]
+        rows = [row for row in rows if wanted.connection in (None, row.connection)]
+        return Found(tuple(rows[:limit]))
+
+    async def conversation(self, conversation_id: int) -> ConversationRow | None:
+        await self._answer()
+        return self.rows.get(conversation_id)
+
+    async def live_conversation(self, conversation_id: int) -> int | None:
+        await self._answer()
+        return 1
+
+    async def reopen_conversation(self, conversation_id: int) -> ConversationRow | None:
+        return await self.open_conversation(conversation_id)
 
     async def open_conversation(self, conversation_id: int) -> ConversationRow | None:
         await self._answer()
@@ -477,6 +503,57 @@ class FakeLogs:
         return self.now
 
 
+class FakeRegistrar:
+    """Makes connections that are stopped, from settings that are checked as the real one does."""
+
+    def __init__(self, fleet: FakeFleet) -> None:
+        self.fleet = fleet
+        self.config = Config(connections=tuple(ConnectionConfig(name=name) for name in fleet.names))
+        self.made: set[str] = set()
+        self.deleted: list[tuple[str, bool]] = []
+
+    def settings(self, name: str) -> SettingsFacts:
+        self.fleet.status(name)
+        own = self.config.connection(name)
+        assert own is not None
+        return SettingsFacts(
+            origin="api" if name in self.made else "file",
+            own=own_settings(own),
+            effective=effective_settings(self.config, name),
+        )
+
+    async def create(self, values: cabc.Mapping[str, t.Any]) -> str:
+        try:
+            new = read_connection(values)
+        except ConfigError as error:
+            raise ProblemError("bad-connection", 422, str(error)) from error
+        if new.name in self.fleet.names:
+            raise ProblemError("connection-exists", 409, "there is one")
+        self._put(new)
+        self.made.add(new.name)
+        self.fleet.connections[new.name] = connection(new.name, state="stopped", paired=False)
+        return new.name
+
+    async def change(self, name: str, values: cabc.Mapping[str, t.Any]) -> None:
+        if name not in self.made:
+            raise ProblemError("from-file", 409, "change it there")
+        old = self.config.connection(name)
+        assert old is not None
+        self._put(read_connection({**written(old), **values}))
+
+    async def delete(self, name: str, *, force: bool = False) -> None:
+        if name not in self.made:
+            raise ProblemError("from-file", 409, "remove it there")
+        if self.fleet.connections[name].paired and not force:
+            raise ProblemError("still-linked", 409, "log it out first")
+        del self.fleet.connections[name]
+        self.deleted.append((name, force))
+
+    def _put(self, new: ConnectionConfig) -> None:
+        kept = [each for each in self.config.connections if each.name != new.name]
+        self.config = attrs.evolve(self.config, connections=(*kept, new))
+
+
 class FakeReloader:
     """Answers as it is told."""
 
@@ -504,6 +581,7 @@ class Control:
     restorer: FakeRestorer = attrs.field(init=False)
     tokens: TokenKeeper = attrs.field(init=False)
     figures: FigureReader = attrs.field(init=False)
+    registrar: FakeRegistrar = attrs.field(init=False)
     commits: Histogram = attrs.field(factory=lambda: Histogram(COMMIT_BOUNDS))
     trouble: str | None = None  # of HTTP
     events: EventServices = attrs.field(init=False)
@@ -512,6 +590,7 @@ class Control:
     def __attrs_post_init__(self) -> None:
         places = (self.path.parent, self.path.parent / "media")
         self.figures = FigureReader(self.storage, places, kept=0.0)
+        self.registrar = FakeRegistrar(self.fleet)
         self.restorer = FakeRestorer(self.storage)
         self.tokens = TokenKeeper(self.storage, NOON.timestamp)
         self.events = EventServices(
@@ -541,6 +620,7 @@ class Control:
             logs=self.logs if complete else None,
             events=self.events if complete else None,
             webhooks=self.events.webhooks if complete else None,
+            registrar=self.registrar if complete else None,
             tokens=self.tokens,
             figures=self.figures,
             commits=self.commits,

@@ -227,4 +227,5 @@ async def test_openapi_lists_them(client: httpx.AsyncClient) -> None:
         "state",
         "before",
         "limit",
+        "cursor",
     }

@@ -119,7 +119,7 @@ async def test_conversations(client: httpx.AsyncClient, control: Control) -> Non
         missing = await client.post(f"/conversations/{number}/close")
         assert problem(missing)["status"] == 404
     refused = problem(await client.post("/conversations/2/open"))
-    assert (refused["status"], refused["type"]) == (409, "urn:zapvisor:refused")
+    assert (refused["status"], refused["type"]) == (409, "urn:zapvisor:live-conversation")
     assert control.storage.rows[2].status == "closed"
 
 
