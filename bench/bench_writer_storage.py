@@ -1,8 +1,9 @@
 """How many messages per second does one writer commit? Prints one JSON object.
 
-An embedded PostgreSQL with its durability settings on; texts of 200 characters, one in five a
-redelivery, one session record per message, chats of 2000 customers on 5 connections, in batches
-as the writer would form them. Seeded; needs no network.
+An embedded PostgreSQL with its durability settings on; texts of some 200 characters out of 20 000
+words, one in five a redelivery, one session record per message, chats of 2000 customers on 5
+connections, in batches as the writer would form them. ``--indexing`` makes the index of the search
+meanwhile, as the daemon does. Seeded; needs no network.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 import structlog
 import trio
 
+from actors.indexer import Indexer
 from storage.api import (
     ChatKind,
     ConversationRules,
@@ -36,6 +38,7 @@ REDELIVERED = 0.2
 def envelopes(rng: random.Random, now: int) -> cabc.Iterator[Envelope]:
     """An endless stream of arrivals."""
     recent: list[Envelope] = []
+    words = ["".join(rng.choices("aáeiouçbdlmnrst", k=rng.randint(2, 10))) for _ in range(20_000)]
     while True:
         if recent and rng.random() < REDELIVERED:
             yield rng.choice(recent)
@@ -54,7 +57,7 @@ def envelopes(rng: random.Random, now: int) -> cabc.Iterator[Envelope]:
                 from_me=False,
                 external_id=f"3EB0{rng.getrandbits(64):016X}",
                 kind="text",
-                text="x" * 200,
+                text=" ".join(rng.choices(words, k=30)),
                 sent_at=now,
                 raw=rng.randbytes(220),
             ),
@@ -66,9 +69,13 @@ def envelopes(rng: random.Random, now: int) -> cabc.Iterator[Envelope]:
 
 
 async def measure(
-    storage: Storage, stream: cabc.Iterator[Envelope], size: int, seconds: float
+    storage: Storage,
+    stream: cabc.Iterator[Envelope],
+    size: int,
+    seconds: float,
+    news: cabc.Callable[[], None],
 ) -> dict[str, float]:
-    """Apply batches of ``size`` for ``seconds``."""
+    """Apply batches of ``size`` for ``seconds``; ``news`` is told of each."""
     took: list[float] = []
     begun = time.perf_counter()
     while time.perf_counter() - begun < seconds:
@@ -76,6 +83,7 @@ async def measure(
         started = time.perf_counter()
         await storage.apply(batch)
         took.append(time.perf_counter() - started)
+        news()
     took.sort()
     return {
         "messages_per_second": round(size * len(took) / sum(took)),
@@ -84,7 +92,7 @@ async def measure(
     }
 
 
-async def run(seconds: float) -> dict[str, object]:
+async def run(seconds: float, indexing: bool) -> dict[str, object]:
     """All batch sizes on one server."""
     with tempfile.TemporaryDirectory(prefix="zv-bench-") as name:
         await trio.Path(name).chmod(0o755)  # when root runs it, the server is somebody else
@@ -99,18 +107,29 @@ async def run(seconds: float) -> dict[str, object]:
             for number in range(CONNECTIONS):
                 await storage.ensure_connection(f"bench{number}", ConversationRules())
             stream = envelopes(random.Random(1), int(time.time()))  # noqa: TID251
-            await measure(storage, stream, 256, seconds)  # people, chats and plans are made
-            return {
-                f"batch_{size}": await measure(storage, stream, size, seconds)
-                for size in (1, 16, 128, 512)
-            }
+            indexer = Indexer(storage)
+            async with trio.open_nursery() as nursery:
+                if indexing:
+                    nursery.start_soon(indexer.run)
+                await measure(
+                    storage, stream, 256, seconds, indexer.wake
+                )  # people, chats and plans are made
+                results: dict[str, object] = {
+                    f"batch_{size}": await measure(storage, stream, size, seconds, indexer.wake)
+                    for size in (1, 16, 128, 512)
+                }
+                nursery.cancel_scope.cancel()
+            return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=3.0, help="per batch size")
+    parser.add_argument("--indexing", action="store_true", help="make the index meanwhile")
+    given = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    print(json.dumps({"bench": "writer_storage", **trio.run(run, parser.parse_args().seconds)}))
+    found = trio.run(run, given.seconds, given.indexing)
+    print(json.dumps({"bench": "writer_storage", "indexing": given.indexing, **found}))
 
 
 if __name__ == "__main__":

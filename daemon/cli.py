@@ -11,6 +11,8 @@ from pathlib import Path
 from cyclopts import App, Parameter
 
 from daemon import (
+    cli_connections,
+    cli_conversations,
     cli_db,
     cli_gaps,
     cli_health,
@@ -26,10 +28,8 @@ from daemon import (
 )
 from daemon.cli_base import (
     ConfigFile,
-    HowMany,
     Json,
     Name,
-    OnlyConnection,
     app,
     load,
     now,
@@ -42,10 +42,10 @@ from daemon.errors import UsageError
 
 __all__ = ["app"]
 
-conversations_app = App(name="conversations", help="List, open and close conversations.")
 config_app = App(name="config", help="Look after the configuration.")
-app.command(conversations_app)
 app.command(config_app)
+cli_connections.register(app)
+cli_conversations.register(app)
 cli_gaps.register(app)
 cli_health.register(app)
 cli_import.register(app)
@@ -163,55 +163,6 @@ def reload(*, json: Json = False, config: ConfigFile = None) -> int:
 def logout(name: Name, /, *, json: Json = False, config: ConfigFile = None) -> int:
     """Unlink a connection from its phone and forget its keys; its conversations stay."""
     return _order(name, "logout", json, config)
-
-
-@conversations_app.default
-def conversations(
-    *,
-    status: t.Annotated[
-        t.Literal["waiting", "open", "closed"] | None, Parameter(help="Only those.")
-    ] = None,
-    connection: OnlyConnection = None,
-    limit: HowMany = 50,
-    json: Json = False,
-    config: ConfigFile = None,
-) -> int:
-    """List conversations, the most recently active first."""
-    with open_daemon(config) as client:
-        rows = client.get("/conversations", status=status, connection=connection, limit=limit)
-    from daemon.screen import console, conversations_table, print_json
-
-    if json:
-        print_json(rows)
-    elif not rows:
-        console().print("No conversation fits.")
-    else:
-        console().print(conversations_table(rows, now()))
-    return 0
-
-
-@conversations_app.command(name="open")
-def open_conversation(number: int, /, *, json: Json = False, config: ConfigFile = None) -> int:
-    """Take a waiting or closed conversation up."""
-    return _set_conversation(number, "open", json, config)
-
-
-@conversations_app.command(name="close")
-def close_conversation(number: int, /, *, json: Json = False, config: ConfigFile = None) -> int:
-    """Close a conversation; a new message within the window reopens it."""
-    return _set_conversation(number, "close", json, config)
-
-
-def _set_conversation(number: int, order: str, json: bool, config: Path | None) -> int:
-    with open_daemon(config) as client:
-        row = client.post(f"/conversations/{number}/{order}")
-    from daemon.screen import console, print_json
-
-    if json:
-        print_json(row)
-    else:
-        console().print(f"Conversation {row['id']} is {row['status']}.")
-    return 0
 
 
 @config_app.command(name="check")

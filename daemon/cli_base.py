@@ -38,6 +38,14 @@ OnlyConnection: t.TypeAlias = t.Annotated[
     ),
 ]
 HowMany: t.TypeAlias = t.Annotated[int, Parameter(name="--limit", help="How many, at most 200.")]
+Everything: t.TypeAlias = t.Annotated[
+    bool, Parameter(name="--all", negative="", help="All of them, however many there are.")
+]
+FromCursor: t.TypeAlias = t.Annotated[
+    str | None, Parameter(name="--cursor", help="Go on where the page before ended.")
+]
+
+LARGEST_PAGE: t.Final = 200  # rows
 
 
 def program_version() -> str:
@@ -84,6 +92,35 @@ def load(path: Path | None, unusable: str = "nothing was started") -> "Config":
         count = len(error.problems)
         noun = "problem" if count == 1 else "problems"
         raise UsageError(f"the configuration has {count} {noun}; {unusable}") from error
+
+
+def read_rows(
+    client: "ControlClient",
+    path: str,
+    *,
+    everything: bool,
+    cursor: str | None = None,
+    limit: int,
+    earlier: bool = False,
+    **params: t.Any,
+) -> list[t.Any]:
+    """A page of a list, or all of it; a word on standard error when there is more.
+
+    ``earlier``: the next page comes before this one.
+    """
+    rows: list[t.Any] = []
+    size = LARGEST_PAGE if everything else limit
+    while True:
+        if cursor is not None:  # it says all about the place
+            params.pop("before", None)
+            params.pop("after", None)
+        page, cursor = client.page(path, limit=size, cursor=cursor, **params)
+        rows = [*page, *rows] if earlier else [*rows, *page]
+        if cursor is None or not everything:
+            break
+    if cursor is not None:
+        sys.stderr.write(f"There is more: --all, or --cursor {cursor}\n")
+    return rows
 
 
 def say_problems(problems: cabc.Iterable[object]) -> None:

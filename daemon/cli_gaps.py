@@ -4,7 +4,18 @@ import typing as t
 
 from cyclopts import App, Parameter
 
-from daemon.cli_base import ConfigFile, HowMany, Json, now, open_daemon, segment, show
+from daemon.cli_base import (
+    ConfigFile,
+    Everything,
+    FromCursor,
+    HowMany,
+    Json,
+    now,
+    open_daemon,
+    read_rows,
+    segment,
+    show,
+)
 from daemon.completing import connection_names
 
 gaps_app = App(name="gaps", help="Outages, and whether all that was sent meanwhile has come.")
@@ -27,6 +38,8 @@ def gaps(
     ] = False,
     before: t.Annotated[int | None, Parameter(help="Those before this gap.")] = None,
     limit: HowMany = 50,
+    everything: Everything = False,
+    cursor: FromCursor = None,
     json: Json = False,
     config: ConfigFile = None,
 ) -> int:
@@ -35,7 +48,15 @@ def gaps(
 
     path = "/gaps" if name is None else f"/connections/{segment(name)}/gaps"
     with open_daemon(config) as client:
-        rows = client.get(path, open_only=open_, before=before, limit=limit)
+        rows = read_rows(
+            client,
+            path,
+            everything=everything,
+            cursor=cursor,
+            limit=limit,
+            open_only=open_,
+            before=before,
+        )
     show(rows, json, lambda: gaps_table(rows, now()), "No gap fits.")
     return 0
 

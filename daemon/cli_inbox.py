@@ -6,12 +6,15 @@ from cyclopts import App, Parameter
 
 from daemon.cli_base import (
     ConfigFile,
+    Everything,
+    FromCursor,
     HowMany,
     Json,
     Name,
     OnlyConnection,
     now,
     open_daemon,
+    read_rows,
     segment,
     show,
 )
@@ -37,6 +40,8 @@ def messages(
     *,
     before: t.Annotated[int | None, Parameter(help="Those before this message.")] = None,
     limit: HowMany = 50,
+    everything: Everything = False,
+    cursor: FromCursor = None,
     json: Json = False,
     config: ConfigFile = None,
 ) -> int:
@@ -45,7 +50,15 @@ def messages(
 
     with open_daemon(config) as client:
         path = f"/conversations/{conversation}/messages"
-        rows = client.get(path, before=before, limit=limit)
+        rows = read_rows(
+            client,
+            path,
+            everything=everything,
+            cursor=cursor,
+            limit=limit,
+            earlier=True,
+            before=before,
+        )
     show(rows, json, lambda: messages_table(rows, now()), "No message comes before that one.")
     return 0
 
@@ -57,6 +70,8 @@ def contacts(
     connection: OnlyConnection = None,
     after: t.Annotated[int, Parameter(help="Those after this contact.")] = 0,
     limit: HowMany = 50,
+    everything: Everything = False,
+    cursor: FromCursor = None,
     json: Json = False,
     config: ConfigFile = None,
 ) -> int:
@@ -64,7 +79,16 @@ def contacts(
     from daemon.screen_inbox import contacts_table
 
     with open_daemon(config) as client:
-        rows = client.get("/contacts", query=query, connection=connection, after=after, limit=limit)
+        rows = read_rows(
+            client,
+            "/contacts",
+            everything=everything,
+            cursor=cursor,
+            limit=limit,
+            query=query,
+            connection=connection,
+            after=after,
+        )
     show(rows, json, lambda: contacts_table(rows), "No contact fits.")
     return 0
 
@@ -74,6 +98,8 @@ def merges(
     *,
     connection: OnlyConnection = None,
     limit: HowMany = 50,
+    everything: Everything = False,
+    cursor: FromCursor = None,
     json: Json = False,
     config: ConfigFile = None,
 ) -> int:
@@ -81,7 +107,14 @@ def merges(
     from daemon.screen_inbox import merges_table
 
     with open_daemon(config) as client:
-        rows = client.get("/contacts/merges", connection=connection, limit=limit)
+        rows = read_rows(
+            client,
+            "/contacts/merges",
+            everything=everything,
+            cursor=cursor,
+            limit=limit,
+            connection=connection,
+        )
     show(rows, json, lambda: merges_table(rows, now()), "No contacts were merged.")
     return 0
 
@@ -100,6 +133,8 @@ def groups(
     connection: OnlyConnection = None,
     after: t.Annotated[str, Parameter(help="Those after this address.")] = "",
     limit: HowMany = 50,
+    everything: Everything = False,
+    cursor: FromCursor = None,
     json: Json = False,
     config: ConfigFile = None,
 ) -> int:
@@ -107,7 +142,15 @@ def groups(
     from daemon.screen_inbox import groups_table
 
     with open_daemon(config) as client:
-        rows = client.get("/groups", connection=connection, after=after, limit=limit)
+        rows = read_rows(
+            client,
+            "/groups",
+            everything=everything,
+            cursor=cursor,
+            limit=limit,
+            connection=connection,
+            after=after,
+        )
     show(rows, json, lambda: groups_table(rows), "No group is known.")
     return 0
 

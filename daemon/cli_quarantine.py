@@ -8,11 +8,14 @@ from cyclopts import App, Parameter
 
 from daemon.cli_base import (
     ConfigFile,
+    Everything,
+    FromCursor,
     HowMany,
     Json,
     OnlyConnection,
     now,
     open_daemon,
+    read_rows,
     show,
 )
 from daemon.errors import RefusedError, UsageError
@@ -40,6 +43,8 @@ def list_(
     ] = False,
     before: t.Annotated[int | None, Parameter(help="Those before this row.")] = None,
     limit: HowMany = 50,
+    everything: Everything = False,
+    cursor: FromCursor = None,
     json: Json = False,
     config: ConfigFile = None,
 ) -> int:
@@ -47,8 +52,15 @@ def list_(
     from daemon.screen_quarantine import quarantine_table
 
     with open_daemon(config) as client:
-        rows = client.get(
-            "/quarantine", connection=connection, resolved=resolved, before=before, limit=limit
+        rows = read_rows(
+            client,
+            "/quarantine",
+            everything=everything,
+            cursor=cursor,
+            limit=limit,
+            connection=connection,
+            resolved=resolved,
+            before=before,
         )
     show(rows, json, lambda: quarantine_table(rows, now()), "Nothing is in quarantine.")
     return 0

@@ -10,12 +10,15 @@ from cyclopts import App, Parameter
 
 from daemon.cli_base import (
     ConfigFile,
+    Everything,
+    FromCursor,
     HowMany,
     Json,
     Name,
     OnlyConnection,
     now,
     open_daemon,
+    read_rows,
     segment,
     show,
 )
@@ -164,6 +167,8 @@ def outbox(
     connection: OnlyConnection = None,
     state: t.Annotated[State | None, Parameter(help="Only those.")] = None,
     limit: HowMany = 50,
+    everything: Everything = False,
+    cursor: FromCursor = None,
     json: Json = False,
     config: ConfigFile = None,
 ) -> int:
@@ -172,7 +177,9 @@ def outbox(
 
     with open_daemon(config) as client:
         path = "/outbox" if connection is None else f"/connections/{segment(connection)}/outbox"
-        rows = client.get(path, state=state, limit=limit)
+        rows = read_rows(
+            client, path, everything=everything, cursor=cursor, limit=limit, state=state
+        )
     show(rows, json, lambda: outbox_table(rows, now()), "Nothing was to be sent.")
     return 0
 

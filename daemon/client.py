@@ -40,6 +40,15 @@ class ControlClient:
         content = None if body is None else json.dumps(body).encode()
         return self._ask("POST", path, params, content, headers)
 
+    def page(self, path: str, **params: t.Any) -> tuple[t.Any, str | None]:
+        """One page of a list, and the cursor of the next one; None: there is none."""
+        answer = self._request("GET", path, params)
+        return _content(self._path, answer), answer.headers.get("x-next-cursor")
+
+    def patch(self, path: str, *, body: t.Any) -> t.Any:
+        """The JSON with which a change is answered."""
+        return self._ask("PATCH", path, {}, json.dumps(body).encode())
+
     def delete(self, path: str, **params: t.Any) -> t.Any:
         """The JSON with which a deletion is answered."""
         return self._ask("DELETE", path, params)

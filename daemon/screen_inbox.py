@@ -29,6 +29,28 @@ def messages_table(rows: Rows, now: dt.datetime) -> Table:
     return table
 
 
+def hits_table(rows: Rows, now: dt.datetime) -> Table:
+    """The table of ``zapvisor search``."""
+    table = new_table(">conversation", ">message", "connection", "when", "who", "what")
+    for row in rows:
+        what = Text()
+        for piece in row["snippet"]:
+            what.append(piece["text"].replace("\n", " "), "bold" if piece["match"] else "")
+        if not row["current"]:
+            what.append(" (before it was edited)")
+        if row["deleted"]:
+            what.append(" (deleted)")
+        table.add_row(
+            str(row["conversation"]),
+            str(row["message"]),
+            Text(row["connection"]),
+            _ago(row["at"], now),
+            Text("team" if row["from_me"] else person(row["sender"])),
+            what,
+        )
+    return table
+
+
 def said(row: cabc.Mapping[str, t.Any]) -> str:
     """A message in one line, with what others made of it."""
     parts = []
