@@ -193,3 +193,51 @@ async def test_files_take_as_long_as_they_move(autojump_clock: trio.testing.Mock
     assert await run("/messages", iter([20.0] * 10)) == (30, False)
     assert await run("/media", iter([20.0, 40.0])) == (50, False)
     assert await run("/media", iter([20.0] * 1000)) == (FILE_DEADLINE, False)
+
+
+async def test_a_part_of_a_file(client: httpx.AsyncClient, control: Control) -> None:
+    """206 with the bytes that were asked for, 416 where there are none, all for anything odd."""
+    path = f"/messages/{await stored(control)}/media"
+    size = len(CONTENT)
+    for asked, start, end in (
+        ("bytes=0-0", 0, 1),
+        ("bytes=100-1299", 100, 1300),
+        ("bytes=5000-", 5000, size),
+        ("bytes=-20", size - 20, size),
+        ("bytes=10-999999999", 10, size),
+        (f"bytes=-{size * 2}", 0, size),
+    ):
+        answer = await client.get(path, headers={"range": asked})
+        assert (answer.status_code, answer.content) == (206, CONTENT[start:end]), asked
+        assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
+        assert answer.headers["content-length"] == str(end - start)
+    for asked in ("bytes=0-1,3-4", "bytes=9-3", "bytes=-", "lines=1-2", "nonsense"):
+        answer = await client.get(path, headers={"range": asked})
+        assert (answer.status_code, answer.content) == (200, CONTENT), asked
+        assert answer.headers["accept-ranges"] == "bytes"
+    for asked in (f"bytes={size}-", "bytes=999999-", "bytes=-0"):
+        refused = await client.get(path, headers={"range": asked})
+        assert problem(refused)["type"] == "urn:zapvisor:no-such-range"
+        assert (refused.status_code, refused.headers["content-range"]) == (416, f"bytes */{size}")
+
+
+async def test_a_file_that_is_known_already(client: httpx.AsyncClient, control: Control) -> None:
+    """304 by its ETag; a part of another version is never sent."""
+    path = f"/messages/{await stored(control)}/media"
+    etag = (await client.get(path)).headers["etag"]
+    known = await client.get(path, headers={"if-none-match": f'"x", {etag}'})
+    assert (known.status_code, known.content) == (304, b"")
+    part = {"range": "bytes=0-9"}
+    assert (await client.get(path, headers={**part, "if-range": etag})).status_code == 206
+    assert (await client.get(path, headers={**part, "if-range": '"old"'})).status_code == 200
+
+
+async def test_files_are_listed(client: httpx.AsyncClient, control: Control) -> None:
+    """By state, with the hash of what is stored."""
+    number = await stored(control)
+    [row] = (await client.get("/media?connection=sales&state=stored")).json()
+    assert (row["message_id"], row["state"], row["stored_size"]) == (number, "stored", len(CONTENT))
+    assert len(row["sha256"]) == 64
+    assert (await client.get("/media?state=failed")).json() == []
+    assert problem(await client.get("/media?connection=nobody"))["status"] == 404
+    assert problem(await client.get("/media?state=lost"))["status"] == 400
