@@ -310,3 +310,50 @@ async def test_a_control_socket_in_use(config: Config) -> None:
         other.listen()
         with pytest.raises(CommandError, match="a daemon answers at"), one_line_errors():
             await serve(config, version="1", open_storage=in_memory)
+
+
+async def test_a_connection_that_was_made_survives_a_restart(
+    config: Config, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a reload, without a word in the file; once deleted it stays away."""
+    address = str(short_path / "notify.sock")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    storage = MemoryStorage()
+
+    @contextlib.asynccontextmanager
+    async def the_same(_config: Config) -> cabc.AsyncIterator[Storage]:
+        yield storage
+
+    receiver = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_DGRAM)
+
+    @contextlib.asynccontextmanager
+    async def running() -> cabc.AsyncIterator[httpx.AsyncClient]:
+        async with trio.open_nursery() as nursery:
+            run = functools.partial(serve, config, version="1.2.3", open_storage=the_same)
+            nursery.start_soon(run)
+            while await _told(receiver) != b"READY=1":
+                pass  # the end of the one before is still being told
+            transport = httpx.AsyncHTTPTransport(uds=str(config.control_socket))
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://zapvisor", timeout=20
+            ) as client:
+                yield client
+            signal.raise_signal(signal.SIGTERM)
+
+    async def names(client: httpx.AsyncClient) -> list[str]:
+        return [row["name"] for row in (await client.get("/connections")).json()]
+
+    with receiver, trio.fail_after(60):
+        await receiver.bind(address)
+        async with running() as client:
+            made = await client.post("/connections", json={"name": "shop", "groups": False})
+            assert made.status_code == 201, made.text
+        async with running() as client:
+            assert await names(client) == ["sales", "shop", "support"]
+            assert (await client.post("/reload")).json()["unchanged"] == 3
+            shown = (await client.get("/connections/shop")).json()
+            assert (shown["origin"], shown["effective"]["groups"]) == ("api", False)
+            assert (await client.delete("/connections/sales")).status_code == 409
+            assert (await client.delete("/connections/shop")).status_code == 204
+        async with running() as client:
+            assert await names(client) == ["sales", "support"]
