@@ -17,7 +17,7 @@ from api.ports import StoragePort
 from api.problems import ProblemError
 from api.requests import read_requests
 from api.routes_outbox import enqueue
-from api.search import FILTERS, SearchText, parse_query, search_headers
+from api.search import FILTERS, SEARCHED, SearchText, parse_query, search_headers
 from api.views import ConversationView
 from storage.api import ConversationRow
 from storage.errors import StorageRejectedError
@@ -71,7 +71,7 @@ def conversation_routes(backend: Backend) -> list[t.Any]:
         summary="Conversations, the most recently active first",
         description=FILTERS
         + " A conversation is in the time asked for when it was active at some moment of it.",
-        response_headers=PAGED,
+        response_headers=SEARCHED,
     )
     async def conversations(
         request: AnyRequest,

@@ -9,9 +9,9 @@ from litestar.params import FromQuery, QueryParameter
 
 from api.addresses import contact_place
 from api.backend import Backend, Limit
-from api.pages import PAGED, AnyRequest, PageCursor, Pages
+from api.pages import AnyRequest, PageCursor, Pages
 from api.routes_conversations import Contact, zoned
-from api.search import FILTERS, parse_query, search_headers
+from api.search import FILTERS, SEARCHED, parse_query, search_headers
 from storage.inbox import Person
 from storage.search import Filter, Hit, Piece, Query, snippet
 
@@ -67,7 +67,7 @@ def search_routes(backend: Backend) -> list[t.Any]:
         + " A page may be short, or even empty, though there is a next one: one request looks at"
         " a bounded number of texts. A snippet is given in pieces of plain text, of which those"
         " with `match` fit; nothing in it is markup.",
-        response_headers=PAGED,
+        response_headers=SEARCHED,
     )
     async def search(
         request: AnyRequest,

@@ -2,9 +2,11 @@
 
 import typing as t
 
+from litestar.datastructures import ResponseHeader
 from litestar.params import QueryParameter
 
 from actors.drafts import BadRequestError
+from api.pages import PAGED
 from api.ports import StoragePort
 from storage.search import NoWordsError, Query
 
@@ -24,6 +26,15 @@ FILTERS: t.Final = (
     " New messages can be found within seconds. The header `X-Search` says what a search left"
     " out: `filling` while older messages are still being made searchable, `cut` when more texts"
     " fit than are looked at in one go, else `complete`."
+)
+
+SEARCHED: t.Final = (
+    *PAGED,
+    ResponseHeader(
+        name="X-Search",
+        description="Of a search: complete, filling or cut.",
+        documentation_only=True,
+    ),
 )
 
 

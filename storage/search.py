@@ -2,7 +2,9 @@
 
 A text is searched by its words, folded: without accents, in lower case. The words are made in the
 background (``index_messages``), so the writer never waits for them and a large database that had
-no index starts at once: new messages first, then the old ones from the newest down.
+no index starts at once: new messages first, then the old ones from the newest down. Measured in
+batches of 512: an index on the messages themselves, by expression or by a generated column, costs
+the writer's session a fifth more CPU per message; this one nothing that can be measured.
 
 ``words_of`` is what ``search_words`` in ``sql/search.sql`` does; a test keeps the two alike.
 """
