@@ -7,8 +7,6 @@ import typing as t
 import attrs
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
 
 from api.answers import Answers
@@ -18,6 +16,7 @@ from api.backend import Backend
 from api.bounds import Bounds
 from api.limits import RateLimit
 from api.metrics_requests import Timed
+from api.openapi import openapi_config
 from api.problems import HANDLERS
 from api.routes_connections import connection_routes
 from api.routes_conversations import conversation_routes
@@ -52,6 +51,8 @@ MAX_BODY: t.Final = 64 * 1024  # bytes, where a route says nothing else
 class Apps:
     """The app, once for each kind of listener."""
 
+    app: Litestar
+    """The app itself, behind both."""
     control: ASGIApp
     """For the control socket: everything is allowed."""
     http: ASGIApp
@@ -67,9 +68,11 @@ def build_apps(backend: Backend, config: HttpConfig) -> Apps:
     """The app; requests are bounded in number, size and time, for each listener by itself."""
     keeper = backend.tokens
     sessions = Sessions(time.monotonic)
-    app = TellingWebSockets(_litestar(backend, config, keeper, sessions))
+    inner = _litestar(backend, config, keeper, sessions)
+    app = TellingWebSockets(inner)
     limited = RateLimit(app, config.rate_limit, time.monotonic)
     return Apps(
+        app=inner,
         control=_bounded(ControlDoorway(app), backend),
         http=_bounded(HttpDoorway(limited, keeper, sessions, config.hosts), backend),
     )
@@ -81,7 +84,7 @@ def _bounded(app: ASGIApp, backend: Backend) -> ASGIApp:
 
 def _litestar(
     backend: Backend, config: HttpConfig, keeper: TokenKeeper | None, sessions: Sessions
-) -> ASGIApp:
+) -> Litestar:
     return Litestar(
         route_handlers=[
             *connection_routes(backend),
@@ -109,12 +112,7 @@ def _litestar(
         guards=[guard],
         cors_config=_cors(config.cors_origins),
         exception_handlers=HANDLERS,
-        openapi_config=OpenAPIConfig(
-            title="zapvisor",
-            version=backend.version,
-            path="/schema",
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
-        ),
+        openapi_config=openapi_config(backend.version),
         request_max_body_size=MAX_BODY,
         logging_config=None,
     )

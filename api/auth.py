@@ -69,12 +69,15 @@ def caller(scope: Scope) -> Caller | Denied:
 
 def needed_scope(handler: BaseRouteHandler, scope: Scope) -> str:
     """The scope that a route asks for: its own word (``opt["scope"]``), else by the method."""
+    return needed_scope_of(handler, scope["method"] if scope["type"] == ScopeType.HTTP else "GET")
+
+
+def needed_scope_of(handler: BaseRouteHandler, method: str) -> str:
+    """The same by the method; that of a WebSocket is GET."""
     own = handler.opt.get("scope")
     if own is not None:
         return str(own)
-    if scope["type"] == ScopeType.HTTP and scope["method"] not in SAFE:
-        return "operate"
-    return "read"
+    return "read" if method in SAFE else "operate"
 
 
 def guard(
