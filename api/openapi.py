@@ -179,14 +179,26 @@ def _complete(operation: Json, path: str, handler: HTTPRouteHandler) -> None:
                 "schema": {"type": "string"},
                 "description": "The id of the request: its own, or one that it was given.",
             }
+    if "204" in responses:
+        responses["204"].pop("content", None)
+    usual: Json = next((each for status, each in responses.items() if int(status) < 300), {})
     for status in sorted(_statuses(operation, path, method, scope, handler)):
         responses[str(status)] = _problem_answer(status)
+    for status, text in handler.opt.get("answers", {}).items():
+        answer = copy.deepcopy(usual) | {"description": text}
+        if status == 204:
+            answer.pop("content", None)
+        if status >= 400:
+            answer.setdefault("content", {}).update(_problem_answer(status)["content"])
+        responses[str(status)] = answer
 
 
 def _statuses(
     operation: Json, path: str, method: str, scope: str, handler: HTTPRouteHandler
 ) -> set[int]:
-    """What may go wrong: the same for all routes of a kind, and ``opt["problems"]`` of one."""
+    """What may go wrong: the same for all routes of a kind, and ``opt["problems"]`` of one. (What
+    a route may answer besides the usual is in its ``opt["answers"]``: statuses and their meaning.)
+    """
     found = {int(status) for status in operation["responses"] if int(status) >= 400}
     own = {status for status in found if str(status) in _declared(handler)}
     statuses = {*found, *_ALWAYS, *handler.opt.get("problems", ())} - own

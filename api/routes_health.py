@@ -24,7 +24,7 @@ from api.views_health import (
 )
 from storage.figures import SyncCounts
 
-PUBLIC: t.Final = {"scope": "none"}
+PUBLIC: t.Final[dict[str, t.Any]] = {"scope": "none"}
 
 
 def health_routes(backend: Backend) -> list[t.Any]:
@@ -47,7 +47,7 @@ def health_routes(backend: Backend) -> list[t.Any]:
         summary="Whether the daemon serves; 503 with the reasons while it does not",
         description="Ready: the database answers and the writer gets on. The state of connections"
         " makes no difference. Answers within 5 seconds.",
-        opt=PUBLIC,
+        opt=PUBLIC | {"answers": {503: "It does not, and why"}},
     )
     async def ready() -> Response[ReadyView]:
         reading = await backend.figures.reading()

@@ -59,7 +59,7 @@ def outbox_routes(backend: Backend) -> list[t.Any]:
         "/connections/{name:str}/messages",
         status_code=202,
         request_max_body_size=MAX_MESSAGE,
-        opt={"scope": "send"},
+        opt={"scope": "send", "answers": {200: "The key was used before: what became of it"}},
         summary="Queue a message; 200 and the row of the first time for a key that was used",
     )
     async def send(

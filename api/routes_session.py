@@ -14,6 +14,7 @@ from api.problems import ProblemError
 from api.tokens import NotReadyError, TokenError, TokenKeeper, allowed
 
 AnyRequest: t.TypeAlias = Request[t.Any, t.Any, t.Any]
+PUBLIC: t.Final[dict[str, t.Any]] = {"scope": "none"}
 _TOKENS: t.Final = "tokens"
 
 
@@ -39,7 +40,7 @@ def session_routes(keeper: TokenKeeper | None, sessions: Sessions) -> list[t.Any
         "/session",
         status_code=200,
         tags=["session"],
-        opt={"scope": "none"},
+        opt=PUBLIC | {"problems": (401, 403)},
         summary="Log a browser in: the cookie that is set stands for the token",
     )
     async def log_in(request: AnyRequest, data: JSONBody[Login]) -> Response[SessionView]:
@@ -54,7 +55,12 @@ def session_routes(keeper: TokenKeeper | None, sessions: Sessions) -> list[t.Any
         cookie = _cookie(request, sessions.open(row.id), int(IDLE))
         return Response(SessionView(name=row.name, scopes=scopes), cookies=[cookie])
 
-    @get("/session", tags=["session"], opt={"scope": "none"}, summary="Who is logged in")
+    @get(
+        "/session",
+        tags=["session"],
+        opt=PUBLIC | {"problems": (401, 403)},
+        summary="Who is logged in",
+    )
     async def who(request: AnyRequest) -> SessionView:
         found = caller(request.scope)
         if isinstance(found, Denied):
@@ -65,7 +71,7 @@ def session_routes(keeper: TokenKeeper | None, sessions: Sessions) -> list[t.Any
         "/session",
         status_code=204,
         tags=["session"],
-        opt={"scope": "none"},
+        opt=PUBLIC | {"problems": (403,)},
         summary="Log the browser out",
     )
     async def log_out(request: AnyRequest) -> Response[None]:

@@ -1,0 +1,63 @@
+"""The description of the API is whole: every route has what a reader needs."""
+
+from api.app import MAX_BODY
+from api.auth import CONTROL, NONE, needed_scope_of
+from api.openapi import TAGS, document, field_comments, operations
+from api.tokens import SCOPES
+from api.views import ConnectionView
+from tests.api.conftest import Served
+
+
+async def test_every_operation_is_described(served: Served) -> None:
+    """One known tag, a summary, an id of its own, a scope, and what goes wrong."""
+    found = document(served.apps.app)
+    ids = set()
+    count = 0
+    for path, method, handler in operations(served.apps.app):
+        if not handler.resolve_include_in_schema():
+            continue
+        if method == "options":
+            continue
+        count += 1
+        operation = found["paths"][path][method]
+        where = f"{method} {path}"
+        assert len(operation["tags"]) == 1, where
+        assert operation["tags"][0] in TAGS, f"{where}: unknown tag {operation['tags'][0]}"
+        assert handler.summary, f"{where} has no summary"
+        assert operation["operationId"] not in ids, where
+        ids.add(operation["operationId"])
+        scope = needed_scope_of(handler, method.upper())
+        assert scope in (*SCOPES, NONE, CONTROL), f"{where}: unknown scope {scope}"
+        assert ("401" in operation["responses"]) >= (scope != NONE), where
+        for status in ("429", "500", "503"):
+            assert status in operation["responses"], where
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400:
+                assert "application/problem+json" in answer["content"], where
+        if "{name}" in path:
+            assert "404" in operation["responses"], where
+    assert count >= 50
+
+
+async def test_it_is_served(served: Served) -> None:
+    """To whoever may read."""
+    assert (await served.http.get("/schema/openapi.json")).status_code == 401
+    answer = await served.http.get("/schema/openapi.json", headers=await served.headers("read"))
+    assert answer.json()["openapi"].startswith("3.1")
+    assert answer.json()["paths"] == document(served.apps.app)["paths"]
+
+
+async def test_the_words_of_the_classes_are_in_it(served: Served) -> None:
+    """What is written beside a field is what a reader of the description gets."""
+    assert field_comments(ConnectionView)["until"] == "when a ban is over"
+    schema = document(served.apps.app)["components"]["schemas"]["ConnectionView"]
+    assert "zapvisor status" in schema["description"]
+    assert schema["properties"]["until"]["description"] == "when a ban is over"
+
+
+async def test_a_body_that_is_too_large(served: Served) -> None:
+    """Is refused as a problem."""
+    answer = await served.operator.post(
+        "/tokens", content=b"x" * (MAX_BODY + 1), headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 413
