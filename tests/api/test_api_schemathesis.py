@@ -26,7 +26,7 @@ from api.openapi import document
 from config.model import HttpConfig
 from tests.daemon.daemon_fakes import make_control, running
 
-EXAMPLES: t.Final = {GenerationMode.POSITIVE: 8, GenerationMode.NEGATIVE: 5}  # per operation
+EXAMPLES: t.Final = {GenerationMode.POSITIVE: 6, GenerationMode.NEGATIVE: 3}  # per operation
 CHECKS: t.Final = [
     schemathesis.checks.not_a_server_error,
     checks.status_code_conformance,
