@@ -149,7 +149,7 @@ async def serve(
             )
             with stopper.everything:
                 starting = await nursery.start(_while_starting)
-                waiting = WaitingRoom(listener, nursery)
+                waiting = WaitingRoom(listener, nursery, config.http.address)
                 opening = _open_patiently(
                     config,
                     open_storage or functools.partial(storage_of, clock=clock),

@@ -1,5 +1,6 @@
-"""What the control socket answers while the daemon still waits for its database: that it does."""
+"""What the API answers while the daemon still waits for its database: that it does."""
 
+import functools
 import socket
 import typing as t
 
@@ -9,6 +10,7 @@ from litestar.types import Receive, Scope, Send
 
 from api.answers import Answers
 from api.bounds import refuse
+from api.listener import HttpListener
 from api.problems import problem
 from api.server import serve_app
 from daemon.notify import notify
@@ -21,8 +23,16 @@ class WaitingRoom:
     """Answers every request with 503 and the reason, from the first one on until closed; only to
     who asks whether the daemon lives, yes."""
 
-    def __init__(self, listener: socket.socket, nursery: trio.Nursery) -> None:
-        """``nursery`` must outlive it."""
+    def __init__(
+        self,
+        listener: socket.socket,
+        nursery: trio.Nursery,
+        http_address: tuple[str, int] | None = None,
+    ) -> None:
+        """``nursery`` must outlive it. ``http_address``: where it answers over HTTP, too."""
+        answer = Answers(self._answer)
+        self._app = answer
+        self.http = None if http_address is None else HttpListener(answer, http_address)
         self._listener = listener
         self._nursery = nursery
         self._sentence = ""
@@ -40,14 +50,20 @@ class WaitingRoom:
     async def close(self) -> None:
         """Leave the socket to the API."""
         self._closing.set()
+        if self.http is not None:
+            self.http.stop()
         if self._closed is not None:
             await self._closed.wait()
 
     async def _serve(self, *, task_status: trio.TaskStatus[None]) -> None:
         try:
-            await serve_app(
-                Answers(self._answer), self._listener, stop=self._closing, task_status=task_status
-            )
+            async with trio.open_nursery() as nursery:
+                if self.http is not None:
+                    await nursery.start(self.http.run)
+                await nursery.start(
+                    functools.partial(serve_app, self._app, self._listener, stop=self._closing)
+                )
+                task_status.started()
         finally:
             assert self._closed is not None  # noqa: S101 - set by who started this
             self._closed.set()

@@ -1,0 +1,33 @@
+"""While the daemon waits for its database, the control socket and HTTP say so."""
+
+from pathlib import Path
+
+import httpx
+import trio
+from daemon_fakes import problem
+
+from api.control_socket import control_socket
+from daemon.waiting import WaitingRoom
+
+
+async def test_it_lives_and_waits(short_path: Path) -> None:
+    """Alive: yes; anything else: not yet, and why. Then both places are left to the API."""
+    path = short_path / "control.sock"
+    with trio.fail_after(20), control_socket(path) as listener:
+        async with trio.open_nursery() as nursery:
+            room = WaitingRoom(listener, nursery, ("127.0.0.1", 0))
+            await room.tell("the database is away")
+            assert room.http is not None
+            transport = httpx.AsyncHTTPTransport(uds=str(path))
+            for client in (
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{room.http.port}"),
+                httpx.AsyncClient(transport=transport, base_url="http://zapvisor"),
+            ):
+                async with client:
+                    assert (await client.get("/health/live")).status_code == 200
+                    answer = await client.get("/status")
+                    assert answer.status_code == 503
+                    assert problem(answer)["type"] == "urn:zapvisor:starting"
+                    assert "the database is away" in problem(answer)["detail"]
+            await room.close()
+            assert room.http.port is None
