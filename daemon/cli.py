@@ -326,6 +326,16 @@ def _address(text: str) -> tuple[str, int]:
 
 
 @app.command
+def openapi() -> int:
+    """Print the description of the API (OpenAPI 3.1, JSON); no daemon is needed."""
+    from api.openapi_static import describe
+    from daemon.screen import print_json
+
+    print_json(describe(program_version()))
+    return 0
+
+
+@app.command
 def version(*, json: Json = False) -> int:
     """Show the version."""
     import platform

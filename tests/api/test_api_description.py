@@ -3,8 +3,10 @@
 from api.app import MAX_BODY
 from api.auth import CONTROL, NONE, needed_scope_of
 from api.openapi import TAGS, document, field_comments, operations
+from api.openapi_static import describe
 from api.tokens import SCOPES
 from api.views import ConnectionView
+from scripts.api_reference import TARGET, reference
 from tests.api.conftest import Served
 
 
@@ -61,3 +63,10 @@ async def test_a_body_that_is_too_large(served: Served) -> None:
         "/tokens", content=b"x" * (MAX_BODY + 1), headers={"content-type": "application/json"}
     )
     assert answer.status_code == 413
+
+
+def test_the_reference_is_up_to_date() -> None:
+    """``docs/api.md`` is what the script makes of the routes as they are."""
+    assert reference(describe("")) == TARGET.read_text(encoding="utf-8"), (
+        "a route has changed: run python scripts/api_reference.py"
+    )
