@@ -20,6 +20,7 @@ from config.model import Config
 from daemon.api_children import api_children
 from daemon.clocks import Clocks, SteadyClock
 from daemon.errors import CommandError, StartError
+from daemon.file_limit import raise_file_limit
 from daemon.lock import data_directory
 from daemon.logs import Logs, configure_logs, flush_logs
 from daemon.notify import notify
@@ -62,6 +63,7 @@ def run_daemon(config: Config, *, version: str) -> int:
         )
     except ValueError as error:
         raise StartError(str(error)) from error
+    raise_file_limit()
     try:
         with one_line_errors():
             main = functools.partial(serve, config, version=version, logs=logs)

@@ -184,6 +184,17 @@ BAD_VALUES: t.Final = [
     ("control", "mode", "660", "not text"),
     ("control", "mode", '"0888"', "octal"),
     ("control", "socket", f'"{"x" * 5000}"', "too long"),
+    ("control", "group", '"a b"', "the name of a group"),
+    ("http", "listen", '"127.0.0.1"', "an address and a port"),
+    ("http", "listen", '":8720"', "an address and a port"),
+    ("http", "listen", '"127.0.0.1:99999"', "an address and a port"),
+    ("http", "listen", '"127.0.0.300:80"', "an address and a port"),
+    ("http", "listen", '"[::x]:80"', "an address and a port"),
+    ("http", "listen", "8720", "not text"),
+    ("http", "hosts", '["a/b"]', "host names"),
+    ("http", "cors_origins", '["*"]', "origins such as"),
+    ("http", "cors_origins", '["https://app.example/"]', "origins such as"),
+    ("http", "rate_limit", "0", "out of range"),
     ("conversations", "reopen_from", '"closed-at"', 'did you mean "closed_at"'),
     ("conversations", "groups", "1", "not a truth value"),
     ("conversations", "groups", "[true]", "not a truth value"),
@@ -211,6 +222,9 @@ def test_bad_values(load: Load, section: str, key: str, value: str, said: str) -
         (f'[daemon]\ndata_dir = "/{"x" * 120}"', 2, "the system allows 107"),
         ('[media]\ns3_bucket = "abc"\ns3_secret_key = "x"', 3, "go together"),
         ('[media]\ns3_endpoint = "https://s3.example"', 2, "names a bucket"),
+        ('[http]\nlisten = "0.0.0.0:8720"', 2, "a proxy that speaks TLS"),
+        ('[http]\nlisten = "[::]:8720"', 2, "allow_remote = true"),
+        ('[http]\nlisten = "zapvisor.example:80"', 2, "outside this machine"),
     ],
 )
 def test_rules_between_keys(load: Load, text: str, place: int, said: str) -> None:
@@ -218,6 +232,22 @@ def test_rules_between_keys(load: Load, text: str, place: int, said: str) -> Non
     (found,) = problems(load, text)
     assert found.startswith(f"supervisor.toml:{place}: ")
     assert said in found
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("", ("127.0.0.1", 8720)),
+        ('listen = ""', None),
+        ('listen = "[::1]:0"', ("::1", 0)),
+        ('listen = "localhost:80"', ("localhost", 80)),
+        ('listen = "127.1.2.3:80"', ("127.1.2.3", 80)),
+        ('listen = "0.0.0.0:80"\nallow_remote = true', ("0.0.0.0", 80)),
+    ],
+)
+def test_where_to_listen(load: Load, text: str, address: tuple[str, int] | None) -> None:
+    """On the loopback, unless it is said that more is meant."""
+    assert load(f"[http]\n{text}\n").http.address == address
 
 
 def test_rules_wait_for_good_values(load: Load) -> None:

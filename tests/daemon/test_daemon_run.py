@@ -9,6 +9,7 @@ import socket
 import time
 from pathlib import Path
 
+import attrs
 import httpx
 import pytest
 import structlog
@@ -17,7 +18,7 @@ import trio
 import trio.testing
 
 from config.load import load_config
-from config.model import Config
+from config.model import Config, HttpConfig
 from daemon.errors import CommandError, StartError
 from daemon.lock import data_directory
 from daemon.notify import notify
@@ -124,6 +125,29 @@ async def test_sighup_reloads(
             assert good["event"] == "daemon.reloaded"
             assert (good["added"], good["unchanged"]) == (("new",), 2)
             assert good["restart"] == ("media.concurrency",)
+            signal.raise_signal(signal.SIGTERM)
+            assert await _told(receiver) == b"STOPPING=1"
+
+
+async def test_a_port_that_is_taken(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon starts all the same, and its health tells."""
+    address = str(config.data_dir.parent / "notify.sock")
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    receiver = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_DGRAM)
+    with receiver, socket.create_server(("127.0.0.1", 0)) as other, trio.fail_after(20):
+        await receiver.bind(address)
+        place = f"127.0.0.1:{other.getsockname()[1]}"
+        config = attrs.evolve(config, http=HttpConfig(listen=place))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                functools.partial(serve, config, version="1.2.3", open_storage=in_memory)
+            )
+            assert await _told(receiver) == b"READY=1"
+            transport = httpx.AsyncHTTPTransport(uds=str(config.control_socket))
+            async with httpx.AsyncClient(transport=transport, base_url="http://zv") as client:
+                assert len((await client.get("/status")).json()) == 2
+                health = (await client.get("/health")).json()
+            assert any(place in reason for reason in health["reasons"])
             signal.raise_signal(signal.SIGTERM)
             assert await _told(receiver) == b"STOPPING=1"
 
