@@ -17,6 +17,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.routes import HTTPRoute
 
 from api.auth import CONTROL, NONE, needed_scope_of
+from api.openapi_examples import BODIES, MODELS
 
 Json: t.TypeAlias = dict[str, t.Any]
 
@@ -147,6 +148,9 @@ def complete(app: Litestar, framework: Json) -> Json:
     for path, method, handler in operations(app):
         if (operation := found["paths"].get(path, {}).get(method)) is not None:
             _complete(operation, path, handler)
+            for content in operation.get("requestBody", {}).get("content", {}).values():
+                if (examples := BODIES.get((method, path))) is not None:
+                    content["examples"] = copy.deepcopy(examples)
     return found
 
 
@@ -265,7 +269,9 @@ def _problem_schema() -> Json:
 
 
 def _explain(name: str, schema: Json) -> None:
-    """Add the words of the class: its docstring, and the comments of its fields."""
+    """Add the words of the class, its docstring and the comments of its fields; and examples."""
+    if (example := MODELS.get(name)) is not None:
+        schema["examples"] = [copy.deepcopy(example)]
     cls = _class_of(name)
     if cls is None:
         return

@@ -1,8 +1,11 @@
 """The description of the API is whole: every route has what a reader needs."""
 
+import jsonschema
+
 from api.app import MAX_BODY
 from api.auth import CONTROL, NONE, needed_scope_of
 from api.openapi import TAGS, document, field_comments, operations
+from api.openapi_examples import BODIES, MODELS
 from api.openapi_static import describe
 from api.tokens import SCOPES
 from api.views import ConnectionView
@@ -63,6 +66,28 @@ async def test_a_body_that_is_too_large(served: Served) -> None:
         "/tokens", content=b"x" * (MAX_BODY + 1), headers={"content-type": "application/json"}
     )
     assert answer.status_code == 413
+
+
+async def test_examples_are_right(served: Served) -> None:
+    """Each fits the model, or the body, that it is an example of; and no name is out of date."""
+    found = document(served.apps.app)
+    schemas = found["components"]["schemas"]
+    for name, example in MODELS.items():
+        schema = {"$ref": f"#/components/schemas/{name}", "components": found["components"]}
+        jsonschema.validate(example, schema)
+        assert schemas[name]["examples"] == [example]
+    for method, path in BODIES:
+        [content] = found["paths"][path][method]["requestBody"]["content"].values()
+        assert content["examples"]
+    for example in BODIES["post", "/connections/{name}/messages"].values():
+        body = {**example["value"]}
+        if "quoted" in body:
+            body["quoted"] = served.control.storage.numbers["ANA1"]
+        if "file" in body:
+            uploaded = await served.operator.post("/media", content=b"jpeg")
+            body["file"] = uploaded.json()["sha256"]
+        answer = await served.operator.post("/connections/sales/messages", json=body)
+        assert answer.status_code == 202, answer.text
 
 
 def test_the_reference_is_up_to_date() -> None:
