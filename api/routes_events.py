@@ -69,6 +69,7 @@ def event_routes(backend: Backend) -> list[t.Any]:
         " empty. Ids grow in the order in which events become visible, so a reader that goes on"
         " from there misses nothing. 410: events behind the cursor were deleted for their age;"
         " the problem names the oldest cursor that there is.",
+        opt={"problems": (410,)},
     )
     async def events(
         after: After = 0,
@@ -104,6 +105,7 @@ def event_routes(backend: Backend) -> list[t.Any]:
         "/events/sse",
         tags=["events"],
         media_type="text/event-stream",
+        opt={"problems": (410,)},
         summary="The same as server-sent events, from a cursor or from now on",
         description="The cursor is `after` or the header `Last-Event-ID`. A client that does not"
         " keep up is disconnected and can come back with its cursor.",

@@ -48,7 +48,7 @@ def daemon(path: Path) -> cabc.Iterator[tuple[int, dict[str, t.Any]]]:
         control = await make_control(path)
         apps = build_apps(control.backend(), HttpConfig())
         listener = HttpListener(apps.control, ("127.0.0.1", 0))
-        async with running(control.figures), trio.open_nursery() as nursery:
+        async with running(control), trio.open_nursery() as nursery:
             await nursery.start(listener.run)
             found["token"] = trio.lowlevel.current_trio_token()
             found.update(port=listener.port, document=document(apps.app), stop=listener.stop)
