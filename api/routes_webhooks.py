@@ -76,6 +76,7 @@ def webhook_routes(backend: Backend) -> list[t.Any]:
         tags=["webhooks"],
         status_code=200,
         summary="Send events again: all dead ones, or `event`, or all behind `after`",
+        opt={"problems": (410,)},
     )
     async def replay(name: FromPath[str], event: Event = None, after: Before = None) -> ReplayView:
         if event is not None and after is not None:
