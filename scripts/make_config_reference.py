@@ -14,9 +14,10 @@ import attrs
 
 from actors.roster import plan
 from config.convert import read_value
+from config.durations import format_duration
 from config.environment import OTHERS, PREFIX, variables
 from config.errors import BadValueError
-from config.model import Config, ConnectionConfig
+from config.model import Config, ConnectionConfig, WebhookConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -47,8 +48,25 @@ def reference() -> str:
                     effect=effect(*place),
                 )
             )
+    parts.append(webhooks(told[("webhooks", "")]))
     parts.append(connections(told[("connections", "")]))
     return "".join(parts)
+
+
+def webhooks(preface: str) -> str:
+    """The table of each webhook."""
+    parts = [f"\n## [[webhooks]]\n\n{preface}\n\n| key | takes | without it |\n|---|---|---|\n"]
+    for key in attrs.fields(WebhookConfig):
+        without = "required" if key.default is attrs.NOTHING else f"`{shown(key.default)}`"
+        parts.append(f"| `{key.name}` | {cell(expected(key.type))} | {without} |\n")
+    return "".join(parts)
+
+
+def shown(value: object) -> str:
+    """A default as it would be written."""
+    if isinstance(value, float):
+        return toml(format_duration(value))
+    return toml(list(value) if isinstance(value, tuple) else value)
 
 
 def connections(preface: str) -> str:
@@ -113,6 +131,8 @@ def comments(text: str) -> dict[tuple[str, str], str]:
     for line in text.splitlines():
         if head := re.fullmatch(r"\[([a-z0-9_]+)\]", line):
             section, above = head[1], []
+        elif line.startswith("# [[webhooks]]"):
+            found["webhooks", ""] = " ".join(above).strip()
         elif line.startswith("# [[connections]]"):
             found["connections", ""] = " ".join(above).strip()
             break
