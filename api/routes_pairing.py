@@ -57,7 +57,7 @@ def pairing_routes(backend: Backend) -> list[t.Any]:
     @get(
         "/connections/{name:str}/pairing",
         tags=["connections"],
-        opt=SECRET,
+        opt=SECRET | {"answers": {204: "There was no news in time"}},
         summary="Wait for news of a pairing; 204 when there are none in time",
     )
     async def pairing(
