@@ -82,7 +82,7 @@ def pairing_routes(backend: Backend) -> list[t.Any]:
     @get(
         "/connections/{name:str}/pairing/qr.svg",
         tags=["connections"],
-        opt=SECRET,
+        opt=SECRET | {"problems": (409,)},
         media_type="image/svg+xml",
         summary="The QR code of a pairing as SVG",
         description=_PICTURE,
@@ -93,7 +93,7 @@ def pairing_routes(backend: Backend) -> list[t.Any]:
     @get(
         "/connections/{name:str}/pairing/qr.png",
         tags=["connections"],
-        opt=SECRET,
+        opt=SECRET | {"problems": (409,)},
         media_type="image/png",
         summary="The same as PNG",
         description=_PICTURE,
@@ -104,7 +104,7 @@ def pairing_routes(backend: Backend) -> list[t.Any]:
     @get(
         "/connections/{name:str}/pairing/qr.txt",
         tags=["connections"],
-        opt=SECRET,
+        opt=SECRET | {"problems": (409,)},
         media_type="text/plain",
         summary="The same out of characters, for a terminal",
         description=_PICTURE,
