@@ -21,6 +21,7 @@ from api.problems import HANDLERS
 from api.routes_connections import connection_routes
 from api.routes_conversations import conversation_routes
 from api.routes_daemon import daemon_routes
+from api.routes_dashboard import dashboard_routes
 from api.routes_events import event_routes
 from api.routes_gaps import gap_routes
 from api.routes_health import health_routes
@@ -108,6 +109,7 @@ def _litestar(
             *health_routes(backend),
             *metrics_routes(backend),
             *statistics_routes(backend),
+            *dashboard_routes(backend),
         ],
         guards=[guard],
         cors_config=_cors(config.cors_origins),

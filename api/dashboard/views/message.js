@@ -1,0 +1,136 @@
+// One message. What strangers wrote only ever becomes text.
+
+import { address, post } from '../api.js'
+import { h } from '../dom.js'
+import * as format from '../format.js'
+import { has, t } from '../i18n.js'
+import { icon } from '../icons.js'
+import { announce, badge, quoted, when, word } from '../ui.js'
+
+const LINK = /https?:\/\/[^\s<>"'`]+/gi
+const TRAILING = /[.,;:!?)\]}…]+$/ // ends the sentence, not the link
+const PICTURES = new Set(['image/jpeg', 'image/png', 'image/webp', 'image/gif'])
+const LARGEST_PICTURE = 3_000_000 // bytes that are shown without being asked for
+const SPOKEN = new Set(['text']) // kinds that need no word
+
+/** A message as an item of a list. */
+export function messageItem(message, app) {
+  const own = message.from_me
+  const classes = ['message', own ? 'out' : 'in', message.deleted && 'deleted', message.state === 'undecryptable' && 'unread'].filter(Boolean)
+  return h('li', { class: classes.join(' '), 'data-key': `message-${message.id}`, 'data-message': message.id },
+    h('div', { class: 'bubble' },
+      h('p', { class: 'by' }, h('span', { class: 'sender', dir: 'auto' }, own ? t('message.team') : person(message.sender)),
+        h('span', { class: 'hidden' }, own ? ` ${t('message.out')}` : ` ${t('message.in')}`),
+        !SPOKEN.has(message.kind) && message.state !== 'undecryptable' && badge(word('kind', message.kind)),
+        message.flags.filter(flag => has(`flag.${flag}`)).map(flag => badge(t(`flag.${flag}`)))),
+      message.deleted ? deleted(message, app) : content(message, app),
+      reactions(message),
+      h('p', { class: 'foot' }, message.lane === 'history' && `${t('message.history')} · `,
+        when(message.sent_at, format.time(message.sent_at)), own && message.status && ` · ${word('sent', message.status)}`)))
+}
+
+const person = ({ name, shown, is_self: self }) => self ? t('message.team') : name ?? shown
+
+function deleted(message, app) {
+  const { by, at } = message.deleted
+  return [h('p', { class: 'gone' }, icon('bin'), t('message.deleted', { name: person(by), time: format.moment(at) })),
+    h('details', { class: 'reveal' }, h('summary', {}, t('message.reveal')), content(message, app))]
+}
+
+function content(message, app) {
+  if (message.state === 'undecryptable') return unreadable(message)
+  return [quote(message.quoted), file(message, app), text(message), votes(message), versions(message)]
+}
+
+function unreadable({ reason, verdict, retries }) {
+  return [h('p', { class: 'gone' }, icon('lock'), t(verdict === null ? 'message.unreadable' : 'message.neverReadable')),
+    h('details', { class: 'reveal' }, h('summary', {}, t('action.details')),
+      h('p', { class: 'soft' }, [quoted([reason, verdict].filter(Boolean).join('; ')), retries ? ` · ${t('message.retries', { count: retries })}` : '']))]
+}
+
+function text({ text: written, media, kind, detail }) {
+  if (written) return h('p', { class: 'text', dir: 'auto' }, linked(written))
+  if (media || detail?.kind) return null
+  return h('p', { class: 'gone' }, t('message.without', { kind: word('kind', kind) }))
+}
+
+/** Text with its web addresses as links, which are never followed by themselves. */
+export function linked(written) {
+  const parts = []
+  let done = 0
+  for (const match of written.matchAll(LINK)) {
+    const found = match[0].replace(TRAILING, '')
+    if (!isWeb(found)) continue
+    parts.push(written.slice(done, match.index),
+      h('a', { href: found, target: '_blank', rel: 'noopener noreferrer nofollow', referrerpolicy: 'no-referrer' }, found))
+    done = match.index + found.length
+  }
+  parts.push(written.slice(done))
+  return parts
+}
+
+function isWeb(text) {
+  try {
+    const url = new URL(text)
+    return ['http:', 'https:'].includes(url.protocol) && !url.username && !url.password
+  } catch {
+    return false
+  }
+}
+
+function quote(quoted) {
+  if (!quoted) return null
+  return h('blockquote', { dir: 'auto' }, h('p', { class: 'by' }, quoted.author ? person(quoted.author) : t('message.somebody')),
+    h('p', {}, quoted.text || (quoted.kind ? word('kind', quoted.kind) : t('message.notHere'))))
+}
+
+function file({ id, media }, app) {
+  if (!media) return null
+  const place = address(`/messages/${id}/media`)
+  const name = media.name || word('kind', media.kind)
+  const about = [media.mimetype, media.size === null ? null : format.bytes(media.size)].filter(Boolean).join(' · ')
+  if (media.state !== 'stored') {
+    return h('div', { class: 'file' }, icon('file'), h('span', { class: 'file-name', dir: 'auto' }, name),
+      h('span', { class: 'soft' }, about, about && ' · ', word('media', media.state)),
+      media.error && quoted(media.error, { class: 'soft' }),
+      app.can('operate') && h('button', { type: 'button', onclick: () => fetchFile(id) }, t('message.fetch')))
+  }
+  const picture = PICTURES.has(media.mimetype) && media.kind !== 'document' && (media.size ?? 0) <= LARGEST_PICTURE
+  const open = { href: place, target: '_blank', rel: 'noopener noreferrer' }
+  if (picture) {
+    return h('a', { ...open, class: 'picture' }, h('img', { src: place, loading: 'lazy', decoding: 'async',
+      alt: t('message.picture', { kind: word('kind', media.kind), name: media.name ?? '' }) }))
+  }
+  return h('a', { ...open, class: 'file' }, icon('file'), h('span', { class: 'file-name', dir: 'auto' }, name), h('span', { class: 'soft' }, about))
+}
+
+async function fetchFile(id) {
+  try {
+    await post(`/messages/${id}/media`)
+    announce(t('message.fetching'))
+  } catch (error) {
+    announce(error.message)
+  }
+}
+
+function votes({ votes: cast }) {
+  if (!cast?.length) return null
+  const counts = new Map()
+  for (const { options, voter } of cast) {
+    for (const option of options) counts.set(option, [...(counts.get(option) ?? []), person(voter)])
+  }
+  return h('ul', { class: 'votes' }, [...counts].map(([option, voters]) =>
+    h('li', {}, h('span', { dir: 'auto' }, option), ' ', badge(format.number(voters.length)), h('span', { class: 'soft', dir: 'auto' }, ` ${voters.join(', ')}`))))
+}
+
+function versions({ versions: texts }) {
+  if (!texts?.length) return null
+  return h('details', { class: 'versions' }, h('summary', {}, t('message.edited', { count: texts.length - 1 })),
+    h('ol', {}, texts.slice(0, -1).map(version => h('li', {}, when(version.at), ' ', h('span', { class: 'text', dir: 'auto' }, version.text ?? format.NOTHING)))))
+}
+
+function reactions({ reactions: all }) {
+  if (!all?.length) return null
+  return h('ul', { class: 'reactions', 'aria-label': t('message.reactions') }, all.map(({ emoji, sender }) =>
+    h('li', { title: person(sender) }, emoji, h('span', { class: 'hidden' }, ` ${person(sender)}`))))
+}

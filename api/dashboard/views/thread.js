@@ -1,0 +1,186 @@
+// One conversation with its messages, the newest at the bottom; older ones on demand.
+
+import { get, post } from '../api.js'
+import { coalesce } from '../coalesce.js'
+import { h } from '../dom.js'
+import * as format from '../format.js'
+import { t } from '../i18n.js'
+import { icon } from '../icons.js'
+import { announce, badge, button, loading, problem, word } from '../ui.js'
+import { STATUS_TONES } from './conversations.js'
+import { messageItem } from './message.js'
+
+const PAGE = 50
+const MOST_SINGLE = 20 // changed messages that are fetched one by one; above that, all that is shown
+const NEAR = 80 // pixels from the end that count as being there
+
+export class Thread {
+  constructor(app, id, onChange) {
+    this.app = app
+    this.id = id
+    this.onChange = onChange
+    this.row = null
+    this.messages = null // oldest first
+    this.error = null
+    this.complete = false // nothing older is left
+    this.busy = false
+    this.changed = new Set() // ids of shown messages to fetch anew
+    this.stick = true // the end is to be in view
+    this.fresh = false // something came while the reader was elsewhere
+    this.height = null // of the content before older messages came
+    this.refresh = coalesce(() => this.loadNewest(), 700)
+  }
+
+  title() {
+    return this.row === null ? t('nav.conversations') : this.row.title ?? this.row.chat
+  }
+
+  load() {
+    this.refresh()
+  }
+
+  close() {
+    this.refresh.stop()
+  }
+
+  onEvents(events, missed) {
+    let touched = missed
+    for (const { type, data } of events) {
+      if (!/^(message|conversation)\./.test(type) || data.conversation_id !== this.id) continue
+      touched = true
+      for (const id of [data.message_id, data.target_id]) if (Number.isInteger(id)) this.changed.add(id)
+    }
+    if (touched) this.refresh()
+  }
+
+  async loadNewest() {
+    try {
+      const [row, newest] = await Promise.all([get(`/conversations/${this.id}`), this.fetch()])
+      if (this.messages === null) this.complete = newest.length < PAGE
+      else if (newest[newest.length - 1]?.id !== this.messages[this.messages.length - 1]?.id) this.fresh = !this.stick
+      this.row = row
+      this.merge(newest)
+      await this.fetchChanged(new Set(newest.map(each => each.id)))
+      this.error = null
+    } catch (error) {
+      this.error = error
+    }
+    this.app.render()
+  }
+
+  fetch(before) {
+    return get(`/conversations/${this.id}/messages`, { limit: PAGE, before })
+  }
+
+  /** Older messages that were edited, deleted or answered. */
+  async fetchChanged(known) {
+    const shown = new Set(this.messages.map(each => each.id))
+    const stale = [...this.changed].filter(id => shown.has(id) && !known.has(id))
+    this.changed.clear()
+    if (stale.length > MOST_SINGLE) {
+      this.messages = this.messages.filter(each => known.has(each.id))
+      this.complete = false
+      return
+    }
+    this.merge(await Promise.all(stale.map(id => get(`/messages/${id}`))))
+  }
+
+  merge(messages) {
+    const all = new Map((this.messages ?? []).map(each => [each.id, each]))
+    for (const each of messages) all.set(each.id, each)
+    this.messages = [...all.values()].sort(byTime)
+  }
+
+  async earlier() {
+    if (this.busy) return
+    this.busy = true
+    this.app.render()
+    try {
+      const older = await this.fetch(this.messages[0].id)
+      this.complete = older.length < PAGE
+      this.height = this.scroller()?.scrollHeight ?? null
+      this.merge(older)
+      announce(t('thread.loaded', { count: older.length }))
+      this.error = null
+    } catch (error) {
+      this.error = error
+    }
+    this.busy = false
+    this.app.render()
+  }
+
+  scroller() {
+    return document.querySelector('.thread .messages')
+  }
+
+  /** Keep in view what was: the end, or what was read before older messages came above it. */
+  painted() {
+    const place = this.scroller()
+    if (place === null || this.messages === null) return
+    if (this.height !== null) {
+      place.scrollTop += place.scrollHeight - this.height
+      this.height = null
+    } else if (this.stick) {
+      place.scrollTop = place.scrollHeight
+    }
+    place.onscroll = () => {
+      this.stick = place.scrollHeight - place.scrollTop - place.clientHeight < NEAR
+      if (this.stick && this.fresh) {
+        this.fresh = false
+        this.app.render()
+      }
+    }
+  }
+
+  async order(name) {
+    try {
+      this.row = await post(`/conversations/${this.id}/${name}`)
+      this.error = null
+      announce(t(`done.${name}`, { name: this.title() }))
+    } catch (error) {
+      this.error = error
+    }
+    this.onChange()
+    this.app.render()
+  }
+
+  render(back) {
+    const { row } = this
+    return h('section', { class: 'thread panel', 'data-key': `thread-${this.id}`, 'aria-labelledby': 'thread-title' },
+      h('header', { class: 'thread-head' },
+        h('a', { href: back, class: 'back', 'aria-label': t('thread.back') }, icon('back')),
+        h('div', { class: 'grow' }, h('h2', { id: 'thread-title', dir: 'auto' }, this.title()),
+          row && h('p', { class: 'soft' }, h('a', { href: `#/connections/${encodeURIComponent(row.connection)}` }, row.connection),
+            ' · ', t('thread.since', { time: format.moment(row.opened_at) }), row.reopened ? ` · ${t('thread.reopened', { count: row.reopened })}` : '')),
+        row && badge(word('status', row.status), STATUS_TONES[row.status]), row && this.orders(row)),
+      row?.possible_hole && h('p', { class: 'notice warn' }, icon('hole'), t('thread.hole'), ' ',
+        h('a', { href: `#/gaps?connection=${encodeURIComponent(row.connection)}` }, t('nav.gaps'))),
+      this.error && problem(this.error, () => this.refresh()),
+      this.messages === null ? (this.error ? null : loading()) : this.list(),
+      this.fresh && h('button', { type: 'button', class: 'fresh primary', onclick: () => { this.stick = true; this.fresh = false; this.app.render() } }, t('thread.fresh')))
+  }
+
+  orders(row) {
+    const reason = this.app.whyNot('operate')
+    const order = name => button(t(`thread.${name}`), () => this.order(name), { reason, 'data-order': name, 'data-key': name })
+    return h('div', { class: 'buttons', role: 'group', 'aria-label': t('thread.orders') },
+      row.status === 'waiting' && order('open'), row.status === 'closed' ? order('reopen') : order('close'))
+  }
+
+  list() {
+    const items = []
+    let day = null
+    for (const message of this.messages) {
+      if (day === null || !format.sameDay(day, message.sent_at)) {
+        day = message.sent_at
+        items.push(h('li', { class: 'day', 'data-key': `day-${new Date(day).toDateString()}` }, h('h3', {}, format.day(day))))
+      }
+      items.push(messageItem(message, this.app))
+    }
+    return h('div', { class: 'messages', tabindex: '0', role: 'region', 'aria-label': t('thread.messages') },
+      !this.complete && button(t('thread.earlier'), () => this.earlier(), { reason: this.busy ? t('action.underWay') : null, 'data-key': 'earlier', 'data-order': 'earlier' }),
+      h('ol', {}, items))
+  }
+}
+
+const byTime = (one, other) => one.sent_at.localeCompare(other.sent_at) || one.id - other.id
