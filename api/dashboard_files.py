@@ -17,9 +17,9 @@ PAGE: t.Final = "index.html"
 PLACE: t.Final = "{{files}}"  # in the page: where the files are
 MODULES: t.Final = "<!-- {{modules}} -->"  # in the page: what to load at once
 TYPES: t.Final[cabc.Mapping[str, str]] = {
-    "html": "text/html; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
+    "html": "text/html",
+    "css": "text/css",
+    "js": "text/javascript",
     "json": "application/json",
     "svg": "image/svg+xml",
 }

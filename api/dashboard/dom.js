@@ -87,7 +87,7 @@ function patchNode(old, next) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value)
   }
   for (const { name } of [...old.attributes]) {
-    const kept = name === 'open' && (old.nodeName === 'DETAILS' || old.nodeName === 'DIALOG')
+    const kept = (name === 'open' && old.nodeName === 'DETAILS') || (name === 'tabindex' && old.nodeName === 'H1')
     if (!next.hasAttribute(name) && !kept) old.removeAttribute(name)
   }
   for (const name of HANDLERS) if (old[name] !== next[name]) old[name] = next[name]

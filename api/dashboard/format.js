@@ -23,10 +23,10 @@ export function percent(value) {
 }
 
 const unit = (value, name, digits = 0) =>
-  maker(Intl.NumberFormat, { style: 'unit', unit: name, unitDisplay: 'short', maximumFractionDigits: digits })
+  maker(Intl.NumberFormat, { style: 'unit', unit: name, unitDisplay: 'narrow', maximumFractionDigits: digits })
     .format(value)
 
-/** Seconds as one or two units: 0.4 ms, 12 s, 5 min, 3 h 20 min, 4 d. */
+/** Seconds as one or two units: 0.4ms, 12s, 5m, 3h 20m, 4d. */
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return NOTHING
   if (seconds < 1) return unit(seconds * 1000, 'millisecond', seconds < 0.01 ? 1 : 0)

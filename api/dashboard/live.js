@@ -10,6 +10,7 @@ const BATCH_PAUSE = 150 // ms that events are gathered for
 const MOST_EVENTS = 500 // of one batch; more of them say no more than "much has changed"
 const SLOW_READER = 4008 // the daemon let go of us; it goes on from the cursor
 const NOBODY = 4401 // the session is over
+const GONE = 4410 // what is behind the cursor was deleted
 
 export class Live {
   /** `onEvents(events, missed)`: a batch, and whether there were more than it holds;
@@ -71,7 +72,7 @@ export class Live {
       this.socket = null
       if (closing.code === NOBODY) window.dispatchEvent(new Event(SIGNED_OUT))
       if (opened !== null && performance.now() - opened > STABLE) this.pause = FIRST_PAUSE
-      if (opened === null) this.cursor = null // the daemon answers, but not for this one
+      if (opened === null || closing.code === GONE) this.cursor = null
       if (this.status.connected) this.tell({ connected: false, since: Date.now() })
       this.again(closing.code === SLOW_READER ? FIRST_PAUSE : undefined)
     }

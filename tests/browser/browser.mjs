@@ -60,15 +60,19 @@ const operations = {
     await entry.page.goto(url)
   },
   reload: ({ page }) => page.reload(),
-  click: ({ page, selector }) => page.click(selector),
+  click: ({ page, selector, force = false }) => page.click(selector, { force }),
   fill: ({ page, selector, value }) => page.fill(selector, value),
   select: ({ page, selector, value }) => page.selectOption(selector, value),
   press: ({ page, keys }) => page.keyboard.press(keys),
   async wait({ page, selector, state = 'visible' }) {
     await page.waitForSelector(selector, { state })
   },
-  async until({ page, expression }) {
-    await page.waitForFunction(expression)
+  async until({ page, expression }) { // from here: the policy of the page lets nothing be evaluated there again and again
+    const end = Date.now() + DEADLINE
+    while (!await page.evaluate(expression)) {
+      if (Date.now() > end) throw new Error(`it never became true: ${expression}`)
+      await new Promise(resolve => setTimeout(resolve, 25))
+    }
   },
   text: ({ page, selector }) => page.innerText(selector),
   count: ({ page, selector }) => page.locator(selector).count(),

@@ -128,9 +128,9 @@ class Page:
         """Go to a place of the dashboard, such as ``#/gaps``."""
         await self.call("js", expression=f"location.hash = {json.dumps(place)}")
 
-    async def click(self, selector: str) -> None:
-        """Click, once it can be."""
-        await self.call("click", selector=selector)
+    async def click(self, selector: str, *, force: bool = False) -> None:
+        """Click, once it can be; or, with ``force``, although it says that it does nothing."""
+        await self.call("click", selector=selector, force=force)
 
     async def fill(self, selector: str, value: str) -> None:
         """Write into a field."""

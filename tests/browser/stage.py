@@ -321,4 +321,3 @@ async def open_stage() -> cabc.AsyncIterator[Stage]:
             await nursery.start(serve)
             yield stage
             stop.set()
-

@@ -10,7 +10,7 @@ PICTURE: t.Final = base64.b64decode(
     "hQqFQKBQKhUKhUCgUCoVCoVAoFAqFQqFQKBQKhUKhUCgUCv8Wt1wCAV3kgX0AAAAASUVORK5CYII="
 )
 ANA: t.Final = "5511999990001@s.whatsapp.net"
-XSS: t.Final = '<img src=x onerror="document.title=\'owned\'"> <script>alert(1)</script>'
+XSS: t.Final = "<img src=x onerror=\"document.title='owned'\"> <script>alert(1)</script>"
 
 
 def ago(seconds: float) -> str:

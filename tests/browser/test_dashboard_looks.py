@@ -93,9 +93,7 @@ async def test_pairing_looks(
     assert await page.problems() == []
 
 
-async def test_signing_in_looks(
-    open_page: OpenPage, stage: Stage, artefacts: pathlib.Path
-) -> None:
+async def test_signing_in_looks(open_page: OpenPage, stage: Stage, artefacts: pathlib.Path) -> None:
     """One field, and how to get what belongs into it."""
     stage.session = None
     page = await open_page(**LOOKS["phone-light-pt"])

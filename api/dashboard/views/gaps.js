@@ -30,10 +30,9 @@ export class Gaps {
     this.openOnly = parameters.get('all') === null && parameters.get('connection') === null
     this.connection = parameters.get('connection') ?? ''
     this.error = null
-    this.pages = new Pages((limit, before) => page(
+    this.pages = new Pages((limit, cursor) => page(
       this.connection ? `/connections/${segment(this.connection)}/gaps` : '/gaps',
-      { open_only: this.openOnly || null, limit, before },
-    ).then(({ rows, next }) => ({ rows, next: next ?? (rows.length === limit ? rows[rows.length - 1].id : null) })))
+      { open_only: this.openOnly || null, limit, cursor }))
     this.refresh = coalesce(async () => { await this.pages.refresh(); this.app.render() }, 2000)
   }
 

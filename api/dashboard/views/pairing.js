@@ -64,7 +64,7 @@ class Flow {
 
   listen() {
     this.socket?.close()
-    const socket = new WebSocket(socketAddress(`${this.path}/pairing/ws`))
+    const socket = new WebSocket(socketAddress(`${this.path}/pairing/ws`, { after: this.news?.version ?? this.after }))
     this.socket = socket
     socket.onmessage = message => this.take(JSON.parse(message.data))
     socket.onclose = () => {

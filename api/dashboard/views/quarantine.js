@@ -19,8 +19,7 @@ export class Quarantine {
     this.error = null
     this.busy = new Set()
     this.whole = new Map() // rows with what is told of one alone
-    this.pages = new Pages((limit, before) => page('/quarantine', { connection: this.connection, resolved: this.resolved || null, limit, before })
-      .then(({ rows, next }) => ({ rows, next: next ?? (rows.length === limit ? rows[rows.length - 1].id : null) })))
+    this.pages = new Pages((limit, cursor) => page('/quarantine', { connection: this.connection, resolved: this.resolved || null, limit, cursor }))
     this.refresh = coalesce(async () => { await this.pages.refresh(); this.app.render() }, 2000)
   }
 

@@ -1,0 +1,307 @@
+"""What the dashboard does, in a real browser, with an API on a stage."""
+
+import pytest
+
+from browser_driver import Page
+
+from tests.browser import stage_props as props
+from tests.browser.conftest import OpenPage
+from tests.browser.stage import TOKEN, Stage
+
+
+def asked(stage: Stage, what: str) -> int:
+    """How many requests began with this."""
+    return sum(each.startswith(what) for each in stage.asked)
+
+
+async def test_signing_in_and_out(open_page: OpenPage, stage: Stage) -> None:
+    """A wrong token says so; a right one opens the page; signing out forgets all."""
+    stage.session = None
+    page = await open_page()
+    await page.goto(stage.url)
+    await page.fill("#token", "zv_wrong")
+    await page.press("Enter")
+    await page.wait("[role=alert]")
+    assert "not known" in await page.text("[role=alert]")
+    assert await page.js("document.activeElement.id") == "token"
+    await page.fill("#token", f"  {TOKEN} ")
+    await page.press("Enter")
+    await page.wait("[data-verdict]")
+    assert await page.count("nav a") == 4
+    await page.click("role=button[name=/Sign out/]")
+    await page.wait("#token")
+    assert await page.js("document.getElementById('token').value") == ""
+    assert "vendas" not in await page.text("body")
+    assert stage.session is None
+    assert all("401" in each for each in await page.problems())  # the browser tells of those
+
+
+async def test_a_session_that_ends(page: Page, stage: Stage) -> None:
+    """When the daemon no longer knows the session, the page asks for a token."""
+    stage.session = None
+    await page.visit("#/gaps")
+    await page.wait("#token")
+
+
+async def test_what_strangers_write_is_text(page: Page, stage: Stage) -> None:
+    """Markup, script and odd links in messages, names and files do nothing but show."""
+    await page.visit("#/conversations/1")
+    await page.wait("[data-message='140']")
+    await page.click("[data-message='138'] summary")
+    assert await page.js("document.title") == "(!) Ana Souza · zapvisor"
+    assert props.XSS in await page.text("[data-message='140'] .text")
+    assert props.XSS in await page.text(".conversations")
+    assert await page.count("main script, main iframe, main img[src='x'], .file-name b") == 0
+    assert await page.text("[data-message='135'] .file-name") == "../../<b>orçamento</b>.pdf"
+    links = await page.js(
+        "[...document.querySelectorAll('[data-message=\"140\"] a')]"
+        ".map(link => [link.getAttribute('href'), link.rel, link.target])"
+    )
+    safe = ["noopener noreferrer nofollow", "_blank"]
+    assert links == [
+        ["https://example.test/a?b=", *safe],
+        ["https://example.test/casa", *safe],
+    ]
+    hrefs = await page.js("[...document.links].map(link => link.protocol)")
+    assert set(hrefs) <= {"http:", "https:"}
+    assert await page.problems() == []
+
+
+async def test_messages_in_all_their_forms(page: Page, stage: Stage) -> None:
+    """Edited, deleted, undecryptable, quoted, with files, reactions and votes."""
+    await page.visit("#/conversations/1")
+    await page.wait("[data-message='142']")
+    assert "hole" in await page.text(".conversations li:first-child")
+    assert "may be missing" in await page.text(".thread .notice")
+    deleted = "[data-message='138']"
+    assert "Deleted for everyone by Ana Souza" in await page.text(deleted)
+    assert "CPF" not in await page.text(deleted)
+    await page.click(f"{deleted} summary")
+    assert "meu CPF é fictício" in await page.text(deleted)
+    edited = "[data-message='137']"
+    assert "1.580" not in await page.text(edited)
+    await page.click(f"{edited} summary")
+    assert "R$ 1.580" in await page.text(edited)
+    assert "could not be decrypted yet" in await page.text("[data-message='139']")
+    assert "👍" in await page.text("[data-message='133']")
+    assert "R$ 1.850" in await page.text("[data-message='141'] blockquote")
+    assert "15h 1 Ana Souza" in await page.text("[data-message='142'] .votes")
+    assert await page.count("[data-message='134'] img[loading=lazy]") == 1
+    assert await page.count("[data-message='136'] button") == 1
+    assert "read" in await page.text("[data-message='132'] .foot")
+    assert "forwarded" in await page.text("[data-message='135']")
+
+
+async def test_messages_come_change_and_go_live(page: Page, stage: Stage) -> None:
+    """What happens in the open conversation shows without a reload, also far up."""
+    await page.visit("#/conversations/1")
+    await page.wait("[data-message='142']")
+    await page.click("[data-order=earlier]")
+    await page.wait("[data-message='50']", "attached")
+    stage.messages.append(props.message(143, "acabou de chegar", sent_at=props.ago(0)))
+    stage.tell("message.stored", "suporte", message_id=143, conversation_id=1)
+    await page.wait("text=acabou de chegar")
+    stage.message(60)["text"] = "agora diz outra coisa"
+    stage.tell("message.edited", "suporte", message_id=60, conversation_id=1)
+    await page.wait("text=agora diz outra coisa", "attached")
+    stage.message(143)["deleted"] = {"by": props.person("Ana Souza"), "at": props.ago(0)}
+    stage.tell("message.deleted", "suporte", message_id=143, conversation_id=1)
+    await page.wait("[data-message='143'].deleted")
+    assert asked(stage, "GET /messages/60") == 1
+
+
+async def test_reading_upwards_keeps_the_place(page: Page, stage: Stage) -> None:
+    """Earlier messages come above what is read, which stays where it is; and then there is none."""
+    await page.visit("#/conversations/1")
+    await page.wait("[data-message='142']")
+    scroller = "document.querySelector('.thread .messages')"
+    near_end = f"{scroller}.scrollHeight - {scroller}.scrollTop - {scroller}.clientHeight"
+    assert await page.js(near_end) < 3
+    await page.js(f"{scroller}.scrollTop = 0")
+    place = "document.querySelector('[data-message=\"93\"]').getBoundingClientRect().top"
+    before = await page.js(place)
+    await page.click("[data-order=earlier]")
+    await page.wait("[data-message='43']", "attached")
+    assert abs(await page.js(place) - before) < 60  # the button may have moved
+    assert await page.count("[data-message]") == 100
+    await page.click("[data-order=earlier]")
+    await page.wait("[data-message='1']", "attached")
+    await page.wait("[data-order=earlier]", "detached")
+    assert await page.count("[data-message]") == 142
+
+
+async def test_conversations_are_found(page: Page, stage: Stage) -> None:
+    """Filters go to the API, and into the address, so that they can be kept as a bookmark."""
+    await page.visit("#/conversations")
+    await page.wait(".conversations li")
+    await page.select("search select >> nth=0", "closed")
+    await page.until("document.querySelectorAll('.conversations li').length === 4")
+    await page.fill("search input", "elaine")
+    await page.wait("text=No conversation fits")
+    await page.select("search select >> nth=0", "")
+    await page.wait("text=Elaine Castro")
+    assert await page.js("location.hash") == "#/conversations?query=elaine"
+    assert stage.asked[-1].endswith("query=elaine")
+
+
+async def test_a_conversation_is_opened_and_closed(page: Page, stage: Stage) -> None:
+    """By buttons that fit its status."""
+    await page.visit("#/conversations/1")
+    await page.click("[data-order=open]")
+    await page.wait(".thread-head .badge:has-text('open')")
+    await page.click("[data-order=close]")
+    await page.click("[data-order=reopen]")
+    await page.wait(".thread-head .badge:has-text('waiting')")
+    assert [each for each in stage.asked if each.startswith("POST")] == [
+        f"POST /conversations/1/{order}" for order in ("open", "close", "reopen")
+    ]
+
+
+async def test_stopping_a_connection_by_the_keyboard(page: Page, stage: Stage) -> None:
+    """The dialog takes the focus and gives it back; Escape changes nothing, Enter does."""
+    await page.visit("#/connections/vendas")
+    await page.wait("[data-order=stop]")
+    await page.js("document.querySelector('[data-order=stop]').focus()")
+    await page.press("Enter")
+    await page.wait("dialog[open]")
+    assert "dialog" in (await page.audit()).roles()
+    await page.press("Escape")
+    await page.wait("dialog", "detached")
+    assert asked(stage, "POST") == 0
+    assert await page.js("document.activeElement.dataset.order") == "stop"
+    await page.press("Enter")
+    await page.wait("dialog[open]")
+    await page.press("Tab")
+    assert await page.js("document.activeElement.textContent") == "Stop"
+    await page.press("Enter")
+    await page.wait("h1 + [data-state=stopped]")
+    assert asked(stage, "POST /connections/vendas/stop") == 1
+    await page.until("document.getElementById('polite').textContent !== ''")
+
+
+async def test_the_way_of_the_tab_key(page: Page, stage: Stage) -> None:
+    """The skip link first, then the pages, then the tools; each shows that it has the focus."""
+    found = []
+    for _ in range(8):
+        await page.press("Tab")
+        found.append(
+            await page.js(
+                "document.activeElement.innerText.trim() || "
+                "document.activeElement.getAttribute('aria-label') || document.activeElement.tagName"
+            )
+        )
+        assert await page.js("getComputedStyle(document.activeElement).outlineStyle") != "none"
+    places = [each.split("\n")[0] for each in found]
+    assert places[0] == "Skip to the content"
+    assert places[1:5] == ["Overview", "Conversations", "Gaps", "Quarantine"]
+    assert places[6:8] == ["Use the dark theme", "Sign out"]
+    await page.js("document.getElementById('skip').focus()")
+    await page.press("Enter")
+    assert await page.js("document.activeElement.id") == "main"
+    assert await page.js("location.hash") in ("", "#/")
+    await page.js("document.querySelector('nav li:nth-child(3) a').focus()")
+    await page.press("Enter")
+    await page.wait("h1:has-text('Gaps')")
+    assert await page.js("document.activeElement.tagName") == "H1"
+
+
+async def test_who_may_only_read(open_page: OpenPage, stage: Stage) -> None:
+    """Buttons say why they do nothing, and do nothing."""
+    stage.sign_in("read")
+    page = await open_page()
+    await page.goto(stage.url + "#/connections/matriz")
+    await page.wait("[data-order=stop][aria-disabled=true]")
+    assert await page.count("[data-order]:not([aria-disabled])") == 0
+    await page.click("[data-order=stop]", force=True)
+    await page.until("document.getElementById('polite').textContent.includes('scope operate')")
+    assert await page.count("dialog") == 0
+    assert asked(stage, "POST") == 0
+
+
+async def test_language_and_theme_are_remembered(page: Page, stage: Stage) -> None:
+    """Both change at once, and are the same after a reload."""
+    light = await page.js("getComputedStyle(document.body).backgroundColor")
+    await page.select(".choice select", "pt-BR")
+    await page.wait("nav >> text=Visão geral")
+    assert await page.js("document.documentElement.lang") == "pt-BR"
+    await page.click("role=button[name='Usar o tema escuro']")
+    dark = await page.js("getComputedStyle(document.body).backgroundColor")
+    assert dark != light
+    await page.call("reload")
+    await page.wait("nav >> text=Visão geral")
+    assert await page.js("getComputedStyle(document.body).backgroundColor") == dark
+    assert await page.js("document.querySelector('.choice select').value") == "pt-BR"
+    assert "Suspensa" in await page.text("[data-key=connections]")
+    assert await page.problems() == []
+
+
+async def test_gaps_and_quarantine_are_settled(page: Page, stage: Stage) -> None:
+    """A gap is accepted in somebody's name; a message is tried again; both after a look."""
+    await page.visit("#/gaps")
+    await page.wait("tbody tr[data-key='2']")
+    assert await page.count("tbody tr") == 2
+    await page.click("tr[data-key='2'] summary")
+    assert "May still come" in await page.text("tr[data-key='2'] details")
+    await page.click("tr[data-key='2'] button")
+    await page.click("dialog button:has-text('Accept')")
+    await page.wait("tr[data-key='2']", "detached")
+    assert asked(stage, "POST /gaps/2/accept stage") == 1
+    await page.visit("#/quarantine")
+    await page.wait("tr[data-key='2']")
+    assert await page.count("tr[data-key='1'] button[aria-disabled=true]") == 1
+    await page.click("tr[data-key='2'] summary")
+    await page.wait("tr[data-key='2'] dd:has-text('text')")
+    await page.click("tr[data-key='2'] button")
+    await page.wait("tr[data-key='2']", "detached")
+
+
+async def test_a_change_of_state_is_seen_and_said(page: Page, stage: Stage) -> None:
+    """Within moments of the event, without touching what the reader has open or in focus."""
+    await page.click(".reasons summary")
+    await page.fill(".filter", "v")
+    stage.connection("vendas").update(state="conflict", reason="conflict", sentence="another one")
+    stage.tell("connection.state", "vendas", state="conflict")
+    await page.wait("tr[data-key=vendas] [data-state=conflict]")
+    await page.until("document.getElementById('polite').textContent === 'vendas: Conflict'")
+    assert await page.count(".reasons[open]") == 1
+    assert await page.js("document.activeElement.className") == "filter"
+    assert await page.js("document.activeElement.value") == "v"
+
+
+async def test_a_flood_of_events_is_a_few_requests(page: Page, stage: Stage) -> None:
+    """Three thousand events in a moment: the page looks again, a few times, and is right."""
+    await page.visit("#/conversations/1")
+    await page.wait("[data-message='142']")
+    await page.until("document.querySelector('[data-live=good]') !== null")
+    before = len(stage.asked)
+    for number in range(3000):
+        stage.tell("message.stored", "suporte", message_id=1000 + number, conversation_id=1)
+    stage.messages.append(props.message(143, "a última", sent_at=props.ago(0)))
+    stage.tell("message.stored", "suporte", message_id=143, conversation_id=1)
+    await page.wait("text=a última")
+    assert len(stage.asked) - before < 20
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (360, 740)])
+async def test_when_the_stream_is_away(
+    open_page: OpenPage, stage: Stage, size: tuple[int, int]
+) -> None:
+    """The page says since when, goes on looking, and resumes where it was."""
+    page = await open_page(width=size[0], height=size[1])
+    await page.goto(stage.url)
+    await page.wait("[data-live=good]")
+    stage.connection("vendas")["state"] = "syncing"
+    stage.tell("connection.state", "vendas", state="syncing")
+    await page.wait("tr[data-key=vendas] [data-state=syncing]")  # the page has seen it
+    stage.events_away = True
+    stage.wake()
+    await page.wait("[data-live=warn]")
+    assert "Not connected since" in await page.text(".live")
+    stage.connection("vendas")["state"] = "parked"
+    stage.events_away = False
+    stage.tell("connection.state", "vendas", state="parked")
+    await page.wait("[data-live=good]")
+    await page.wait("tr[data-key=vendas] [data-state=parked]")
+    sockets = [each for each in stage.asked if each.startswith("WS")]
+    assert sockets[0] == "WS /events/ws 0"
+    assert sockets[-1] == "WS /events/ws 1"
