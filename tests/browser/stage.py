@@ -24,7 +24,7 @@ from api.routes_dashboard import dashboard_routes
 from api.server import serve_app
 from tests.browser import stage_props as props
 
-TOKEN: t.Final = "zv_stage"  # noqa: S105 - it opens nothing
+TOKEN: t.Final = "zv_stage"
 
 Search: t.TypeAlias = t.Annotated[str | None, QueryParameter(name="query")]
 AnySocket: t.TypeAlias = WebSocket[t.Any, t.Any, t.Any]

@@ -1,7 +1,6 @@
 """What the dashboard does, in a real browser, with an API on a stage."""
 
 import pytest
-
 from browser_driver import Page
 
 from tests.browser import stage_props as props

@@ -1,6 +1,7 @@
 """How the dashboard looks: wide and on a phone, light and dark, in both languages. The pictures are
 kept; what can be said about them without eyes is checked here."""
 
+import itertools
 import pathlib
 import typing as t
 
@@ -48,7 +49,7 @@ async def test_every_page_in_every_look(
         assert found.small == [], f"{name}: too small for a finger"
         levels = [level for level, _text in found.headings]
         assert levels.count(1) == 1, f"{name}: {found.headings}"
-        steps = [after - before for before, after in zip(levels, levels[1:], strict=False)]
+        steps = [after - before for before, after in itertools.pairwise(levels)]
         assert max([0, *steps]) <= 1, f"{name}: a heading is left out: {found.headings}"
         assert {"banner", "navigation", "main"} <= found.roles()
         assert await page.problems() == [], name

@@ -243,6 +243,15 @@ class DaemonProcess:
             f" FOR EACH STATEMENT EXECUTE FUNCTION slow_{table}()"
         )
 
+    @property
+    def http_address(self) -> str:
+        """Where HTTP is served, by its log; of the newest run."""
+        return [
+            facts["address"]
+            for line in self.log.splitlines()
+            if line.startswith("{") and (facts := json.loads(line))["event"] == "http.listening"
+        ][-1]
+
     def embedded_homes(self) -> list[str]:
         """Where the daemon's own databases were, by its log; the newest last."""
         return [
@@ -334,11 +343,13 @@ async def open_daemon(
     settings: str = "",
     storage: str = "",
     supervision: str = "",
+    http: str = "",
 ) -> t.AsyncIterator[DaemonProcess]:
     """A running daemon with its connections, none of them paired yet.
 
     Its PostgreSQL is the one of ``dsn``, else one that outlives it, or, ``embedded``, its own.
-    ``settings`` are further tables of the configuration, the others more lines of theirs.
+    ``settings`` are further tables of the configuration, the others more lines of theirs;
+    ``http`` is where it listens besides the control socket, by default nowhere.
     """
     await trio.Path(directory).mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
@@ -350,7 +361,7 @@ async def open_daemon(
         config.write_text(
             f'[daemon]\ndata_dir = "{directory / "data"}"\nlog_level = "debug"\n'
             f'[storage]\ndsn = "{dsn or "embedded"}"\n{storage}\n'
-            f'[http]\nlisten = ""\n[whatsapp]\nurl = "{url}"\nroot_key = "{root_key.hex()}"\n'
+            f'[http]\nlisten = "{http}"\n[whatsapp]\nurl = "{url}"\nroot_key = "{root_key.hex()}"\n'
             f"version_lookup = false\n"
             f'[supervision]\nbackoff_initial = "100ms"\nbackoff_max = "1s"\n{supervision}\n'
             f"{settings}\n{connections}"
