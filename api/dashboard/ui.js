@@ -50,17 +50,18 @@ export function section(id, title, extra, ...content) {
     h('div', { class: 'panel-head' }, h('h2', { id: `${id}-title` }, title), extra), content)
 }
 
-/** A table whose rows become cards on a narrow screen. `columns`: [{ name, number, place }], where
- * `place` is that in a card: "headline", beside the first cell; "long", in full and without its
- * name; "full", in full. `rows`: [{ key, cells }]; the first cell heads its row. */
+/** A table whose rows become cards on a narrow screen. `columns`: [{ name, short, number, place }]:
+ * `short` is the name in a card, and `place` where the cell is there: "headline", beside the first
+ * one; "long", below them; "last", at the end; these three without their name. `rows`: [{ key,
+ * cells }]; the first cell heads its row. */
 export function table(caption, columns, rows) {
-  const look = ({ number, place }) => [number && 'number', place, place === 'long' && 'full'].filter(Boolean).join(' ') || null
+  const look = ({ number, place }) => [number && 'number', place].filter(Boolean).join(' ') || null
   return h('div', { class: 'scroll', role: 'region', 'aria-label': caption, tabindex: '0' },
     h('table', { class: 'stack' }, h('caption', { class: 'hidden' }, caption),
       h('thead', {}, h('tr', {}, columns.map(column => h('th', { scope: 'col', class: column.number ? 'number' : null }, column.name)))),
       h('tbody', {}, rows.map(row => h('tr', { 'data-key': row.key }, row.cells.map((cell, index) =>
         index === 0 ? h('th', { scope: 'row' }, cell)
-          : h('td', { 'data-label': columns[index].name, class: look(columns[index]) }, cell)))))))
+          : h('td', { 'data-label': columns[index].short ?? columns[index].name, class: look(columns[index]) }, cell)))))))
 }
 
 /** Names and values. `pairs`: [[name, value]]; those without a value are left out. */

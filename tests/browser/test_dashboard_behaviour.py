@@ -181,14 +181,10 @@ async def test_stopping_a_connection_by_the_keyboard(page: Page, stage: Stage) -
 async def test_the_way_of_the_tab_key(page: Page, stage: Stage) -> None:
     """The skip link first, then the pages, then the tools; each shows that it has the focus."""
     found = []
+    name = "innerText.trim() || document.activeElement.ariaLabel || document.activeElement.tagName"
     for _ in range(8):
         await page.press("Tab")
-        found.append(
-            await page.js(
-                "document.activeElement.innerText.trim() || "
-                "document.activeElement.getAttribute('aria-label') || document.activeElement.tagName"
-            )
-        )
+        found.append(str(await page.js(f"document.activeElement.{name}")))
         assert await page.js("getComputedStyle(document.activeElement).outlineStyle") != "none"
     places = [each.split("\n")[0] for each in found]
     assert places[0] == "Skip to the content"

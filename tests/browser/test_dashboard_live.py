@@ -77,7 +77,7 @@ async def test_a_first_hour(
             first = await ana.phone.send_text(team.pn, "bom dia, ainda tem?")
             await page.click(".conversations a")
             await page.wait("text=bom dia, ainda tem?")
-            key = TargetKey(str(team.pn), True, first, None)
+            key = TargetKey(remote_jid=str(team.pn), from_me=True, id=first)
             now = 1_000 * int(simulator.world.now())
             edited = compose.edit(key, "bom dia! ainda tem o azul?", now)
             await ana.phone.send_message(team.pn, edited, EDIT)

@@ -72,7 +72,7 @@ export class Gaps {
       error && problem(error, () => this.refresh()), this.error && problem(this.error),
       rows === null ? (error ? null : loading())
         : rows.length === 0 ? empty(t(this.openOnly ? 'gaps.noneOpen' : 'gaps.none'))
-          : h('section', { class: 'panel' }, table(t('nav.gaps'), [...GAP_COLUMNS(), { name: t('action.title'), place: 'long' }],
+          : h('section', { class: 'panel' }, table(t('nav.gaps'), [...GAP_COLUMNS(), { name: t('action.title'), place: 'last' }],
             rows.map(gap => ({ key: gap.id, cells: [...gapRow(gap), this.more(gap)] })))),
       next !== null && button(t('action.older'), async () => { await this.pages.more(); this.app.render() })]
   }

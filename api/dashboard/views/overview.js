@@ -121,7 +121,7 @@ export class Overview {
         : table(t('connections.title'), [
           { name: t('connection.name') }, { name: t('connection.state'), place: 'headline' }, { name: t('connection.since') },
           { name: t('connection.why'), place: 'long' }, { name: t('connection.retries'), number: true },
-          { name: t('connection.heartbeat') }, { name: t('connection.message') },
+          { name: t('connection.heartbeat'), short: t('connection.heartbeat.short') }, { name: t('connection.message'), short: t('connection.message.short') },
         ], fitting.slice(0, MOST_ROWS).map(each => ({ key: each.name, cells: row(each, this.app.health.at) }))),
       fitting.length > MOST_ROWS && h('p', { class: 'soft' }, t('connections.more', { count: fitting.length - MOST_ROWS })))
   }
@@ -147,7 +147,7 @@ export class Overview {
     if (!writer) return null
     const { samples } = this.app
     return section('writer', t('writer.title'), null,
-      line({ id: 'writer-lag', title: t('writer.commit'), width: this.app.width('.side-column > .panel', 300), show: format.duration,
+      samples.length > 1 && line({ id: 'writer-lag', title: t('writer.commit'), width: this.app.width('.side-column > .panel', 300), show: format.duration,
         points: samples.map(each => ({ at: each.at, value: each.commit })) }),
       facts([
         [t('writer.commit'), format.duration(writer.last_commit_seconds)],

@@ -61,7 +61,7 @@ export class Quarantine {
         : rows.length === 0 ? empty(t('quarantine.none'))
           : h('section', { class: 'panel' }, table(t('nav.quarantine'), [
             { name: t('connection.name') }, { name: t('quarantine.received') }, { name: t('quarantine.error'), place: 'long' },
-            { name: t('quarantine.attempts'), number: true }, { name: t('quarantine.wayOut'), place: 'headline' }, { name: t('action.title'), place: 'long' },
+            { name: t('quarantine.attempts'), number: true }, { name: t('quarantine.wayOut'), place: 'headline' }, { name: t('action.title'), place: 'last' },
           ], rows.map(row => ({ key: row.id, cells: this.row(row) })))),
       next !== null && button(t('action.older'), async () => { await this.pages.more(); this.app.render() })]
   }
