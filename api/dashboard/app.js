@@ -35,6 +35,8 @@ class App {
     this.samples = [] // [{ at, commit, depth }]
     this.alerts = new AlertBook()
     this.live = { connected: false, since: Date.now(), nextTry: null }
+    this.wasLive = false
+    this.startError = null // why it is not known who is signed in
     this.view = null
     this.path = null
     this.frame = null
@@ -60,7 +62,7 @@ class App {
     try {
       session = await get('/session')
     } catch (error) {
-      if (error.status !== 401) this.health.error = error
+      if (error.status !== 401) this.startError = error
     }
     this.enter(session)
   }
@@ -68,12 +70,13 @@ class App {
   /** Somebody is signed in, or, null, nobody is. */
   enter(session) {
     this.session = session
+    this.wasLive = false
     this.feed.stop()
     if (session !== null) {
       this.feed.start()
       this.refreshHealth()
     } else {
-      this.health = { data: null, error: this.health.error, at: null, since: null }
+      this.health = { data: null, error: null, at: null, since: null }
       this.samples = []
     }
     this.path = null
@@ -211,8 +214,10 @@ class App {
     const before = this.live
     this.live = status
     if (before.connected !== status.connected && this.session) {
+      if (!status.connected) announce(t('live.lost'))
+      else if (this.wasLive) announce(t('live.regained'))
       if (status.connected) this.refreshView()
-      announce(t(status.connected ? 'live.regained' : 'live.lost'))
+      this.wasLive = true
     }
     if (this.view) this.render()
   }

@@ -111,7 +111,8 @@ export function uptime({ id, title, days, width, height = 96 }) {
     const words = `${format.day(day.begins_at)}: ${dayWords(day)}`
     return s('g', {}, s('title', {}, words), s('rect', { class: 'reach-full', x, y: 16, width: bar, height: tall, rx: 2 }), parts,
       tenable || index % 2 === (days.length - 1) % 2
-        ? s('text', { class: 'axis', x: x + bar / 2, y: height - 4, 'text-anchor': 'middle' }, format.shortDay(day.begins_at)) : null,
+        ? s('text', { class: 'axis', x: tenable || index < days.length - 1 ? x + bar / 2 : width, y: height - 4,
+          'text-anchor': tenable || index < days.length - 1 ? 'middle' : 'end' }, format.shortDay(day.begins_at)) : null,
       tenable ? s('text', { class: 'axis', x: x + bar / 2, y: 10, 'text-anchor': 'middle' }, format.percent(day.percent)) : null)
   })
   return h('figure', { class: 'chart', 'data-key': id },

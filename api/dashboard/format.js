@@ -66,7 +66,10 @@ export const shortDay = at =>
 /** The time, and the day unless it is today. */
 export function moment(at, seconds = false) {
   if (!at) return NOTHING
-  return sameDay(at, Date.now()) ? time(at, seconds) : `${day(at)}, ${time(at, seconds)}`
+  if (sameDay(at, Date.now())) return time(at, seconds)
+  const year = otherYear(at) ? { year: 'numeric' } : { weekday: 'short' }
+  const date = maker(Intl.DateTimeFormat, { day: '2-digit', month: '2-digit', ...year }).format(new Date(at))
+  return `${date}, ${time(at, seconds)}`
 }
 
 /** With everything, for a tool tip or a detail. */

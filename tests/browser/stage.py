@@ -45,6 +45,8 @@ class Stage:
     asked: list[str] = attrs.field(factory=list)
     """Method and path of each request to the API, with the query."""
     events_away: bool = False
+    away: bool = False
+    """Whether every request fails."""
     _number: int = 0
     _changed: trio.Event = attrs.field(factory=trio.Event)
     _events: list[dict[str, t.Any]] = attrs.field(factory=list)
@@ -88,6 +90,8 @@ class Stage:
 
     def check(self, what: str, scope: str = "read") -> None:
         self.asked.append(what)
+        if self.away:
+            raise ProblemError("starting", 503, "the daemon is starting")
         if self.session is None:
             raise ProblemError("unauthorized", 401, "a token is needed")
         if scope not in self.session["scopes"]:

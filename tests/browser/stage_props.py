@@ -137,6 +137,26 @@ def calm() -> dict[str, t.Any]:
     }
 
 
+def without_database() -> dict[str, t.Any]:
+    """What is left to say while PostgreSQL is away."""
+    stored = ("messages", "sync", "conversations", "reopened", "gaps", "quarantine", "outbox")
+    said = calm()
+    return (
+        said
+        | dict.fromkeys(stored)
+        | {
+            "verdict": "failing",
+            "reasons": ["the database does not answer: connection refused"],
+            "database": {
+                "ping_seconds": None,
+                "error": "connection refused",
+                "size_bytes": None,
+            },
+            "writer": said["writer"] | {"retrying_seconds": 41.0, "last_error": "refused"},
+        }
+    )
+
+
 def statistics(step: str) -> list[dict[str, t.Any]]:
     """A working day's waves."""
     seconds, many = {"minute": (60, 60), "hour": (3600, 48), "day": (86_400, 30)}[step]

@@ -277,6 +277,32 @@ async def test_a_flood_of_events_is_a_few_requests(page: Page, stage: Stage) -> 
     assert len(stage.asked) - before < 20
 
 
+async def test_while_the_database_is_away(page: Page, stage: Stage) -> None:
+    """It says what is wrong, what to do, and what it cannot know; the rest goes on."""
+    stage.health = props.without_database()
+    stage.tell("connection.state", "vendas", state="online")
+    await page.wait("[data-verdict=failing]")
+    told = await page.text("[data-verdict]")
+    assert "The database does not answer" in told
+    assert "What to do: Start PostgreSQL again" in told
+    assert await page.count("text=Not known while the database is away.") == 2
+    assert "away" in await page.text("[data-key=place]")
+    assert await page.count("[data-key=connections] tbody tr") == 2
+    assert await page.problems() == []
+
+
+async def test_while_the_daemon_starts(open_page: OpenPage, stage: Stage) -> None:
+    """The page says so, instead of asking for a token as if that would help."""
+    stage.away = True
+    page = await open_page()
+    await page.goto(stage.url)
+    await page.wait("[role=alert]")
+    assert "the daemon is starting" in await page.text("[role=alert]")
+    stage.away = False
+    await page.click("[role=alert] button")
+    await page.wait("[data-verdict]")
+
+
 @pytest.mark.parametrize("size", [(1280, 800), (360, 740)])
 async def test_when_the_stream_is_away(
     open_page: OpenPage, stage: Stage, size: tuple[int, int]

@@ -110,7 +110,8 @@ export class ConnectionPage {
     const next = nextTry(mine, at)
     const translated = currentLanguage() !== 'en' && has(`reason.${mine.reason}`)
     return section('now', t('connection.now'), null,
-      h('p', { class: 'why' }, translated && h('strong', {}, t(`reason.${mine.reason}`), ' '), quoted(mine.sentence, { class: translated ? 'soft' : null })),
+      translated && h('p', { class: 'why' }, h('strong', {}, t(`reason.${mine.reason}`))),
+      h('p', { class: translated ? 'soft' : 'why' }, quoted(mine.sentence)),
       next && h('p', { class: 'soft' }, next),
       mine.deaf_suspicion && h('p', { class: 'notice warn' }, icon('ear'), t('trouble.deaf', { name: mine.name, time: format.moment(mine.deaf_suspicion.since) }), ' ', quoted(mine.deaf_suspicion.why)),
       facts([

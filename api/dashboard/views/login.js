@@ -8,7 +8,7 @@ import { problem } from '../ui.js'
 export class Login {
   constructor(app) {
     this.app = app
-    this.error = null
+    this.error = app.startError
     this.busy = false
   }
 
@@ -25,7 +25,7 @@ export class Login {
       h('input', { id: 'token', name: 'token', type: 'password', autocomplete: 'current-password', required: true,
         spellcheck: 'false', autocapitalize: 'none', 'aria-describedby': this.error ? 'login-error' : null }),
       this.error && h('div', { id: 'login-error' },
-        this.error.status === 401 ? h('p', { class: 'notice bad', role: 'alert' }, t('login.wrong')) : problem(this.error)),
+        this.error.status === 401 ? h('p', { class: 'notice bad', role: 'alert' }, t('login.wrong')) : problem(this.error, () => location.reload())),
       h('button', { type: 'submit', class: 'primary', 'aria-disabled': this.busy ? 'true' : null }, t('login.enter')))
   }
 
