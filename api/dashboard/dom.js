@@ -74,6 +74,8 @@ function patchChildren(target, wanted) {
 function alike(one, other) {
   if (one.nodeType !== other.nodeType || one.nodeName !== other.nodeName) return false
   if (one.nodeType !== Node.ELEMENT_NODE) return true
+  // What somebody has opened must not become something else that then is open, too.
+  if (one.nodeName === 'DETAILS' && one.className !== other.className) return false
   return one.getAttribute('data-key') === other.getAttribute('data-key')
 }
 

@@ -109,6 +109,19 @@ async def test_messages_come_change_and_go_live(page: Page, stage: Stage) -> Non
     assert asked(stage, "GET /messages/60") == 1
 
 
+async def test_what_is_deleted_is_hidden_at_once(page: Page, stage: Stage) -> None:
+    """Also while its former versions are open; it shows again only when asked for."""
+    await page.visit("#/conversations/1")
+    await page.wait("[data-message='142']")
+    await page.click("[data-message='137'] summary")
+    stage.message(137)["deleted"] = {"by": props.person("Ana Souza"), "at": props.ago(0)}
+    stage.tell("message.deleted", "suporte", message_id=137, conversation_id=1)
+    await page.wait("[data-message='137'].deleted")
+    assert "1.850" not in await page.text("[data-message='137']")
+    await page.click("[data-message='137'] details[data-key=deleted] > summary")
+    assert "1.850" in await page.text("[data-message='137']")
+
+
 async def test_reading_upwards_keeps_the_place(page: Page, stage: Stage) -> None:
     """Earlier messages come above what is read, which stays where it is; and then there is none."""
     await page.visit("#/conversations/1")

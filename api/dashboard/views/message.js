@@ -34,7 +34,7 @@ const person = ({ name, shown, is_self: self }) => self ? t('message.team') : na
 function deleted(message, app) {
   const { by, at } = message.deleted
   return [h('p', { class: 'gone' }, icon('bin'), t('message.deleted', { name: person(by), time: format.moment(at) })),
-    h('details', { class: 'reveal' }, h('summary', {}, t('message.reveal')), content(message, app))]
+    h('details', { class: 'reveal', 'data-key': 'deleted' }, h('summary', {}, t('message.reveal')), content(message, app))]
 }
 
 function content(message, app) {
@@ -44,7 +44,7 @@ function content(message, app) {
 
 function unreadable({ reason, verdict, retries }) {
   return [h('p', { class: 'gone' }, icon('lock'), t(verdict === null ? 'message.unreadable' : 'message.neverReadable')),
-    h('details', { class: 'reveal' }, h('summary', {}, t('action.details')),
+    h('details', { class: 'reveal', 'data-key': 'unreadable' }, h('summary', {}, t('action.details')),
       h('p', { class: 'soft' }, [quoted([reason, verdict].filter(Boolean).join('; ')), retries ? ` · ${t('message.retries', { count: retries })}` : '']))]
 }
 
@@ -125,7 +125,7 @@ function votes({ votes: cast }) {
 
 function versions({ versions: texts }) {
   if (!texts?.length) return null
-  return h('details', { class: 'versions' }, h('summary', {}, t('message.edited', { count: texts.length - 1 })),
+  return h('details', { class: 'versions', 'data-key': 'versions' }, h('summary', {}, t('message.edited', { count: texts.length - 1 })),
     h('ol', {}, texts.slice(0, -1).map(version => h('li', {}, when(version.at), ' ', h('span', { class: 'text', dir: 'auto' }, version.text ?? format.NOTHING)))))
 }
 
