@@ -43,7 +43,11 @@ ASK_AGAIN: t.Final = "no-cache"
 def dashboard_routes(_backend: Backend) -> list[t.Any]:
     """The routes of this module."""
     dashboard = load_dashboard()
-    common: dict[str, t.Any] = {"opt": {"scope": "none"}, "tags": ["dashboard"]}
+    common: dict[str, t.Any] = {
+        "opt": {"scope": "none"},
+        "tags": ["dashboard"],
+        "include_in_schema": False,  # for browsers alone: what is in it is no interface
+    }
 
     @get("/", summary="Leads to the dashboard", status_code=307, **common)
     async def root() -> Response[None]:
@@ -52,7 +56,6 @@ def dashboard_routes(_backend: Backend) -> list[t.Any]:
     @get(
         "/dashboard",
         summary="The dashboard's page",
-        description="HTML for a browser. It shows what the API says, and needs a session.",
         media_type="text/html",
         **common,
     )
@@ -64,7 +67,6 @@ def dashboard_routes(_backend: Backend) -> list[t.Any]:
     @get(
         "/dashboard/{version:str}/{name:path}",
         summary="A file of the dashboard",
-        description="The version is made of the content of all of them: they may be kept for ever.",
         **common,
     )
     async def file(

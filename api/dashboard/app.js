@@ -36,6 +36,7 @@ class App {
     this.alerts = new AlertBook()
     this.live = { connected: false, since: Date.now(), nextTry: null }
     this.wasLive = false
+    this.outdated = false // the daemon is of another version than this page
     this.startError = null // why it is not known who is signed in
     this.view = null
     this.path = null
@@ -191,6 +192,7 @@ class App {
       const data = await get('/health/detailed')
       const now = Date.now()
       this.noteChanges(this.health.data, data)
+      this.outdated ||= this.health.data !== null && this.health.data.version !== data.version
       this.health = { data, error: null, at: now, since: null }
       this.samples.push({ at: now, commit: data.writer?.last_commit_seconds ?? 0, depth: data.writer?.depth ?? 0 })
       this.samples.splice(0, this.samples.length - SAMPLES)

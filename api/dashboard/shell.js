@@ -21,6 +21,7 @@ export function shell(app) {
     app.session && h('nav', { 'aria-label': t('nav.label') }, h('ul', {}, PLACES.map(([place, pattern, key]) =>
       h('li', {}, h('a', { href: place, 'aria-current': pattern.test(app.path ?? '') ? 'page' : null }, t(key), count(app, key)))))),
     h('div', { class: 'tools' },
+      app.outdated && h('button', { type: 'button', class: 'primary', onclick: () => location.reload() }, t('app.newVersion')),
       app.session && liveMark(app),
       language(app), theme(app),
       app.session && h('button', { type: 'button', class: 'quiet', onclick: () => app.signOut(),
@@ -54,7 +55,12 @@ function language(app) {
     h('select', {
       value: currentLanguage(),
       onchange: async event => {
-        await chooseLanguage(event.target.value)
+        try {
+          await chooseLanguage(event.target.value)
+        } catch (error) {
+          announce(error.message)
+          event.target.value = currentLanguage()
+        }
         app.render()
       },
     }, Object.entries(LANGUAGES).map(([key, name]) =>

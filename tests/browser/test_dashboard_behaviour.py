@@ -304,6 +304,16 @@ async def test_while_the_database_is_away(page: Page, stage: Stage) -> None:
     assert await page.problems() == []
 
 
+async def test_after_an_upgrade(page: Page, stage: Stage) -> None:
+    """A page that is older than the daemon says so, and loads the new one at a click."""
+    assert await page.count("text=Load the new version") == 0
+    stage.health["version"] = "9.9.9"
+    stage.tell("daemon.started")
+    await page.click("text=Load the new version")
+    await page.wait("text=zapvisor 9.9.9")
+    assert await page.count("text=Load the new version") == 0
+
+
 async def test_while_the_daemon_starts(open_page: OpenPage, stage: Stage) -> None:
     """The page says so, instead of asking for a token as if that would help."""
     stage.away = True

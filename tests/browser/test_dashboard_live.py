@@ -100,7 +100,7 @@ async def test_a_first_hour(
             await page.click("[data-order=stop]")
             await page.click("dialog button:has-text('Stop')")
             await page.wait("h1 + [data-state=stopped]")
-            await page.wait(".timeline [data-state=stopped]")
+            await page.wait(".timeline li:first-child [data-state=stopped]")
             await page.shot(artefacts / "live-5-stopped.png", full=True)
 
             await shapes_are_those_of_the_stage(daemon)
