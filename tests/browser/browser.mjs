@@ -14,7 +14,7 @@ import { createInterface } from 'node:readline'
 import { chromium } from 'playwright-core'
 import { audit } from './audit.mjs'
 
-const DEADLINE = 15_000 // ms for anything to happen in a page
+const DEADLINE = 25_000 // ms for anything to happen in a page
 const profile = mkdtempSync(join(tmpdir(), 'zv-chromium-'))
 const pages = new Map()
 let browser
