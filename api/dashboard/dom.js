@@ -3,6 +3,7 @@
 
 const SVG = 'http://www.w3.org/2000/svg'
 const HANDLER = /^on[a-z]+$/
+const controlled = new WeakSet() // fields whose value the views decide; in others it is the reader's
 
 /** An HTML element. `props`: attributes; `onclick` and the like are functions; null and false are
  * left out, true is an empty attribute. Children: nodes, text, numbers, lists; null is nothing. */
@@ -19,7 +20,10 @@ function build(element, props, children) {
   for (const [name, value] of Object.entries(props ?? {})) {
     if (value === null || value === undefined || value === false) continue
     if (HANDLER.test(name)) element[name] = value
-    else if (name === 'value') element.value = value
+    else if (name === 'value') {
+      element.value = value
+      controlled.add(element)
+    }
     else element.setAttribute(name, value === true ? '' : String(value))
   }
   append(element, children)
@@ -61,7 +65,7 @@ function patchChildren(target, wanted) {
       continue
     }
     if (match === current) current = current.nextSibling
-    else target.insertBefore(match, current)
+    else move(target, match, current)
     patchNode(match, next)
   }
   while (current) {
@@ -69,6 +73,12 @@ function patchChildren(target, wanted) {
     current.remove()
     current = following
   }
+}
+
+/** Without losing the focus inside of it, where the browser can do that. */
+function move(target, child, before) {
+  if (target.moveBefore) target.moveBefore(child, before)
+  else target.insertBefore(child, before)
 }
 
 function alike(one, other) {
@@ -96,7 +106,7 @@ function patchNode(old, next) {
   if (old.nodeName === 'TEXTAREA') return
   if (old.nodeName === 'INPUT') {
     if (old.type === 'checkbox') old.checked = next.checked
-    else if (document.activeElement !== old && old.value !== next.value) old.value = next.value
+    else if (controlled.has(next) && document.activeElement !== old && old.value !== next.value) old.value = next.value
     return
   }
   patchChildren(old, next)

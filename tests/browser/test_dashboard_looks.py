@@ -86,6 +86,12 @@ async def test_pairing_looks(
     assert (found.wide, found.faint, found.nameless()) == ([], [], [])
     await page.click("dialog summary")
     await page.fill("#phone", "+55 11 99999-0009")
+    await page.press("Tab")
+    stage.pairing["version"] += 1  # a new picture, while somebody writes
+    stage.wake()
+    version = stage.pairing["version"]
+    await page.until(f"document.querySelector('img.qr').src.endsWith('version={version}')")
+    assert await page.js("document.getElementById('phone').value") == "+55 11 99999-0009"
     await page.press("Enter")
     await page.wait(".letters")
     assert await page.text(".letters") == "ABCD-1234"

@@ -27,6 +27,7 @@ export class Thread {
     this.changed = new Set() // ids of shown messages to fetch anew
     this.stick = true // the end is to be in view
     this.fresh = false // something came while the reader was elsewhere
+    this.watched = null // the list that is looked after
     this.height = null // of the content before older messages came
     this.refresh = coalesce(() => this.loadNewest(), 700)
   }
@@ -123,6 +124,14 @@ export class Thread {
     } else if (this.stick) {
       place.scrollTop = place.scrollHeight
     }
+    this.watch(place)
+  }
+
+  /** Know where the reader is, and stay at the end when pictures make the list longer. */
+  watch(place) {
+    if (this.watched === place) return
+    this.watched = place
+    place.addEventListener('load', () => { if (this.stick) place.scrollTop = place.scrollHeight }, true)
     place.onscroll = () => {
       this.stick = place.scrollHeight - place.scrollTop - place.clientHeight < NEAR
       if (this.stick && this.fresh) {
