@@ -19,6 +19,17 @@ EDIT: t.Final = Wrapping(edit="1")
 REVOKE: t.Final = Wrapping(edit="7")
 
 
+DARK_SHARE: t.Final = """(() => {
+    const picture = document.querySelector('img.qr'), canvas = document.createElement('canvas')
+    const size = canvas.width = canvas.height = 200, context = canvas.getContext('2d')
+    context.fillStyle = '#fff'
+    context.fillRect(0, 0, size, size)
+    context.drawImage(picture, 0, 0, size, size)
+    const {data} = context.getImageData(0, 0, size, size)
+    return data.filter((value, index) => index % 4 === 0 && value < 128).length / size / size
+})()"""
+
+
 async def sign_in(page: Page, daemon: DaemonProcess) -> str:
     """Paste a token that was made on the control socket; the token."""
     made = await daemon.request("POST", "/tokens", {"name": "dashboard", "scopes": ["operate"]})
@@ -37,6 +48,7 @@ async def pair(page: Page, daemon: DaemonProcess, simulator: Simulator, team: Ac
     await page.click("[data-order=pair]")
     await page.wait("img.qr")
     await page.until("document.querySelector('img.qr')?.naturalWidth > 100")
+    assert 0.2 < await page.js(DARK_SHARE) < 0.6  # it is drawn, and on white
     news = (await daemon.request("GET", "/connections/vendas/pairing")).json()
     await simulator.scan_qr(news["qr"], phone=team.pn.user)
     await page.wait("[data-pairing=paired]")
