@@ -1,5 +1,7 @@
 """What the dashboard does, in a real browser, with an API on a stage."""
 
+import pathlib
+
 import pytest
 from browser_driver import Page
 
@@ -290,11 +292,14 @@ async def test_a_flood_of_events_is_a_few_requests(page: Page, stage: Stage) -> 
     assert len(stage.asked) - before < 20
 
 
-async def test_while_the_database_is_away(page: Page, stage: Stage) -> None:
+async def test_while_the_database_is_away(
+    page: Page, stage: Stage, artefacts: pathlib.Path
+) -> None:
     """It says what is wrong, what to do, and what it cannot know; the rest goes on."""
     stage.health = props.without_database()
     stage.tell("connection.state", "vendas", state="online")
     await page.wait("[data-verdict=failing]")
+    await page.shot(artefacts / "overview-without-database.png", full=True)
     told = await page.text("[data-verdict]")
     assert "The database does not answer" in told
     assert "What to do: Start PostgreSQL again" in told
@@ -328,7 +333,7 @@ async def test_while_the_daemon_starts(open_page: OpenPage, stage: Stage) -> Non
 
 @pytest.mark.parametrize("size", [(1280, 800), (360, 740)])
 async def test_when_the_stream_is_away(
-    open_page: OpenPage, stage: Stage, size: tuple[int, int]
+    open_page: OpenPage, stage: Stage, artefacts: pathlib.Path, size: tuple[int, int]
 ) -> None:
     """The page says since when, goes on looking, and resumes where it was."""
     page = await open_page(width=size[0], height=size[1])
@@ -341,6 +346,7 @@ async def test_when_the_stream_is_away(
     stage.wake()
     await page.wait("[data-live=warn]")
     assert "Not connected since" in await page.text(".live")
+    await page.shot(artefacts / f"overview-not-connected-{size[0]}.png")
     stage.connection("vendas")["state"] = "parked"
     stage.events_away = False
     stage.tell("connection.state", "vendas", state="parked")
