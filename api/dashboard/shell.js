@@ -20,9 +20,9 @@ export function shell(app) {
       h('span', { class: `mark ${app.session ? app.health.data?.verdict ?? '' : ''}`, 'aria-hidden': 'true' }), 'zapvisor'),
     app.session && h('nav', { 'aria-label': t('nav.label') }, h('ul', {}, PLACES.map(([place, pattern, key]) =>
       h('li', {}, h('a', { href: place, 'aria-current': pattern.test(app.path ?? '') ? 'page' : null }, t(key), count(app, key)))))),
+    app.session && liveMark(app),
     h('div', { class: 'tools' },
       app.outdated && h('button', { type: 'button', class: 'primary', onclick: () => location.reload() }, t('app.newVersion')),
-      app.session && liveMark(app),
       language(app), theme(app),
       app.session && h('button', { type: 'button', class: 'quiet', onclick: () => app.signOut(),
         title: t('session.signedIn', { name: app.session.name ?? '' }) }, icon('exit'), h('span', { class: 'wide' }, t('session.signOut')))))
