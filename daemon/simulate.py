@@ -63,5 +63,7 @@ def _announce(simulator: Simulator, *, as_json: bool) -> None:
         f"the simulator listens on {facts['url']}\n"
         f"root key {facts['root_key']}\n"
         f"scan a code: curl --data-binary @code.txt {facts['http_url']}/admin/mock-phone/scan-qr\n"
+        "have somebody write: curl --data-binary Hello"
+        f" '{facts['http_url']}/admin/mock-phone/say?name=Ana&to=NUMBER'\n"
     )
     sys.stdout.flush()

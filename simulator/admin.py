@@ -2,6 +2,8 @@
 
 POST /admin/mock-phone/scan-qr[?phone=&name=]   body: the QR text
 POST /admin/mock-phone/enter-code?phone=[&name=]  body: the eight characters
+POST /admin/mock-phone/say?to=&name=[&phone=][&edit=|&delete=]   body: the text; ``to`` is a number
+or an address, ``edit`` and ``delete`` the id of a message to change or to delete for everyone
 POST /admin/mock-phone/unlink?jid=, /admin/mock-phone/reinstall?jid=
 GET  /admin/root, /admin/certificate, /admin/stats, /admin/ledger[?device=]
 POST /admin/fault                               body: {"fault": …, "target": …, "count": …}
@@ -13,9 +15,12 @@ import typing as t
 
 from simulator.errors import ScanRefusedError, SimulatorError, UnknownNameError
 from simulator.faults import MediaFault
+from simulator.letters import Wrapping
 from simulator.model import Device
+from whatsapp import compose
+from whatsapp.content import TargetKey
 from whatsapp.errors import RemoteProtocolError
-from whatsapp.jid import Jid
+from whatsapp.jid import SERVER, Jid
 
 if t.TYPE_CHECKING:
     from simulator.core import Simulator
@@ -38,6 +43,8 @@ async def answer(simulator: "Simulator", request: "Request") -> tuple[int, t.Any
                 return 200, await _scan(simulator, request.query, request.body)
             case "POST", "/admin/mock-phone/enter-code":
                 return 200, await _enter_code(simulator, request.query, request.body)
+            case "POST", "/admin/mock-phone/say":
+                return 200, await _say(simulator, request.query, request.body)
             case "POST", "/admin/mock-phone/unlink":
                 return 200, await _unlink(simulator, request.query)
             case "POST", "/admin/mock-phone/reinstall":
@@ -76,6 +83,37 @@ async def _enter_code(simulator: "Simulator", query: Query, body: bytes) -> dict
         raise _BadRequest("the phone's number is missing")
     text = body.decode(errors="replace").strip()
     return _linked(await simulator.enter_code(text, phone, query.get("name")))
+
+
+async def _say(simulator: "Simulator", query: Query, body: bytes) -> dict[str, str]:
+    """Somebody, whose account is made if need be, writes to a person or a group."""
+    phone, to = _phone(query), query.get("to", "")
+    edited, deleted = query.get("edit"), query.get("delete")
+    if not (name := query.get("name") or phone):
+        raise _BadRequest("who writes is missing: give a name, a phone or both")
+    if not to:
+        raise _BadRequest("to is missing: the number or the address of who shall read it")
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise _BadRequest("the text is no UTF-8") from None
+    if not text and not deleted:
+        raise _BadRequest("the text is missing: it is the body of the request")
+    address = Jid(to, SERVER) if to.isascii() and to.isdigit() else Jid.parse(to)
+    if not address.is_group:
+        simulator.world.account(address)  # nobody new is made for a reader who does not exist
+    handset = simulator.create_account(name, phone).phone
+    if (target := edited or deleted) is None:
+        message = await handset.send_text(address, text)
+    else:
+        key = TargetKey(remote_jid=str(address), from_me=True, id=target)
+        content, mark = (
+            (compose.edit(key, text, int(simulator.world.now() * 1000)), "1")
+            if edited
+            else (compose.revoke(key), "7")
+        )
+        message = await handset.send_message(address, content, Wrapping(edit=mark))
+    return {"id": message, "from": str(handset.device.pn), "to": str(address)}
 
 
 async def _unlink(simulator: "Simulator", query: Query) -> dict[str, str]:

@@ -14,6 +14,7 @@ from simulator import Simulator, open_simulator
 from simulator.run import serve
 from whatsapp import pairing, payload
 from whatsapp.e2ee.curve import KeyPair
+from whatsapp.proto import wa_pb2
 from whatsapp.stream import ClientStream, HandshakeCompleted, NodeReceived
 
 
@@ -120,6 +121,35 @@ async def test_scan_over_http(
     assert answers[0].json()["jid"] == str(device.jid) == "15550001111:1@s.whatsapp.net"
 
 
+async def test_people_write_over_http(simulator: Simulator, admin: httpx.AsyncClient) -> None:
+    """Somebody who need not exist yet writes to a number; a reader who does not is an error and
+    makes nobody."""
+    rui = simulator.create_account("Rui")
+    query = {"name": "Ana", "to": rui.pn.user}
+    response = await admin.post("/admin/mock-phone/say", params=query, content="olá".encode())
+    assert response.json()["to"] == str(rui.pn)
+    assert [(each.name, str(each.pn)) for each in simulator.accounts] == [
+        ("Rui", str(rui.pn)),
+        ("Ana", response.json()["from"]),
+    ]
+    (read,) = rui.phone.inbox
+    assert (read.id, read.text) == (response.json()["id"], "olá")
+    about = {"edit": read.id, **query}
+    await admin.post("/admin/mock-phone/say", params=about, content="olá!")
+    await admin.post("/admin/mock-phone/say", params={"delete": read.id, **query})
+    _first, edited, deleted = (
+        wa_pb2.Message.FromString(each.message).protocol_message for each in rui.phone.kept.values()
+    )
+    assert (edited.key.id, edited.edited_message.conversation) == (
+        read.id.encode(),
+        "olá!".encode(),
+    )
+    assert (deleted.key.id, deleted.type) == (read.id.encode(), wa_pb2.ProtocolMessage.REVOKE)
+    query = {"phone": "15550001111", "to": "15559999999"}
+    assert (await admin.post("/admin/mock-phone/say", params=query, content="?")).status_code == 404
+    assert len(simulator.accounts) == 2
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "text"),
     [
@@ -133,6 +163,12 @@ async def test_scan_over_http(
         ("GET", "/admin/ledger?device=@", "", 400, "JID"),
         ("POST", "/admin/mock-phone/enter-code", "ABCDEFGH", 400, "missing"),
         ("POST", "/admin/mock-phone/enter-code?phone=15550001", "hello", 422, "eight"),
+        ("POST", "/admin/mock-phone/say?to=15550001", "Hi", 400, "who writes is missing"),
+        ("POST", "/admin/mock-phone/say?name=Ana", "Hi", 400, "to is missing"),
+        ("POST", "/admin/mock-phone/say?name=Ana&to=15550001", "", 400, "text is missing"),
+        ("POST", "/admin/mock-phone/say?name=Ana&to=15550001", "Hi", 404, "no account 15550001@"),
+        ("POST", "/admin/mock-phone/say?name=Ana&to=1@g.us", "Hi", 404, "1@g.us"),
+        ("POST", "/admin/mock-phone/say?phone=x&to=15550001", "Hi", 400, "digits"),
         ("POST", "/admin/mock-phone/unlink", "", 400, "jid is missing"),
         ("POST", "/admin/mock-phone/unlink?jid=1@s.whatsapp.net", "", 404, "no account"),
         ("POST", "/admin/mock-phone/reinstall?jid=1@lid", "", 404, "no account"),
