@@ -25,6 +25,7 @@ from whatsapp.pairing_code import phone_digits
 
 __all__ = ["ConnectionStatus", "Fleet", "FleetSettings", "Member"]
 
+BEGINNING: t.Final = 1.0  # seconds a life may take to begin, before the answer does not wait for it
 LOGGED_OUT: t.Final = (
     "logged_out_by_operator",
     "logged out by an operator; its keys are deleted, its conversations stay",
@@ -294,10 +295,14 @@ class Fleet:
         await done.wait()
 
     async def _begin(self, member: Member) -> None:
-        """Start now, and follow it in the background: how it goes is shown in the status."""
+        """Start now, and follow it in the background: how it goes is shown in the status, which
+        tells of the new life already when this returns."""
         if self._nursery is None:
             raise NotRunningError("the fleet is not running")
+        begun = member.begun
         await self._nursery.start(self._start_child, member)
+        with trio.move_on_after(BEGINNING):
+            await begun.wait()
 
     async def _start_child(self, member: Member, *, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()  # the next line launches the child before it first waits

@@ -150,6 +150,8 @@ class Member:
         tools.admission.version.configured(settings.version)
         self.code_for: str | None = None
         """The number to pair with by code; None: by scanning."""
+        self.begun = trio.Event()
+        """The life that goes on, or the next one."""
         self._over = trio.Event()  # the last life
         self.leaving = False
         """An operator is logging it out."""
@@ -162,12 +164,14 @@ class Member:
 
     async def _live(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         self._ended, self._over, self._logged_in_at = None, trio.Event(), None
+        self.begun.set()
         try:
             if self._standing is not None:
                 self._ended, self._standing = self._standing, None
                 raise self._ended
             await self._run(task_status)
         finally:
+            self.begun = trio.Event()
             self._over.set()
 
     async def _run(self, task_status: "trio.TaskStatus[None]") -> None:

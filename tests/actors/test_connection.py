@@ -259,6 +259,21 @@ async def test_messages_to_a_stopped_connection_arrive_when_it_is_back(
         assert texts(storage) == [f"text {number}" for number in range(20)]
 
 
+async def test_whoever_starts_a_connection_sees_it_start(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """The status of right after the order tells of the new life; one that runs is not waited for."""
+    async with open_world(storage, "sales") as world:
+        for _attempt in range(10):  # which task runs first is left to chance
+            await world.fleet.stop("sales")
+            await world.fleet.start("sales")
+            assert world.fleet.status("sales")[0].state == "connecting"
+        await world.until_state("sales", "online")
+        began = trio.current_time()
+        await world.fleet.start("sales")
+        assert (trio.current_time(), world.fleet.status("sales")[0].state) == (began, "online")
+
+
 async def test_a_silent_socket_is_found_and_replaced(
     autojump_clock: Clock, storage: FaultyStorage
 ) -> None:
