@@ -44,11 +44,19 @@ _COLOURS: t.Final = {
 }
 
 
+class _Console(Console):
+    """Leaves it to the program what follows when nobody reads on, and with which exit code."""
+
+    def on_broken_pipe(self) -> None:
+        """See there."""
+        raise BrokenPipeError
+
+
 def console(stream: t.TextIO | None = None) -> Console:
     """A console on stdout; wide enough for whole rows where there is no terminal."""
     stream = stream or sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+    return _Console(file=stream, width=width, highlight=False, soft_wrap=False)
 
 
 def print_json(value: t.Any, stream: t.TextIO | None = None) -> None:

@@ -1,6 +1,7 @@
 """The command line against the app on a real socket, with a fleet that only remembers."""
 
 import datetime as dt
+import io
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import trio.testing
 from daemon_fakes import NOON, Control, Run, connection
 
 from api.views import DeafSuspicionView, IncidentView
-from daemon.screen import age, draw_qr
+from daemon.screen import age, console, draw_qr
 
 
 async def test_status(zapvisor: Run, control: Control) -> None:
@@ -275,6 +276,17 @@ async def test_version(zapvisor: Run) -> None:
     """Known without a daemon."""
     assert (await zapvisor("version")).out.startswith("zapvisor 0.")
     assert set((await zapvisor("version", "--json")).json) == {"version", "python"}
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    """``zapvisor health | head -1`` ends by the broken pipe, not with the exit code of a failure."""
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        console(Gone()).print("a table")
 
 
 def test_ages() -> None:
