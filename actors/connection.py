@@ -135,7 +135,7 @@ class Connection:
                 f"the stored keys of this device cannot be read ({error}); put the secret key back"
                 " that they were stored with (storage.key_file) and restart the daemon,"
                 f" or link the phone anew: zapvisor pair {self.name}",
-                state="stopped",
+                state="parked",  # nobody wished it, so health has to tell
             ) from error
 
     async def _pair(self, task_status: "trio.TaskStatus[None]") -> None:
