@@ -279,7 +279,7 @@ async def test_version(zapvisor: Run) -> None:
 
 
 def test_a_reader_that_has_seen_enough() -> None:
-    """``zapvisor health | head -1`` ends by the broken pipe, not with the exit code of a failure."""
+    """``zapvisor health | head -1`` ends by the pipe, not with the exit code of a failure."""
 
     class Gone(io.StringIO):
         def write(self, text: str) -> int:
