@@ -1,6 +1,5 @@
 """Log lines: their form, and what must never be in them."""
 
-import collections.abc as cabc
 import io
 import json
 import logging
@@ -15,18 +14,6 @@ from daemon.logs import configure_logs, flush_logs, mask_phones, redact
 from daemon.logs.tracebacks import safe_message
 from storage import sqlstates
 from storage.sessions import translate
-
-
-@pytest.fixture(autouse=True)
-def untouched_logging() -> cabc.Iterator[None]:
-    """Logging is process-wide: put back what a test changed."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    flush_logs()
-    root.handlers, root.level = handlers, level
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 class Terminal(io.StringIO):
