@@ -67,7 +67,9 @@ class EmbeddedPostgres:
     """``async with EmbeddedPostgres(data_dir) as server``: then ``server.dsn`` answers.
 
     Start it in a task on the thread that lives longest, the main one: on Linux the database
-    stops when that thread ends. ``temporary`` clusters are deleted at the end.
+    stops when that thread ends. ``temporary`` clusters are deleted at the end. Not ``durable``:
+    a crash of the machine may ruin the cluster, one of the server may not; for tests, whose many
+    databases have some hundred files each, which every checkpoint would force to the disk.
     """
 
     def __init__(
@@ -77,12 +79,14 @@ class EmbeddedPostgres:
         start_timeout: float = 120.0,  # seconds, crash recovery included
         stop_timeout: float = 15.0,  # seconds for a clean end
         temporary: bool = False,
+        durable: bool = True,
         state_root: pathlib.Path = STATE_ROOT,
     ) -> None:
         self._data_dir = data_dir.absolute()
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._temporary = temporary
+        self._durable = durable
         self._state_root = state_root
         self._locks = contextlib.ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
@@ -142,6 +146,8 @@ class EmbeddedPostgres:
         for leftover in self._sockets.glob(".s.PGSQL.*"):
             leftover.unlink()
         settings = {**_SETTINGS, "unix_socket_directories": str(self._sockets)}
+        if not self._durable:
+            settings["fsync"] = "off"
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self._log_file() as log:
             self._process = self._spawn(

@@ -53,12 +53,11 @@ def postgres_server() -> cabc.Iterator[EmbeddedPostgres]:
     """One PostgreSQL for the daemons of all tests, in a place that its user can reach."""
     directory = pathlib.Path(tempfile.mkdtemp(prefix="zv-"))
     directory.chmod(0o755)
-    server = EmbeddedPostgres(directory, temporary=True, state_root=directory / "state")
+    server = EmbeddedPostgres(
+        directory, temporary=True, durable=False, state_root=directory / "state"
+    )
     trio.run(server.start)
     try:
-        for setting in ("fsync", "full_page_writes"):  # nobody cuts the power
-            run_sql(server.dsn, f"ALTER SYSTEM SET {setting} = off")
-        run_sql(server.dsn, "SELECT pg_reload_conf()")
         yield server
     finally:
         trio.run(server.stop)

@@ -29,7 +29,10 @@ def cluster(public_dir: pathlib.Path) -> cabc.Iterator[Cluster]:
     """A running server with the database ``migrated`` to copy."""
     (public_dir / "session").mkdir(mode=0o755)
     server = EmbeddedPostgres(
-        public_dir / "session", temporary=True, state_root=public_dir / "state"
+        public_dir / "session",
+        temporary=True,
+        durable=False,  # DROP DATABASE waits until all files of all tests before it are on the disk
+        state_root=public_dir / "state",
     )
     trio.run(server.start)
     made = Cluster(server)

@@ -14,7 +14,7 @@ import typing as t
 
 import pytest
 import trio
-from st_helpers import KEY, envelope
+from st_helpers import KEY, Cluster, envelope
 
 from storage import accounts, binaries, processes
 from storage.accounts import Account, reachable
@@ -59,6 +59,17 @@ async def answer(server: EmbeddedPostgres) -> None:
     """The server answers."""
     async with PostgresStorage.open(server.dsn, key=KEY, pool_size=1) as storage:
         await storage.ping()
+
+
+async def test_what_is_committed_is_on_the_disk(
+    make: Make, data_dir: pathlib.Path, cluster: Cluster
+) -> None:
+    """Unless nobody wants that, as in the session's cluster, which is deleted anyway."""
+    async with make(data_dir, temporary=True) as server:
+        [[forced]] = await cluster.sql(server.dsn, "SHOW fsync")
+    assert forced == "on"
+    [[forced]] = await cluster.sql(cluster.server.dsn, "SHOW fsync")
+    assert forced == "off"
 
 
 async def test_start_stop_start(make: Make, data_dir: pathlib.Path) -> None:
