@@ -111,7 +111,8 @@ class EventHub:
         pause = POLL
         while True:
             if not self._clients:
-                self._top = None  # the next client starts afresh
+                self._top = None  # the next client starts afresh,
+                self.error = None  # and nobody waits meanwhile
                 await self._changed.wait()
                 continue
             try:

@@ -16,8 +16,10 @@ import attrs
 import structlog
 import trio
 
+from actors.event_views import WebhookView
 from api.views_health import DiskView
 from storage.errors import StorageError
+from storage.events import EventRange
 from storage.figures import SyncTotals
 
 KEPT: t.Final = 3.0  # seconds for which a reading is as good as a new one
@@ -37,6 +39,13 @@ class FiguresPort(t.Protocol):
     async def sync_totals(self) -> SyncTotals: ...
     async def outbox_unsettled(self) -> dict[str, int]: ...
     async def database_size(self) -> int: ...
+    async def event_range(self) -> EventRange: ...
+    async def search_waiting(self) -> int: ...
+
+
+async def no_webhooks() -> list[WebhookView]:
+    """None is configured."""
+    return []
 
 
 @attrs.frozen(kw_only=True)
@@ -48,6 +57,9 @@ class Stored:
     sync: SyncTotals
     outbox: dict[str, int]  # by state, of what is not sent
     size_bytes: int
+    newest_event: int
+    webhooks: tuple[WebhookView, ...]
+    search_waiting: int  # messages; see ``storage.search.Search.search_waiting``
 
 
 @attrs.frozen(kw_only=True)
@@ -68,12 +80,15 @@ class FigureReader:
         storage: FiguresPort,
         places: cabc.Sequence[Path] = (),
         *,
+        webhooks: cabc.Callable[[], cabc.Awaitable[list[WebhookView]]] = no_webhooks,
         kept: float = KEPT,
         limit: float = LIMIT,
         patience: float = PATIENCE,
     ) -> None:
-        """``places``: directories whose disks are looked at. Times in seconds."""
+        """``places``: directories whose disks are looked at. ``webhooks`` asks the same database.
+        Times in seconds."""
         self._storage = storage
+        self._webhooks = webhooks
         self._places = places
         self._kept = kept
         self._limit = limit
@@ -161,6 +176,9 @@ class FigureReader:
             sync=await storage.sync_totals(),
             outbox=await storage.outbox_unsettled(),
             size_bytes=await self._database_size(),
+            newest_event=(await storage.event_range()).newest,
+            webhooks=tuple(await self._webhooks()),
+            search_waiting=await storage.search_waiting(),
         )
 
     async def _database_size(self) -> int:

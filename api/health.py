@@ -75,6 +75,7 @@ def judge(
     disks: cabc.Sequence[DiskView] = (),
     reload_problems: cabc.Sequence[str] = (),
     http_trouble: str | None = None,
+    event_troubles: cabc.Iterable[str] = (),
 ) -> HealthView:
     """Weigh the measurements; every verdict but ``ok`` comes with its reasons."""
     failing: list[str] = []
@@ -104,6 +105,7 @@ def judge(
     troubled = [facts for facts in connections if facts.state not in WORKING]
     alone = [facts for facts in troubled if facts.reason not in IN_INCIDENTS]
     degraded += [f"{facts.name} is {facts.state}: {facts.sentence}" for facts in alone]
+    degraded += event_troubles
     degraded += _gaps(statistics.get("gaps", {}))
     wanted = [facts for facts in connections if facts.state != "stopped"]
     if wanted and len(troubled) == len(wanted):

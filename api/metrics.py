@@ -21,6 +21,8 @@ from prometheus_client.registry import Collector
 
 from api.figures import Reading, Stored
 from api.health import unready
+from api.health_events import with_newest
+from api.metrics_events import nats_samples, webhook_samples
 from api.metrics_families import FAMILIES, OTHER, REASONS, REQUESTS, STATES, Family
 from api.ports import ConnectionFacts, HistogramPort
 from api.routes_health import judged, last_reload
@@ -59,6 +61,7 @@ class LiveCollector(Collector):
             _connection(samples, facts)
         self._writer(samples, self._backend.writer())
         good = self._backend.figures.newest_good()
+        self._events(samples, None if good is None else good.stored)
         if good is not None and good.stored is not None:
             samples.add("stored_figures_age_seconds", trio.current_time() - good.at)
             _stored(samples, good.stored)
@@ -100,6 +103,17 @@ class LiveCollector(Collector):
                 if disk.path == path:
                     samples.add("disk_free_bytes", disk.free_bytes, place)
                     samples.add("disk_total_bytes", disk.total_bytes, place)
+
+    def _events(self, samples: "Samples", stored: Stored | None) -> None:
+        if (events := self._backend.events) is None:
+            return
+        view = events.view()
+        samples.add("events_clients", view.clients)
+        samples.add("events_clients_dropped_total", view.dropped)
+        samples.add("events_readable", view.error is None)
+        if (nats := events.nats()) is not None:
+            newest = None if stored is None else stored.newest_event
+            nats_samples(samples.add, with_newest(nats, newest))
 
     def _writer(self, samples: "Samples", writer: WriterView) -> None:
         samples.add("writer_depth", writer.depth)
@@ -205,3 +219,7 @@ def _stored(samples: Samples, stored: Stored) -> None:
     samples.add("quarantine_rows", statistics["quarantined"])
     for state, count in stored.outbox.items():
         samples.add("outbox_messages", count, state)
+    samples.add("search_waiting_messages", stored.search_waiting)
+    samples.add("events_newest", stored.newest_event)
+    for view in stored.webhooks:
+        webhook_samples(samples.add, view)

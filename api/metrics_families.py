@@ -197,7 +197,52 @@ FAMILIES: t.Final[tuple[Family, ...]] = (
         "state",
     ),
     _gauge("quarantine_rows", "Unresolved rows of the quarantine, all connections together."),
+    _gauge(
+        "search_waiting_messages",
+        "Messages that cannot be found by their words yet; 10000 stands for that many or more.",
+    ),
     _gauge("outbox_messages", "Messages to send that are not sent, by state.", "state"),
+    # those who follow the events
+    _gauge("events_newest", "The number of the newest event; numbers may be left out."),
+    _gauge("events_clients", "Clients that follow the events live."),
+    _counter("events_clients_dropped", "Clients that were too slow, since the daemon started."),
+    _gauge("events_readable", "Whether the events can be read for those clients."),
+    _gauge(
+        "webhook_state",
+        "1 for the state that a webhook is in, 0 for the others.",
+        "webhook",
+        "state",
+    ),
+    _gauge("webhook_deliveries_pending", "Deliveries that wait, or are retried.", "webhook"),
+    _gauge("webhook_deliveries_retrying", "Of those, the ones that failed before.", "webhook"),
+    _gauge(
+        "webhook_deliveries_dead",
+        "Deliveries that were given up; they can be replayed.",
+        "webhook",
+    ),
+    _counter("webhook_delivered", "Events that were delivered.", "webhook"),
+    _counter(
+        "webhook_lost",
+        "Single events, or stretches of them, deleted for their age before delivery.",
+        "webhook",
+    ),
+    _gauge(
+        "webhook_behind_events",
+        "How far its position is behind the newest event.",
+        "webhook",
+    ),
+    _gauge(
+        "webhook_last_success_timestamp_seconds",
+        "When an event was delivered last, unix time; absent if never.",
+        "webhook",
+    ),
+    _gauge(
+        "nats_state",
+        "1 for the state that publishing to NATS is in, 0 for the others; absent unless wanted.",
+        "state",
+    ),
+    _counter("nats_published", "Events published to NATS since the daemon started."),
+    _gauge("nats_behind_events", "How far NATS is behind the newest event; absent if unknown."),
     REQUESTS,
 )
 """In the order of the exposition, but for ``REQUESTS``."""

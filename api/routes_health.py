@@ -7,9 +7,11 @@ import typing as t
 import attrs
 from litestar import Response, get
 
+from actors.event_views import EventsView, NatsView
 from api.backend import Backend
 from api.figures import Reading
 from api.health import judge, unready
+from api.health_events import event_troubles, with_newest
 from api.views import ConnectionView, DatabaseView, HealthView, IncidentView
 from api.views_health import (
     DetailedHealthView,
@@ -18,6 +20,7 @@ from api.views_health import (
     MessagesView,
     ReadyView,
     ReloadView,
+    SearchView,
     SizedDatabaseView,
     SyncTotalsView,
     counts_of,
@@ -96,7 +99,29 @@ def judged(backend: Backend, reading: Reading) -> HealthView:
         disks=reading.disks,
         http_trouble=backend.http_trouble(),
         reload_problems=() if (last := last_reload(backend)) is None else last.problems,
+        event_troubles=()  # while nobody can read the database, that is told once
+        if stored is None
+        else event_troubles(
+            events_view(backend, reading), nats_view(backend, reading), stored.webhooks
+        ),
     )
+
+
+def events_view(backend: Backend, reading: Reading) -> EventsView | None:
+    """How the fan-out is, with the newest event there is, also while nobody follows."""
+    if backend.events is None:
+        return None
+    view, stored = backend.events.view(), reading.stored
+    known = [view.newest, None if stored is None else stored.newest_event]
+    newest = max((number for number in known if number is not None), default=None)
+    return attrs.evolve(view, newest=newest)
+
+
+def nats_view(backend: Backend, reading: Reading) -> NatsView | None:
+    """How publishing to NATS is; None: it is not wanted."""
+    if backend.events is None or (view := backend.events.nats()) is None:
+        return None
+    return with_newest(view, None if reading.stored is None else reading.stored.newest_event)
 
 
 def detailed_health(backend: Backend, reading: Reading) -> DetailedHealthView:
@@ -135,6 +160,10 @@ def detailed_health(backend: Backend, reading: Reading) -> DetailedHealthView:
         media_disk=_disk(reading, backend.media_place),
         incidents=short.incidents,
         reload=last_reload(backend),
+        events=events_view(backend, reading),
+        webhooks=None if stored is None else stored.webhooks,
+        nats=nats_view(backend, reading),
+        search=None if stored is None else SearchView(waiting=stored.search_waiting),
     )
 
 

@@ -5,6 +5,7 @@ import typing as t
 
 import attrs
 
+from actors.event_views import EventsView, NatsView, WebhookView
 from api.views import ConnectionView, DatabaseView, IncidentView, LoopView, Verdict, WriterView
 
 
@@ -63,6 +64,13 @@ class ReloadView:
 
 
 @attrs.frozen(kw_only=True)
+class SearchView:
+    """How far the index of words is."""
+
+    waiting: int  # messages that cannot be found by their words yet; 10,000: that many or more
+
+
+@attrs.frozen(kw_only=True)
 class DetailedHealthView:
     """Everything that health rests on. What comes from the database is null while it does not
     answer; it may be a few seconds old."""
@@ -88,6 +96,10 @@ class DetailedHealthView:
     media_disk: DiskView | None  # of the files of messages
     incidents: tuple[IncidentView, ...]
     reload: ReloadView | None  # None: none since the daemon started
+    events: EventsView | None  # those who follow the events live
+    webhooks: tuple[WebhookView, ...] | None
+    nats: NatsView | None  # None: events are not published there
+    search: SearchView | None
 
 
 @attrs.frozen(kw_only=True)

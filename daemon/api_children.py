@@ -33,7 +33,7 @@ def api_children(
     """The API on the listening socket ``control``, and over HTTP if that is configured."""
     keeper = TokenKeeper(core.storage, core.clock)
     places = (core.config.data_dir, core.config.media_directory)
-    figures = FigureReader(core.storage, places)
+    figures = FigureReader(core.storage, places, webhooks=core.events.webhooks.views)
     listener: HttpListener | None = None
     backend = Backend(
         fleet=core.fleet,

@@ -1,5 +1,6 @@
 """What ``zapvisor health`` and ``zapvisor stats`` show."""
 
+import collections
 import collections.abc as cabc
 import datetime as dt
 import typing as t
@@ -90,6 +91,9 @@ def fact_lines(facts: Facts, now: dt.datetime) -> cabc.Iterator[tuple[str, str]]
         yield "quarantine", f"{facts['quarantine']} unresolved"
     if (outbox := facts["outbox"]) is not None:
         yield "outbox", ", ".join(f"{count} {state}" for state, count in outbox.items())
+    yield from event_lines(facts)
+    if (search := facts["search"]) is not None and search["waiting"]:
+        yield "search", f"{search['waiting']} messages cannot be found yet"
     yield "writer", writer_line(facts["writer"])
     yield "database", database_line(facts["database"])
     if (loop := facts["loop"]) is not None:
@@ -108,6 +112,41 @@ def fact_lines(facts: Facts, now: dt.datetime) -> cabc.Iterator[tuple[str, str]]
         waiting = f"; a restart is needed for {', '.join(reload['restart'])}"
         yield "reload", f"{done} {ago(reload['at'], now)}{waiting if reload['restart'] else ''}"
     yield "daemon", f"zapvisor {facts['version']}, up {age(facts['started_at'], now)}"
+
+
+def event_lines(facts: Facts) -> cabc.Iterator[tuple[str, str]]:
+    """How those who follow the events are; what is not configured is left out."""
+    if (events := facts["events"]) is not None:
+        trouble = "" if events["error"] is None else f"; cannot be read: {events['error']}"
+        newest = "–" if events["newest"] is None else events["newest"]
+        yield (
+            "events",
+            f"newest {newest}, {events['clients']} clients, {events['dropped']} dropped{trouble}",
+        )
+    if webhooks := facts["webhooks"]:
+        yield "webhooks", webhooks_line(webhooks)
+    if (nats := facts["nats"]) is not None:
+        yield "nats", nats_line(nats)
+
+
+def webhooks_line(rows: cabc.Sequence[Facts]) -> str:
+    """All webhooks: how many are in which state, and what they have left to do."""
+    states = collections.Counter(row["state"] for row in rows)
+    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    sums = {name: sum(row[name] for row in rows) for name in ("pending", "retrying", "dead")}
+    return (
+        f"{told}; {sums['pending']} waiting, {sums['retrying']} of them failed before,"
+        f" {sums['dead']} given up"
+    )
+
+
+def nats_line(nats: Facts) -> str:
+    """How publishing to NATS is."""
+    behind = "–"
+    if nats["position"] is not None and nats["newest"] is not None:
+        behind = str(max(0, nats["newest"] - nats["position"]))
+    trouble = "" if nats["error"] is None else f": {nats['error']}"
+    return f"{nats['state']}, {nats['published']} published, {behind} behind{trouble}"
 
 
 def facts_grid(lines: cabc.Iterable[tuple[str, str]]) -> Table:

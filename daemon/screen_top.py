@@ -16,15 +16,17 @@ from daemon.screen_health import (
     database_line,
     facts_grid,
     gaps_line,
+    nats_line,
     seconds,
     sync_line,
+    webhooks_line,
     writer_line,
 )
 from daemon.top_rates import Rates
 
 BARS: t.Final = "▁▂▃▄▅▆▇█"
 REASONS: t.Final = 5  # shown at once
-OTHER_LINES: t.Final = 16  # that the picture has beside the rows of connections
+OTHER_LINES: t.Final = 16  # beside the rows of connections, webhooks and NATS
 NARROW, MEDIUM = 64, 100  # columns below which less is shown
 
 
@@ -84,7 +86,8 @@ def _reasons(health: Facts) -> cabc.Iterator[Text]:
 
 def _connections(health: Facts, picture: Picture) -> RenderableType:
     rows = by_trouble(health["connections"])
-    room = len(rows) if picture.height is None else max(3, picture.height - OTHER_LINES)
+    others = OTHER_LINES + bool(health["webhooks"]) + (health["nats"] is not None)
+    room = len(rows) if picture.height is None else max(3, picture.height - others)
     columns = ["connection", "state", "for", ">/min"]
     if picture.width >= NARROW:
         columns += [">retries", "last message"]
@@ -132,3 +135,7 @@ def _lines(health: Facts, picture: Picture) -> cabc.Iterator[tuple[str, str]]:
     if health["outbox"] is not None:
         outbox = ", ".join(f"{count} {state}" for state, count in health["outbox"].items())
         yield "outbox", f"{outbox}; quarantine: {health['quarantine']}"
+    if webhooks := health["webhooks"]:
+        yield "webhooks", webhooks_line(webhooks)
+    if health["nats"] is not None:
+        yield "nats", nats_line(health["nats"])

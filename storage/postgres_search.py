@@ -9,7 +9,17 @@ from storage.api import ConversationRow
 from storage.identity import clean_text
 from storage.inbox import PAGE
 from storage.postgres_inbox import person_of
-from storage.search import CANDIDATES, Filter, Found, Hit, Hits, IndexStep, Position, Query
+from storage.search import (
+    CANDIDATES,
+    WAITING_COUNTED,
+    Filter,
+    Found,
+    Hit,
+    Hits,
+    IndexStep,
+    Position,
+    Query,
+)
 
 _INT64_MAX: t.Final = 2**63 - 1
 
@@ -104,6 +114,11 @@ class PostgresSearch(abc.ABC):
         """See :meth:`storage.search.Search.search_complete`."""
         [[complete]] = await self._fetch("search_complete")
         return bool(complete)
+
+    async def search_waiting(self) -> int:
+        """See :meth:`storage.search.Search.search_waiting`."""
+        [[waiting]] = await self._fetch("search_waiting", WAITING_COUNTED)
+        return int(waiting)
 
 
 def _terms(query: Query) -> tuple[list[str], list[str], list[str]]:

@@ -21,6 +21,7 @@ from storage.inbox import Person
 if t.TYPE_CHECKING:
     from storage.api import ConversationRow
 
+WAITING_COUNTED: t.Final = 10_000  # messages that are not in the index
 CANDIDATES: t.Final = 5000  # texts that one search looks at, the newest first
 MAX_WORDS: t.Final = 16  # in a query
 MAX_TEXT: t.Final = 65_536  # characters of a text that are indexed
@@ -231,4 +232,9 @@ class Search(t.Protocol):
 
     async def search_complete(self) -> bool:
         """Whether all messages of before the last start are in the index."""
+        ...
+
+    async def search_waiting(self) -> int:
+        """How many messages cannot be found yet; ``WAITING_COUNTED`` stands for that many or
+        more, so that it is cheap."""
         ...

@@ -93,6 +93,21 @@ SELECT NOT EXISTS (
     WHERE coalesce(p.oldest, 1) > 0 AND EXISTS (
         SELECT FROM messages m WHERE m.connection_id = c.id)) AS complete;
 
+-- name: search_waiting
+-- How many messages are not in the index, new ones and old ones; no more than some are counted.
+SELECT count(*) AS waiting FROM (
+    SELECT FROM connections c
+    LEFT JOIN search_progress p ON p.connection_id = c.id
+    CROSS JOIN LATERAL (
+        SELECT FROM (
+            SELECT FROM messages m WHERE m.connection_id = c.id AND m.id > coalesce(p.newest, 0)
+            ORDER BY m.id LIMIT $1) new
+        UNION ALL
+        SELECT FROM (
+            SELECT FROM messages m WHERE m.connection_id = c.id AND m.id <= coalesce(p.oldest, 0)
+            ORDER BY m.id LIMIT $1) old) w
+    LIMIT $1) counted;
+
 -- name: reopen_conversation
 -- Somebody has more to do with a conversation; between batches, never in the middle of one.
 WITH locked AS (

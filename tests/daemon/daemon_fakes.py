@@ -19,6 +19,7 @@ from actors.event_services import EventServices
 from actors.histogram import COMMIT_BOUNDS, Histogram
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
+from actors.nats_link import NatsSettings
 from actors.webhook_post import WebhookSettings
 from api.app import Backend, build_app
 from api.control_socket import control_socket
@@ -586,10 +587,10 @@ class Control:
     trouble: str | None = None  # of HTTP
     events: EventServices = attrs.field(init=False)
     webhooks: tuple[WebhookSettings, ...] = ()
+    nats: NatsSettings | None = None  # nobody runs it
 
     def __attrs_post_init__(self) -> None:
         places = (self.path.parent, self.path.parent / "media")
-        self.figures = FigureReader(self.storage, places, kept=0.0)
         self.registrar = FakeRegistrar(self.fleet)
         self.restorer = FakeRestorer(self.storage)
         self.tokens = TokenKeeper(self.storage, NOON.timestamp)
@@ -597,10 +598,14 @@ class Control:
             t.cast("t.Any", self.storage),
             max_clients=3,
             webhooks=self.webhooks,
+            nats=self.nats,
             incidents=list,
             wall_clock=NOON.timestamp,
             uniform=lambda: 0.5,
             random=bytes,
+        )
+        self.figures = FigureReader(
+            self.storage, places, kept=0.0, webhooks=self.events.webhooks.views
         )
 
     def backend(self, *, complete: bool = True) -> Backend:
@@ -643,7 +648,9 @@ async def running(control: Control) -> cabc.AsyncIterator[None]:
         nursery.cancel_scope.cancel()
 
 
-async def make_control(path: Path, webhooks: tuple[WebhookSettings, ...] = ()) -> Control:
+async def make_control(
+    path: Path, webhooks: tuple[WebhookSettings, ...] = (), nats: NatsSettings | None = None
+) -> Control:
     """The fakes, filled."""
     writer = WriterView(
         depth=0,
@@ -655,7 +662,12 @@ async def make_control(path: Path, webhooks: tuple[WebhookSettings, ...] = ()) -
         last_error=None,
     )
     control = Control(
-        path=path, fleet=FakeFleet(), storage=FakeStorage(), writer=writer, webhooks=webhooks
+        path=path,
+        fleet=FakeFleet(),
+        storage=FakeStorage(),
+        writer=writer,
+        webhooks=webhooks,
+        nats=nats,
     )
     await control.storage.fill()
     await control.tokens.load()
@@ -668,10 +680,11 @@ async def open_control(
     *,
     complete: bool = True,
     webhooks: tuple[WebhookSettings, ...] = (),
+    nats: NatsSettings | None = None,
     patience: Patience | None = None,
 ) -> cabc.AsyncIterator[Control]:
     """Serve the fakes at ``path``; unless ``complete``, a daemon that only receives."""
-    control = await make_control(path, webhooks)
+    control = await make_control(path, webhooks, nats)
     stop = trio.Event()
     with control_socket(path) as listener:
         async with running(control), trio.open_nursery() as nursery:

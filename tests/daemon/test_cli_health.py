@@ -155,6 +155,8 @@ def health(**changes: t.Any) -> dict[str, t.Any]:
         "gaps": None,
         "outbox": None,
         "quarantine": None,
+        "webhooks": None,
+        "nats": None,
     } | changes
 
 

@@ -17,6 +17,7 @@ from api.views import DatabaseView, Verdict, WriterView
 from api.views_health import DiskView
 from storage.api import SyncRun
 from storage.errors import StorageUnavailableError
+from storage.events import EventRange
 from storage.figures import SyncTotals
 
 
@@ -215,6 +216,12 @@ class SlowStorage:
 
     async def database_size(self) -> int:
         return 7
+
+    async def event_range(self) -> EventRange:
+        return EventRange(oldest=0, newest=0)
+
+    async def search_waiting(self) -> int:
+        return 0
 
 
 async def test_a_storm_costs_one_reading(

@@ -11,21 +11,41 @@ import httpx
 import pytest
 import trio
 import yaml
-from daemon_fakes import NOON, Control, connection
+from daemon_fakes import NOON, Control, connection, open_control
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
 from actors.histogram import Histogram
+from actors.nats_link import NatsSettings
+from actors.webhook_post import WebhookSettings
 from api.metrics import Samples, bounded
 from api.metrics_families import FAMILIES, OTHER, REASONS, STATES
 from api.ports import ReloadFacts
 from api.routes_metrics import accepts_openmetrics
 from api.views import DeafSuspicionView, IncidentView
+from storage.events import DeliveryFailure
 from whatsapp.lifecycle import EndReason
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 PROCESS = re.compile(r"process_\w+")
+
+HOOK = WebhookSettings(
+    name="crm", url="http://127.0.0.1:9/", secret=b"x" * 32, patterns=("*",), types=None
+)
+NATS = NatsSettings(url="nats://user:secret@127.0.0.1:9")
+
+
+@pytest.fixture
+async def control(short_path: Path) -> t.AsyncIterator[Control]:
+    """With a webhook and with NATS; nobody runs them."""
+    with trio.fail_after(30):
+        async with open_control(
+            short_path / "control.sock", webhooks=(HOOK,), nats=NATS
+        ) as control:
+            yield control
+            await control.events.aclose()
+
 
 Exposed: t.TypeAlias = dict[str, list[tuple[dict[str, str], float]]]
 
@@ -55,7 +75,7 @@ def value(exposed: Exposed, name: str, **labels: str) -> float:
 
 async def test_every_metric_is_exposed(client: httpx.AsyncClient, control: Control) -> None:
     """Each family with its type, its help and its labels, and nothing else but the process's."""
-    trouble(control)
+    await trouble(control)
     await scrape_all(client, control)
     text = (await client.get("/metrics")).text
     families = {each.name: each for each in parser.text_string_to_metric_families(text)}
@@ -69,7 +89,7 @@ async def test_every_metric_is_exposed(client: httpx.AsyncClient, control: Contr
     assert "process_resident_memory_bytes" in families
 
 
-def trouble(control: Control) -> None:
+async def trouble(control: Control) -> None:
     """A fleet for which every metric has a sample."""
     control.fleet.connections["sales"] = connection(
         "sales",
@@ -85,12 +105,29 @@ def trouble(control: Control) -> None:
         IncidentView(code="outage", since=NOON, sentence="no network", connections=2)
     )
     control.commits.observe(0.002)
+    await events_in_trouble(control)
     control.reloader.last = (NOON.timestamp(), ReloadFacts())
+
+
+async def events_in_trouble(control: Control) -> None:
+    """Of three events one was delivered, one is retried and one was given up; NATS has one."""
+    inbox = control.storage.inbox
+    first = (await inbox.follow("webhook:crm")).position
+    ids = [await inbox.append_event("gap.opened", "sales", {}) for _ in range(3)]
+    await inbox.take_deliveries("webhook:crm", types=None, connections=None, limit=10)
+    for event_id, retry_at in ((ids[0], None), (ids[1], 2e9)):
+        failure = DeliveryFailure(
+            event_id=event_id, status=500, error="it answered 500", retry_at=retry_at
+        )
+        await inbox.settle_deliveries("webhook:crm", [], failure)
+    await inbox.settle_deliveries("webhook:crm", [ids[2]], None)
+    assert control.events._nats is not None
+    control.events._nats._set(state="failing", position=first + 1, error="no route", published=7)
 
 
 async def test_what_the_numbers_are(client: httpx.AsyncClient, control: Control) -> None:
     """States are 0 or 1, counters are counts, times are unix seconds."""
-    trouble(control)
+    await trouble(control)
     exposed = await scrape_all(client, control)
     states = {
         labels["state"]: number
@@ -112,6 +149,33 @@ async def test_what_the_numbers_are(client: httpx.AsyncClient, control: Control)
     assert value(exposed, "zapvisor_health", verdict="degraded") == 1
     assert value(exposed, "zapvisor_database_up") == 1
     assert value(exposed, "zapvisor_ready") == 1
+    assert value(exposed, "zapvisor_search_waiting_messages") == 0
+
+
+async def test_the_numbers_of_webhooks_and_nats(
+    client: httpx.AsyncClient, control: Control
+) -> None:
+    """What waits, what was given up, and how far behind the newest event they are."""
+    await events_in_trouble(control)
+    exposed = await scrape_all(client, control)
+    crm = {"webhook": "crm"}
+    states = {
+        state: value(exposed, "zapvisor_webhook_state", state=state, **crm)
+        for state in ("active", "failing", "paused")
+    }
+    assert states == {"active": 0, "failing": 1, "paused": 0}
+    assert value(exposed, "zapvisor_webhook_deliveries_pending", **crm) == 1
+    assert value(exposed, "zapvisor_webhook_deliveries_retrying", **crm) == 1
+    assert value(exposed, "zapvisor_webhook_deliveries_dead", **crm) == 1
+    assert value(exposed, "zapvisor_webhook_delivered_total", **crm) == 1
+    assert value(exposed, "zapvisor_webhook_behind_events", **crm) == 0
+    assert value(exposed, "zapvisor_nats_state", state="failing") == 1
+    assert value(exposed, "zapvisor_nats_published_total") == 7
+    assert value(exposed, "zapvisor_nats_behind_events") == 2
+    assert value(exposed, "zapvisor_events_readable") == 1
+    assert value(exposed, "zapvisor_health", verdict="degraded") == 1
+    text = (await client.get("/metrics")).text
+    assert "secret" not in text
 
 
 def version_labels(exposed: Exposed) -> dict[str, str]:
@@ -147,7 +211,7 @@ async def test_openmetrics_is_spoken_to_who_asks_for_it(
     client: httpx.AsyncClient, control: Control
 ) -> None:
     """What a real Prometheus sends; the strict parser takes the answer."""
-    trouble(control)
+    await trouble(control)
     await control.figures.reading()
     accept = (
         "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
@@ -334,7 +398,7 @@ async def test_dashboard_and_alerts_use_what_there_is(
     client: httpx.AsyncClient, control: Control
 ) -> None:
     """Every name in an expression is exposed, and has the labels that are asked of it."""
-    trouble(control)
+    await trouble(control)
     await client.get("/status")
     exposed = await scrape_all(client, control)
     having = {

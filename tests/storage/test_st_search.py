@@ -201,17 +201,22 @@ async def test_old_messages_are_indexed_after_new_ones(
     for number in range(60):
         await take(postgres, f"A{number}", text=f"velho {number}", sent_at=int(NOW) + number)
     assert not await postgres.search_complete()
+    assert await postgres.search_waiting() == 60
     first = await postgres.index_messages(20)
+    assert await postgres.search_waiting() == 40
     assert (first.indexed, first.behind, first.filling) == (20, False, True)
     await take(postgres, "B1", text="velho novo", sent_at=int(NOW) + 500)
+    assert await postgres.search_waiting() == 41
     second = await postgres.index_messages(20)
     assert second.filling
+    assert await postgres.search_waiting() == 21
     page = await postgres.search_messages(Query.parse("velho"), Filter(), limit=500)
     expected = ["velho novo", *(f"velho {number}" for number in range(59, 20, -1))]
     assert [hit.text for hit in page.hits] == expected
     assert not await postgres.search_complete()
     await indexed(postgres)
     assert await postgres.search_complete()
+    assert await postgres.search_waiting() == 0
     page = await postgres.search_messages(Query.parse("velho"), Filter(), limit=500)
     assert len(page.hits) == 61
 
