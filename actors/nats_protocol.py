@@ -121,7 +121,8 @@ class NatsParser:
             case b"+OK" | b"":
                 return "nothing"
             case b"-ERR":
-                return ServerError(rest.decode("utf-8", "replace").strip(" '")[:500])
+                text = rest.decode("utf-8", "replace").strip(" '")[:500]
+                return ServerError("".join(c if c.isprintable() else "?" for c in text))
             case b"MSG":
                 self._expect(rest.split(), headers=False)
                 return "nothing"

@@ -98,7 +98,7 @@ def _read(tree: ast.Module, place: str, found: dict[str, Event]) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
-    spread, aliases = _dictionaries(tree), _aliases(tree)
+    spread, aliases, bound = _dictionaries(tree), _aliases(tree), _bound(tree)
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and node.args):
             continue
@@ -110,7 +110,31 @@ def _read(tree: ast.Module, place: str, found: dict[str, Event]) -> None:
             event.levels |= {METHODS[method] for method in methods}
             if "exception" in methods:
                 event.fields.add("exception")
+            if isinstance(node.func, ast.Attribute):
+                logger = node.func.value
+                event.fields |= bound.get(ast.unparse(logger), set()) | _bind(logger)
             _add_fields(event, node, spread)
+
+
+def _bound(tree: ast.Module) -> dict[str, set[str]]:
+    """Loggers, as they are written, and the fields that all their lines have."""
+    found: dict[str, set[str]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case (
+                ast.Assign(targets=[target], value=ast.expr() as value)
+                | ast.AnnAssign(target=target, value=ast.expr() as value)
+            ) if fields := _bind(value):
+                found.setdefault(ast.unparse(target), set()).update(fields)
+    return found
+
+
+def _bind(logger: ast.expr) -> set[str]:
+    """The fields that are bound here, without those that any line may have."""
+    match logger:
+        case ast.Call(func=ast.Attribute(attr="bind"), keywords=keywords):
+            return {each.arg for each in keywords if each.arg is not None} - {*ALWAYS}
+    return set()
 
 
 def _aliases(tree: ast.Module) -> dict[str, set[str]]:

@@ -12,6 +12,7 @@ from actors.event_hub import EventHub, EventSignal, SlowClientError
 from actors.event_services import EventServices, endure
 from actors.webhook_post import WebhookSettings
 from storage.errors import StorageRejectedError
+from storage.events import EventRange
 from storage.memory import MemoryStorage
 
 
@@ -58,6 +59,27 @@ async def test_each_is_a_child_of_its_own() -> None:
     ]
     assert services.nats() is None
     await services.aclose()
+
+
+class BrokenStorage(MemoryStorage):
+    """Cannot be read."""
+
+    async def event_range(self) -> EventRange:
+        raise StorageRejectedError("no such function")
+
+
+async def test_an_error_is_forgotten_with_the_last_client(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """While nobody follows nothing is read, so nothing is wrong."""
+    hub = EventHub(BrokenStorage(lambda: 0.0), EventSignal())
+    await nursery.start(hub.run)
+    with hub.client(None) as client:
+        assert await client.next(5) == []
+        assert hub.view().error == "no such function"
+    await trio.sleep(20)
+    assert hub.view().error is None
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_replay_that_takes_its_time_is_not_too_slow(nursery: trio.Nursery) -> None:

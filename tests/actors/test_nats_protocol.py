@@ -21,7 +21,7 @@ SAID = (
     b"+OK\r\nPING\r\n"
     b"MSG _INBOX.a.0 1 5\r\nhe\r\no\r\n"
     b"HMSG _INBOX.a.1 1 _INBOX.b 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"
-    b"PONG\r\n-ERR 'Authorization Violation'\r\n"
+    b"PONG\r\n-ERR 'Authorization\x1b Violation'\r\n"
 )
 MEANT = [
     Info({"server_id": "X", "headers": True, "tls_required": False}),
@@ -29,7 +29,7 @@ MEANT = [
     Message("_INBOX.a.0", b"he\r\no"),
     Message("_INBOX.a.1", b"", 503),
     Pong(),
-    ServerError("Authorization Violation"),
+    ServerError("Authorization? Violation"),
 ]
 
 

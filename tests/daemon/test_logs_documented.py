@@ -41,6 +41,8 @@ def test_an_event_that_is_not_documented_is_found(tmp_path: pathlib.Path) -> Non
         "    tell = log.error if x else log.debug\n"
         "    tell('a.fourth', exc_info=True)\n"
         "    shown.error('not a log')\n"
+        "    self._log = log.bind(hook=x, connection=x)\n"
+        "    self._log.info('a.fifth', five=5)\n"
     )
     found = log_events.events(tmp_path)
     assert {name: event.levels for name, event in found.items() if name.startswith("a.")} == {
@@ -48,9 +50,11 @@ def test_an_event_that_is_not_documented_is_found(tmp_path: pathlib.Path) -> Non
         "a.second": {"warning"},
         "a.third": {"warning"},
         "a.fourth": {"error", "debug"},
+        "a.fifth": {"info"},
     }
     assert found["a.first"].open
-    assert found["a.third"].fields == {"two"}
+    assert found["a.third"].fields == {"two", "x"}
+    assert found["a.fifth"].fields == {"five", "hook"}
     assert found["a.fourth"].fields == {"exception"}
     page = log_events.page_of(f"{log_events.BEGIN}\n{log_events.END}", found)
     assert log_events.meanings(page)["a.first"] == "?"

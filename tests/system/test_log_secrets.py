@@ -18,6 +18,7 @@ from simulator import open_simulator
 from storage.embedded import EmbeddedPostgres
 from storage.seal import Sealer, load_or_create_key
 from tests.support.daemon_process import TIMEOUT, DaemonProcess, open_daemon
+from tests.support.webhook_receiver import Received, open_receiver
 from whatsapp.device import Device
 
 SCHEMA: t.Final = pathlib.Path(__file__).parents[2] / "docs" / "log.schema.json"
@@ -28,6 +29,10 @@ POISON: t.Final = f"{BODY} poison"
 NAME: t.Final = "Zuleika Dobson"
 DSN_PASSWORD: t.Final = "Dsn-Opensesame"
 PROXY_PASSWORD: t.Final = "Proxy-Opensesame"
+HOOK_KEY: t.Final = b"Hook-Opensesame-and-then-some-more"
+HOOK_QUERY: t.Final = "Query-Opensesame"
+NATS_PASSWORD: t.Final = "Nats-Opensesame"
+NATS_TOKEN: t.Final = "Nats-Token-Opensesame"
 
 
 def forms(secret: bytes) -> set[str]:
@@ -39,6 +44,40 @@ def forms(secret: bytes) -> set[str]:
         found |= {whole, whole.replace("+", "-").replace("/", "_")}
     plain = secret.decode("utf-8", "ignore")
     return found | ({plain, json.dumps(plain)[1:-1]} if len(plain) > 4 else set())
+
+
+async def refuse(stream: trio.SocketStream) -> None:
+    """A NATS server that lets nobody in."""
+    async with stream:
+        with contextlib.suppress(trio.BrokenResourceError):
+            await stream.send_all(b'INFO {"server_id":"X","headers":true}\r\n')
+            told = b""
+            while b"\r\n" not in told and (more := await stream.receive_some(4096)):
+                told += more
+            assert NATS_TOKEN.encode() in told
+            await stream.send_all(b"-ERR 'Authorization Violation'\r\n")
+
+
+async def answer_500(_request: Received) -> tuple[int, dict[str, str]]:
+    """A webhook's endpoint that is broken."""
+    return 500, {}
+
+
+@contextlib.asynccontextmanager
+async def open_followers() -> cabc.AsyncIterator[str]:
+    """Somebody for a webhook and for NATS to fail with; the settings for both."""
+    secret = "whsec_" + base64.b64encode(HOOK_KEY).decode()
+    async with open_receiver() as receiver, trio.open_nursery() as nursery:
+        receiver.answer = answer_500
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listener.socket.getsockname()[1]
+        nursery.start_soon(trio.serve_listeners, refuse, [listener])
+        yield (
+            f'[nats]\nurl = "nats://u:{NATS_PASSWORD}@127.0.0.1:{port}"\ntoken = "{NATS_TOKEN}"\n'
+            f'[[webhooks]]\nname = "crm"\nsecret = "{secret}"\n'
+            f'url = "http://127.0.0.1:{receiver.port}/hook?key={HOOK_QUERY}"\n'
+        )
+        nursery.cancel_scope.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -78,7 +117,9 @@ def planted(daemon: DaemonProcess, device: Device, *more: str) -> cabc.Iterator[
         yield key.private
     yield device.adv_secret
     yield load_or_create_key(daemon.directory / "data" / "secret.key", {})
-    yield from (text.encode() for text in (BODY, NAME, DSN_PASSWORD, PROXY_PASSWORD, *more))
+    yield HOOK_KEY
+    told = (BODY, NAME, DSN_PASSWORD, PROXY_PASSWORD, HOOK_QUERY, NATS_PASSWORD, NATS_TOKEN)
+    yield from (text.encode() for text in (*told, *more))
 
 
 async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
@@ -93,13 +134,14 @@ async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
         )
         async with (
             contextlib.AsyncExitStack() as stack,
+            open_followers() as followers,
             open_daemon(
                 tmp_path / "d",
                 simulator.url,
                 simulator.root_key,
                 "sales",
                 dsn=dsn,
-                settings=proxied,
+                settings=f"{followers}{proxied}",
             ) as daemon,
         ):
             team = simulator.create_account("team")
@@ -118,7 +160,13 @@ async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
             made = await daemon.request("POST", "/tokens", {"name": "t", "scopes": ["read"]})
             assert made.is_success, made.text
             token = made.json()["token"]
-            wrong = {"Authorization": f"Bearer {token}x", "Cookie": f"zapvisor={token}"}
+            logged_in = await daemon.request("POST", "/session", {"token": token})
+            [(cookie_name, cookie)] = logged_in.cookies.items()
+            assert len(cookie) > 20
+            for path in ("/session", f"/messages/{cookie}"):
+                headers = {"Cookie": f"{cookie_name}={cookie}"}
+                await daemon.request("GET", path, headers=headers)
+            wrong = {"Authorization": f"Bearer {token}x", "Cookie": f"{cookie_name}={token}"}
             await daemon.request("GET", f"/connections/{token}/timeline", headers=wrong)
             # The database refuses one text, and its error shows the row.
             await daemon.execute(
@@ -144,6 +192,12 @@ async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
                 return '"event": "Message quarantined"' in daemon.log
 
             await daemon.until(quarantined, "the poison is in quarantine")
+
+            async def refused() -> bool:
+                return '"nats.failing"' in daemon.log and '"webhook.failing"' in daemon.log
+
+            await daemon.until(refused, "NATS and the webhook fail")
+            assert "crm fails" in (await daemon.request("GET", "/health")).text
             await read_until(following, seen, "Message quarantined")
             # The conversation is closed and written to again, after a restart of the daemon.
             [row] = await daemon.query(
@@ -171,7 +225,9 @@ async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
         log = daemon.log
         printed = [json.loads(line) for line in log.splitlines()]
         wrong = [line for line in printed if not VALID.is_valid(line)]
-        assert not wrong, wrong[:5]
+        assert not wrong, [
+            (line, error.message) for line in wrong[:5] for error in VALID.iter_errors(line)
+        ]
         said = {line["event"] for line in printed}
         assert said >= {
             "Message saved",
@@ -180,10 +236,12 @@ async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
             "Message could not be decrypted",
             "Message quarantined",
             "daemon.stopped",
+            "nats.failing",
+            "webhook.failing",
         }
         numbers = [each.pn.user for each in (team, ana, rui)]
         numbers += [each.lid.user for each in (team, ana, rui)]
-        for secret in planted(daemon, Device.from_bytes(opened), token, *numbers):
+        for secret in planted(daemon, Device.from_bytes(opened), token, cookie, *numbers):
             for form in forms(secret):
                 where = log.find(form)
                 assert where < 0, (
