@@ -20,7 +20,7 @@ from actors.event_hub import EventSignal
 from actors.event_views import TestResult, WebhookView
 from actors.webhook_post import Answer, Poster, WebhookSettings, envelope_json
 from storage.errors import StorageUnavailableError
-from storage.events import Delivery, DeliveryFailure, EventStream
+from storage.events import Consumer, Delivery, DeliveryFailure, EventStream
 from supervisor.backoff import Backoff
 
 BACKLOG: t.Final = 1000  # deliveries that wait at a time
@@ -212,10 +212,13 @@ class Webhook:
         )
 
     async def view(self) -> WebhookView:
-        """How it is now."""
+        """How it is now; it only reads, as the database may be read-only."""
         counts = await self._storage.delivery_counts(self.consumer)
-        row = await self._storage.follow(self.consumer)  # after them: it says why some failed
+        rows = await self._storage.consumers()  # after them: it says why some failed
         known = await self._storage.event_range()
+        row = next((each for each in rows if each.name == self.consumer), None)
+        if row is None:  # it has not begun
+            row = Consumer(name=self.consumer, position=known.newest)
         state = "failing" if counts.retrying else "active"
         return WebhookView(
             name=self.settings.name,

@@ -71,12 +71,12 @@ class Consumer:
 
     name: str
     position: int  # all events up to this one are taken care of
-    paused: str | None  # why; None: it is not
-    delivered: int
-    lost: int  # single events, or stretches of them, that were deleted before their delivery
-    succeeded_at: dt.datetime | None
-    error: str | None  # of the newest failure
-    failed_at: dt.datetime | None
+    paused: str | None = None  # why; None: it is not
+    delivered: int = 0
+    lost: int = 0  # single events, or stretches of them, that were deleted before their delivery
+    succeeded_at: dt.datetime | None = None
+    error: str | None = None  # of the newest failure
+    failed_at: dt.datetime | None = None
 
 
 @attrs.frozen(kw_only=True)

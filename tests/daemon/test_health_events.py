@@ -152,6 +152,16 @@ async def test_detailed_health_tells_of_them(client: httpx.AsyncClient, control:
     assert "s3cret" not in answer.text
 
 
+async def test_to_look_is_not_to_follow(client: httpx.AsyncClient, control: Control) -> None:
+    """A webhook that has not begun is shown at the newest event, and nothing is written for it: a
+    database that is read-only tells of its webhooks, too."""
+    inbox = control.storage.inbox
+    newest = await inbox.append_event("gap.opened", "sales", {})
+    [crm] = (await client.get("/health/detailed")).json()["webhooks"]
+    assert (crm["position"], crm["newest"], crm["state"]) == (newest, newest, "active")
+    assert await inbox.consumers() == []
+
+
 async def test_without_a_database_only_that_is_told(
     client: httpx.AsyncClient, control: Control
 ) -> None:
