@@ -13,7 +13,7 @@ const MOST_CONNECTIONS = 8 // told one by one
 
 /** [{ key, tone, what, detail, cure, link }], the worst first. `detail`: the daemon's own words. */
 export function troubles(health) {
-  return [...ofTheDaemon(health), ...ofConnections(health), ...ofMessages(health)]
+  return [...ofTheDaemon(health), ...ofConnections(health), ...ofMessages(health), ...ofEvents(health)]
     .sort((one, other) => (one.tone === 'bad' ? 0 : 1) - (other.tone === 'bad' ? 0 : 1))
 }
 
@@ -65,5 +65,18 @@ function ofMessages({ gaps, quarantine }) {
     found.push({ key: 'quarantine', tone: 'warn', what: t('trouble.quarantine', { count: quarantine }),
       detail: null, cure: t('cure.quarantine'), link: '#/quarantine' })
   }
+  return found
+}
+
+function ofEvents({ webhooks, nats }) {
+  const found = []
+  const add = (key, about, name, detail, values = {}) =>
+    found.push({ key, tone: 'warn', what: t(`trouble.${about}`, { name, ...values }), detail, cure: t(`cure.${about}`, { name }) })
+  for (const { name, paused, retrying, dead, error } of webhooks ?? []) {
+    if (paused !== null) add(`webhook-${name}`, 'webhookPaused', name, paused)
+    else if (retrying) add(`webhook-${name}`, 'webhookFails', name, error)
+    if (dead) add(`webhook-${name}-dead`, 'webhookDead', name, null, { count: dead })
+  }
+  if (nats?.state === 'failing') add('nats', 'nats', nats.url, nats.error)
   return found
 }

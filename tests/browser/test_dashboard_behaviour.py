@@ -309,6 +309,30 @@ async def test_while_the_database_is_away(
     assert await page.problems() == []
 
 
+async def test_webhooks_and_nats_in_trouble(page: Page, stage: Stage) -> None:
+    """Each with its error and what to do; without them the page is as it was."""
+    well = {"paused": None, "retrying": 0, "dead": 0, "error": None}
+    stage.health |= {
+        "webhooks": [
+            well | {"name": "fine"},
+            well | {"name": "crm", "retrying": 2, "dead": 3, "error": "it answered 500"},
+            well | {"name": "erp", "paused": "paused by an operator", "retrying": 1},
+        ],
+        "nats": {"url": "nats://mq.example", "state": "failing", "error": "no route"},
+    }
+    stage.tell("connection.state", "vendas", state="online")
+    await page.wait("[data-key=webhook-crm]")
+    fails = await page.text("[data-key=webhook-crm]")
+    assert "Webhook crm fails" in fails
+    assert "it answered 500" in fails
+    assert "zapvisor webhooks test crm" in fails
+    assert "has given up 3 deliveries" in await page.text("[data-key=webhook-crm-dead]")
+    assert "Webhook erp is paused" in await page.text("[data-key=webhook-erp]")
+    assert "no route" in await page.text("[data-key=nats]")
+    assert await page.count("[data-key=webhook-fine]") == 0
+    assert await page.problems() == []
+
+
 async def test_after_an_upgrade(page: Page, stage: Stage) -> None:
     """A page that is older than the daemon says so, and loads the new one at a click."""
     assert await page.count("text=Load the new version") == 0
