@@ -284,14 +284,19 @@ def _explain(name: str, schema: Json) -> None:
 
 
 def _class_of(name: str) -> type | None:
-    """The class of ours that has this name, if there is only one."""
-    found = {
-        cls
-        for module in list(sys.modules.values())
-        if getattr(module, "__name__", "").startswith(("api.", "storage.", "actors."))
-        and isinstance(cls := getattr(module, name, None), type)
-    }
-    return found.pop() if len(found) == 1 else None
+    """The class of ours that has this name; of several the one nearest to the API. What else
+    happens to be loaded makes no difference."""
+    for package in ("api", "storage", "actors"):
+        found = {
+            cls
+            for module in list(sys.modules.values())
+            if getattr(module, "__name__", "").startswith(("api.", "storage.", "actors."))
+            and isinstance(cls := getattr(module, name, None), type)
+            and cls.__module__.partition(".")[0] == package
+        }
+        if found:
+            return found.pop() if len(found) == 1 else None
+    return None
 
 
 def field_comments(cls: type) -> dict[str, str]:
