@@ -19,6 +19,8 @@ def _impossible() -> str | None:
         return "systemd-analyze is not installed"
     if subprocess.run(["unshare", "--mount", "true"], check=False, timeout=30).returncode != 0:
         return "no namespaces can be made here"
+    if SCRIPT.is_relative_to("/tmp") or SCRIPT.is_relative_to("/var/tmp"):
+        return "the checkout lies where the unit has a directory of its own"
     return None
 
 
