@@ -10,7 +10,17 @@ from storage.inbox import PAGE
 from storage.memory_details import deletion, edits, person
 from storage.memory_gaps import MemoryGaps, possible_hole
 from storage.memory_state import SELF, Chat, Connection, Conversation, Message, optional_utc, utc
-from storage.search import Filter, Found, Hit, Hits, IndexStep, Position, Query, words_of
+from storage.search import (
+    MAX_NAME,
+    Filter,
+    Found,
+    Hit,
+    Hits,
+    IndexStep,
+    Position,
+    Query,
+    words_of,
+)
 
 
 class MemorySearch(MemoryGaps):
@@ -35,8 +45,14 @@ class MemorySearch(MemoryGaps):
             if item.merged_into is None and wanted.status in (None, item.status)
         ]
         if query is not None:
-            texts = self._hits(query, wanted)
-            among = {hit.conversation for hit in texts}
+            among = {hit.conversation for hit in self._hits(query, wanted)}
+            among |= {
+                item.id
+                for owner in self._chosen(wanted.connection)
+                for chat in owner.chats.values()
+                if any(query.fits(words_of(name[:MAX_NAME])) for name in owner.all_names(chat))
+                for item in chat.conversations
+            }
             rows = [row for row in rows if row.id in among]
         since, until = wanted.since, wanted.until
         rows = [

@@ -283,6 +283,16 @@ class Connection:
         group = self.groups.get(chat.address)
         return None if group is None else group.parts.get("subject", (0, None))[1]
 
+    def all_names(self, chat: Chat) -> list[str]:
+        """What a chat is called, under any address and by any source."""
+        if chat.contact is None:
+            return [self.title(chat) or ""]
+        return [
+            name
+            for (address, _source), (_at, name) in self.names.items()
+            if self.contact_at(address) == chat.contact
+        ]
+
 
 class MemoryState(MemoryQueues):
     """The connections, and the clock that dates what happens to them."""

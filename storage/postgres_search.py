@@ -51,7 +51,15 @@ class PostgresSearch(abc.ABC):
                 wanted.former,
                 wanted.deleted,
             )
-            cut = candidates == CANDIDATES
+            [(named, names)] = await self._fetch(
+                "conversations_named",
+                *_terms(query),
+                wanted.connection,
+                *_place(wanted),
+                CANDIDATES,
+            )
+            cut = CANDIDATES in (candidates, names)
+            among = [*among, *named]
         rows = await self._fetch(
             "find_conversations",
             wanted.connection,

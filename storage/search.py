@@ -6,6 +6,9 @@ no index starts at once: new messages first, then the old ones from the newest d
 batches of 512: an index on the messages themselves, by expression or by a generated column, costs
 the writer's session a fifth more CPU per message; this one nothing that can be measured.
 
+Names of contacts and groups are few beside messages, and change seldom: an index on them is kept
+by PostgreSQL itself, so a name is found at once.
+
 ``words_of`` is what ``search_words`` in ``sql/search.sql`` does; a test keeps the two alike.
 """
 
@@ -25,6 +28,7 @@ WAITING_COUNTED: t.Final = 10_000  # messages that are not in the index
 CANDIDATES: t.Final = 5000  # texts that one search looks at, the newest first
 MAX_WORDS: t.Final = 16  # in a query
 MAX_TEXT: t.Final = 65_536  # characters of a text that are indexed
+MAX_NAME: t.Final = 1024  # characters of a name that are indexed
 MAX_WORD: t.Final = 48  # characters of a word that count
 MAX_DISTINCT: t.Final = 4000  # words of one text
 SNIPPET: t.Final = 160  # characters, about
@@ -176,7 +180,7 @@ class Found:
     """A page of conversations, the most recently active first."""
 
     rows: tuple["ConversationRow", ...]
-    cut: bool = False  # more texts fit than one search looks at: some conversations are missing
+    cut: bool = False  # more texts or names fit than one search looks at: some are missing
 
 
 @attrs.frozen
@@ -200,7 +204,7 @@ class Search(t.Protocol):
         limit: int = 50,
     ) -> Found:
         """Conversations by ``(last_message_at, id)``, the greatest first, from below ``before``;
-        with ``query`` those with a message that fits."""
+        with ``query`` those with a message, or the name of their contact or group, that fits."""
         ...
 
     async def conversation(self, conversation_id: int) -> "ConversationRow | None":

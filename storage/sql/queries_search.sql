@@ -41,6 +41,48 @@ SELECT ARRAY(
     ) AS conversations,
     (SELECT count(*) FROM candidates) AS candidates;
 
+-- name: conversations_named
+-- The conversations with a contact or a group of a name that fits, the most recently active ones,
+-- among the names that were told last; and how many those are.
+WITH names AS MATERIALIZED (
+    SELECT n.connection_id, n.address FROM contact_names n
+    WHERE name_words(n.name) @@ search_query($1, $2, $3)
+        AND ($4::text IS NULL
+            OR n.connection_id = (SELECT c.id FROM connections c WHERE c.name = $4))
+        AND ($5::bigint IS NULL AND $6::text IS NULL
+            OR (n.connection_id, n.address) IN (
+                SELECT a.connection_id, a.address FROM chats_of($5, $6) p
+                JOIN chats k ON k.connection_id = p.connection_id AND k.id = p.chat_id
+                JOIN contact_addresses a ON a.connection_id = k.connection_id
+                    AND a.contact_id = k.contact_id))
+    ORDER BY n.at DESC LIMIT $7
+), subjects AS MATERIALIZED (
+    SELECT g.connection_id, g.address FROM groups g
+    WHERE name_words(g.subject) @@ search_query($1, $2, $3)
+        AND ($4::text IS NULL
+            OR g.connection_id = (SELECT c.id FROM connections c WHERE c.name = $4))
+        AND ($5::bigint IS NULL AND $6::text IS NULL OR g.address = $6)
+    ORDER BY g.subject_at DESC NULLS LAST LIMIT $7
+), called AS (
+    SELECT k.connection_id, k.id FROM names n
+    JOIN contact_addresses a ON a.connection_id = n.connection_id AND a.address = n.address
+    JOIN chats k ON k.connection_id = a.connection_id AND k.contact_id = a.contact_id
+        AND k.kind = 'direct'
+    UNION
+    SELECT k.connection_id, k.id FROM subjects g
+    JOIN chats k ON k.connection_id = g.connection_id AND k.address = g.address
+        AND k.kind = 'group'
+), found AS (
+    SELECT v.id FROM called o
+    JOIN conversations v ON v.connection_id = o.connection_id AND v.chat_id = o.id
+    WHERE v.merged_into IS NULL
+    ORDER BY v.last_message_at DESC, v.id DESC LIMIT $7
+)
+SELECT ARRAY(SELECT f.id FROM found f) AS conversations,
+    greatest(
+        (SELECT count(*) FROM names), (SELECT count(*) FROM subjects),
+        (SELECT count(*) FROM found)) AS candidates;
+
 -- name: search_messages
 -- Texts that fit, the newest first, from below a place; with all that were looked at.
 WITH candidates AS MATERIALIZED (

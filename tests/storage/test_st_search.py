@@ -3,6 +3,7 @@
 import datetime as dt
 import typing as t
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from st_helpers import CUSTOMER, CUSTOMER_LID, DAY, GROUP, HOUR, NOW, OTHER, Clo
 
 from storage.api import Envelope, Lane, Storage
 from storage.errors import StorageRejectedError
-from storage.facts import AddressPair
+from storage.facts import AddressPair, ContactName, GroupSnapshot, NameSource
 from storage.postgres import PostgresStorage
 from storage.search import (
     Filter,
@@ -133,6 +134,92 @@ async def test_conversations_by_all_that_describes_them(storage: Storage) -> Non
     await storage.close_conversation(mine.conversation_id)
     assert await chats(status="closed") == [("sales", CUSTOMER)]
     assert await chats(status="open") == []
+
+
+async def test_conversations_are_found_by_names(storage: Storage) -> None:
+    """Of the contact, from whatever source and under any address, and of the group; folded like
+    the words of messages, and all words in one name. Messages are not found by them."""
+    await take(storage, "A1", text="olá", sent_at=int(NOW) - 3)
+    await take(storage, "B1", chat=OTHER, text="a ana ligou", sent_at=int(NOW) - 2)
+    await take(storage, "G1", chat=GROUP, text="grupo", sent_at=int(NOW) - 1)
+    await take(storage, "S1", connection="support", text="olá", sent_at=int(NOW))
+
+    def called(address: str, name: str, source: NameSource) -> ContactName:
+        return ContactName(address=address, source=source, name=name, at=NOW)
+
+    facts = (
+        AddressPair(number=CUSTOMER, lid=CUSTOMER_LID, source="usync"),
+        called(CUSTOMER, "Loja da Esquina", NameSource.BUSINESS),
+        called(CUSTOMER_LID, "ANÁ Conceição", NameSource.PUSH),
+        called(OTHER, "Zé", NameSource.SAVED),
+        called("15550009999@s.whatsapp.net", "Ana sem conversa", NameSource.PUSH),
+        GroupSnapshot(group=GROUP, at=NOW, subject="Família Conceição"),
+    )
+    await storage.apply([Envelope(connection="sales", facts=facts)])
+    await indexed(storage)
+
+    async def chats(query: str, **wanted: t.Any) -> list[str]:
+        found = await storage.find_conversations(Filter(**wanted), query=Query.parse(query))
+        assert not found.cut
+        return [row.chat for row in found.rows]
+
+    assert await chats("ana") == [OTHER, CUSTOMER]
+    assert await chats("conceicao") == [GROUP, CUSTOMER]
+    assert await chats("concei* -familia") == [CUSTOMER]
+    assert await chats("conceic") == []
+    assert await chats("loja ana") == []
+    assert await chats("esquina loja") == [CUSTOMER]
+    assert await chats("ze") == [OTHER]
+    assert await chats("ana", address=CUSTOMER_LID) == [CUSTOMER]
+    assert await chats("conceicao", connection="support") == []
+    assert await chats("ana", status="open") == []
+    assert await texts(storage, "ana") == ["a ana ligou"]
+
+    gone = (called(OTHER, "", NameSource.SAVED), called(OTHER, "Lia", NameSource.PUSH))
+    newer = [Envelope(connection="sales", facts=tuple(attrs.evolve(f, at=NOW + 9) for f in gone))]
+    await storage.apply(newer)
+    assert await chats("ze") == []
+    assert await chats("lia") == [OTHER]
+
+
+async def test_one_search_looks_at_a_bounded_number_of_names(
+    postgres: PostgresStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it is cut; what was active last is there."""
+    monkeypatch.setattr("storage.postgres_search.CANDIDATES", 3)
+    customers = [f"1555000{number}@s.whatsapp.net" for number in range(4)]
+    for number, address in enumerate(customers):
+        await take(postgres, f"A{number}", chat=address, text=None, sent_at=int(NOW) + number)
+        name = ContactName(address=address, source=NameSource.PUSH, name="Ana", at=NOW + number)
+        await postgres.apply([Envelope(connection="sales", facts=(name,))])
+    found = await postgres.find_conversations(Filter(), query=Query.parse("ana"))
+    assert ([row.chat for row in found.rows], found.cut) == (customers[:0:-1], True)
+    alone = Filter(address=customers[0])
+    found = await postgres.find_conversations(alone, query=Query.parse("ana"))
+    assert ([row.chat for row in found.rows], found.cut) == (customers[:1], False)
+
+
+async def test_the_index_of_names_stands_by_itself(cluster: Cluster, dsn: str) -> None:
+    """Nothing of our schema is needed to make it, as when a backup is put back or it is analyzed;
+    and a name that is told again as it was does not touch it (the update is within its page)."""
+    await cluster.script(
+        dsn,
+        """
+        INSERT INTO connections (name, reopen_window, reopen_from, team_reopens, created_at)
+        VALUES ('sales', '0', 'closed_at', false, now());
+        INSERT INTO contacts (connection_id, created_at) VALUES (1, now());
+        INSERT INTO contact_addresses (connection_id, address, contact_id, created_at)
+        SELECT 1, '1@lid', id, now() FROM contacts;
+        INSERT INTO contact_names VALUES (1, '1@lid', 'push', 'Ana', now());
+        UPDATE contact_names SET name = name || '', at = now() + '1s';
+        DO $$ BEGIN
+            ASSERT pg_stat_get_xact_tuples_hot_updated('contact_names'::regclass) = 1;
+        END $$;
+        SET search_path = '';
+        REINDEX INDEX public.contact_names_words;
+        ANALYZE public.contact_names, public.groups;
+        """,
+    )
 
 
 def at(seconds: float) -> dt.datetime:
@@ -294,9 +381,13 @@ async def test_words_are_the_same_in_sql(cluster: Cluster, dsn: str) -> None:
 
     collect()
     rows = await cluster.sql(
-        dsn, "SELECT t, search_words(t) FROM unnest($1::text[]) AS u (t)", samples
+        dsn,
+        "SELECT t, search_words(t), name_words(t) = search_vector(t)"
+        " FROM unnest($1::text[]) AS u (t)",
+        samples,
     )
-    for text, words in rows:
+    for text, words, alike in rows:
+        assert alike, text
         ours = words_of(text)
         assert [word for word in words if word.isascii()] == [w for w in ours if w.isascii()], text
         assert len(words) == len(ours), text
