@@ -122,8 +122,10 @@ def _cells(row: Facts, picture: Picture) -> list[RenderableType]:
 
 
 def _lines(health: Facts, picture: Picture) -> cabc.Iterator[tuple[str, str]]:
-    minutes = picture.rates.minutes[-max(10, min(60, picture.width - 30)) :]
-    yield "per minute", f"{sparkline(minutes)} {picture.rates.total():.0f}"
+    if minutes := picture.rates.minutes:
+        *_, before, current = minutes
+        bars = sparkline(minutes[-max(10, min(60, picture.width - 46)) :])
+        yield "per minute", f"{bars} {current} in this one, {before} in the last"
     if (sync := health["sync"]) is not None:
         yield "last hour", sync_line(sync["hour"])
     yield "writer", writer_line(health["writer"])

@@ -17,7 +17,8 @@ class Rates:
         self._seen: collections.deque[tuple[float, str, dict[str, int]]] = collections.deque()
         self._last_minute: dict[str, int] = {}
         self.minutes: list[int] = []
-        """All connections together, oldest first; the last one is under way."""
+        """All connections together, oldest first; the last one is under way. 60 of them, or none
+        while nothing is known."""
 
     def learn(self, at: float, health: Facts, points: cabc.Sequence[Facts] | None) -> None:
         """Take an answer into account; ``at``: seconds of any clock that only goes forward.
@@ -43,10 +44,6 @@ class Rates:
         if elapsed < ENOUGH or name not in first or name not in last:
             return float(self._last_minute.get(name, 0))
         return (last[name] - first[name]) * 60.0 / elapsed
-
-    def total(self) -> float:
-        """Of all that there are now."""
-        return sum(self.per_minute(name) for name in self._seen[-1][2])
 
     def _learn_minutes(self, now: str, points: cabc.Sequence[Facts]) -> None:
         minute = _minute(now)
