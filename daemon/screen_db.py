@@ -9,6 +9,9 @@ from rich.table import Table
 from daemon.screen import age, new_table
 from daemon.screen_health import size
 
+TELLING: t.Final = 1000
+"""Messages from which on an average says something: an empty database takes 10 MiB, too."""
+
 
 def tables_table(facts: cabc.Mapping[str, t.Any], now: dt.datetime) -> Table:
     """Where the room goes; tables of less than 64 KiB together."""
@@ -47,11 +50,11 @@ def counts_table(facts: cabc.Mapping[str, t.Any], now: dt.datetime) -> Table:
 def size_lines(facts: cabc.Mapping[str, t.Any]) -> list[str]:
     """The sums."""
     lines = [f"The database takes {size(facts['bytes'])} (PostgreSQL {facts['server_version']})."]
-    if facts["messages"]:
-        each = size(facts["bytes_per_message"])
-        lines.append(
-            f"{facts['messages']:,} messages are stored, {each} each with all that goes with them."
-        )
+    if count := facts["messages"]:
+        text = f"{count:,} {'message is' if count == 1 else 'messages are'} stored"
+        if count >= TELLING:
+            text += f", {size(facts['bytes_per_message'])} each with all that goes with them"
+        lines.append(f"{text}.")
     growth = facts["growth"]
     if growth is None:
         lines.append("It has not run for long enough to tell how fast it grows.")

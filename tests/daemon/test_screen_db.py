@@ -51,11 +51,20 @@ def test_the_sums() -> None:
     facts = {"bytes": 1 << 30, "server_version": "18.4", "messages": 0, "growth": None}
     assert "not run for long enough" in size_lines(facts)[-1]
     growth = {"days": 14.0, "messages_per_day": 1500.5, "bytes_per_day": 3 << 20}
-    lines = size_lines({**facts, "messages": 10, "bytes_per_message": 2048, "growth": growth})
-    assert "10 messages are stored, 2.0 KiB each" in lines[1]
+    lines = size_lines({**facts, "messages": 1000, "bytes_per_message": 2048, "growth": growth})
+    assert "1,000 messages are stored, 2.0 KiB each" in lines[1]
     assert "1,500.5 messages and about 3.0 MiB a day" in lines[2]
     unknown = {**growth, "bytes_per_day": None}
     assert size_lines({**facts, "growth": unknown})[-1].endswith("1,500.5 messages a day.")
+
+
+def test_a_few_messages_have_no_average() -> None:
+    """The empty database, divided by two, is no size of a message."""
+    facts = {"bytes": 10 << 20, "server_version": "18.4", "growth": None}
+    two = {**facts, "messages": 2, "bytes_per_message": 5 << 20}
+    assert size_lines(two)[1] == "2 messages are stored."
+    one = {**facts, "messages": 1, "bytes_per_message": 10 << 20}
+    assert size_lines(one)[1] == "1 message is stored."
 
 
 def test_what_is_in_a_backup_and_what_is_not() -> None:
