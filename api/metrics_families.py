@@ -155,8 +155,8 @@ FAMILIES: t.Final[tuple[Family, ...]] = (
     # messages
     _counter(
         "messages",
-        "What sockets delivered since the daemon started: processed (stored), skipped (a"
-        " duplicate), error (cannot be read yet, or in quarantine).",
+        "What sockets delivered since the daemon started: processed (stored, or a notice of the"
+        " phone), skipped (a duplicate), error (cannot be read yet, or in quarantine).",
         "connection",
         "outcome",
     ),

@@ -38,16 +38,18 @@ def statistics_routes(backend: Backend) -> list[t.Any]:
     @get(
         "/statistics",
         tags=["statistics"],
-        summary="What was taken in, by minute, hour or day: total, processed, skipped, errors",
+        summary="Deliveries by minute, hour or day: total, processed, skipped, errors",
         description=(
             "Whole steps from the one that holds `since` up to the one that holds `until`, oldest"
             " first; the last one may still be under way. By default the last 60 minutes, 24 hours"
             " or 30 days, or as many as `last` says; at most 1500 steps. Steps in which nothing was"
-            " taken in are there with zeros; with `by=connection` they are left out."
+            " delivered are there with zeros; with `by=connection` they are left out."
             " Hours and days are those of the time zone `tz` (UTC by default). Minutes are kept"
-            " for 35 days, hours and days as long as `storage.keep_events` says. `processed` was"
-            " stored, `skipped` are duplicates, `errors` cannot be read yet or are in quarantine;"
-            " messages of a history import are not in it."
+            " for 35 days, hours and days as long as `storage.keep_events` says. A delivery is"
+            " mostly a message; the phone's own notices and exchanges of keys, with which nothing"
+            " is stored, are some, too. `processed` was stored or acted upon, `skipped` are"
+            " duplicates, `errors` cannot be read yet or are in quarantine; messages of a history"
+            " import are not in it."
         ),
     )
     async def statistics(

@@ -20,17 +20,20 @@ class DiskView:
 
 @attrs.frozen(kw_only=True)
 class SyncView:
-    """What the sockets delivered: ``total`` is the sum of the others."""
+    """Deliveries of WhatsApp, each once: ``total`` is the sum of the others. Not every one holds a
+    message to store: the phone's own notices and exchanges of keys are deliveries, too. And what
+    is stored did not all come so: messages of the history and those that were sent are no
+    deliveries, and an error that is read later on is a second one."""
 
     total: int
-    processed: int
+    processed: int  # stored, or acted upon where there is nothing to store
     skipped: int  # duplicates
     errors: int  # cannot be read yet, or in quarantine
 
 
 @attrs.frozen(kw_only=True)
 class SyncTotalsView:
-    """What all connections took in lately."""
+    """What was delivered to all connections lately."""
 
     hour: SyncView  # the last 60 minutes
     day: SyncView  # the last 24 hours
@@ -38,9 +41,9 @@ class SyncTotalsView:
 
 @attrs.frozen(kw_only=True)
 class MessagesView:
-    """All that is stored."""
+    """All that is stored, however it came."""
 
-    stored: int
+    stored: int  # messages in the database; edits, deletions and reactions are such, too
     duplicates: int  # skipped
     undecryptable: int  # placeholders that wait for their message
     quarantined: int  # rows that are not resolved
@@ -119,7 +122,7 @@ class ReadyView:
 
 @attrs.frozen(kw_only=True)
 class PointView:
-    """What was taken in from ``at`` on, for one step."""
+    """Deliveries from ``at`` on, for one step."""
 
     at: dt.datetime
     connection: str | None  # None: all together

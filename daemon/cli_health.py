@@ -78,7 +78,9 @@ def stats(
     json: Json = False,
     config: ConfigFile = None,
 ) -> int:
-    """Show what was taken in: total, processed, skipped (duplicates) and errors.
+    """Show what was delivered: total, processed, skipped (duplicates) and errors.
+
+    The phone's own notices and exchanges of keys are deliveries, too.
 
     Days are those of this system's time zone.
     """

@@ -79,7 +79,8 @@ def fact_lines(facts: Facts, now: dt.datetime) -> cabc.Iterator[tuple[str, str]]
     if (messages := facts["messages"]) is not None:
         yield (
             "messages",
-            f"{messages['stored']} stored, {messages['duplicates']} duplicates skipped,"
+            f"{messages['stored']} stored (not every delivery holds one),"
+            f" {messages['duplicates']} duplicates skipped,"
             f" {messages['undecryptable']} cannot be read yet",
         )
     if (conversations := facts["conversations"]) is not None:
@@ -172,9 +173,10 @@ def _sizes(disk: Facts) -> tuple[int, int]:
 
 def sync_line(counts: Facts) -> str:
     """Sync statistics in a line."""
+    total = counts["total"]
     return (
-        f"{counts['total']} taken in: {counts['processed']} processed, {counts['skipped']}"
-        f" skipped, {counts['errors']} errors"
+        f"{total} {'delivery' if total == 1 else 'deliveries'}: {counts['processed']} processed,"
+        f" {counts['skipped']} skipped, {counts['errors']} errors"
     )
 
 

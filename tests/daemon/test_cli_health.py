@@ -40,7 +40,8 @@ async def test_health_shows_everything_at_a_glance(zapvisor: Run, control: Contr
     assert rows == ["support", "sales"]
     for words in (
         "1 online, 1 parked",
-        "0 taken in: 0 processed, 0 skipped, 0 errors",
+        "0 deliveries: 0 processed, 0 skipped, 0 errors",
+        "stored (not every delivery holds one), ",
         "none open",
         "0 unresolved",
         "0 queued, 0 sending, 0 unknown, 0 failed",
@@ -48,7 +49,7 @@ async def test_health_shows_everything_at_a_glance(zapvisor: Run, control: Contr
         "answers in 1.0 ms, 0 B",
         "zapvisor 1.2.3, up",
     ):
-        assert words in result.out, words
+        assert words in result.out, result.out
 
 
 async def test_health_without_a_database(zapvisor: Run, control: Control) -> None:
@@ -245,7 +246,23 @@ def test_rates() -> None:
     assert rates.per_minute("sales") == 40
     assert rates.per_minute("nobody") == 0
     rates.learn(31.0, health(connections=[row], started_at="2026-03-01T12:00:01Z"), points)
-    assert rates.total() == 5
+    assert rates.per_minute("sales") == 5
+
+
+def test_the_words_beside_the_bars_are_of_the_same_minutes() -> None:
+    """The last bar is the minute under way, whatever the rates of the connections are."""
+    rates = Rates()
+    points = [
+        {"at": "2026-03-01T11:59:00Z", "connection": "sales", "total": 1},
+        {"at": "2026-03-01T12:00:00Z", "connection": "sales", "total": 7},
+        {"at": "2026-03-01T12:00:00Z", "connection": "support", "total": 1},
+    ]
+    rates.learn(0.0, health(), points)
+    text = drawn(Picture(health=health(), rates=rates, now=NOON, width=100))
+    assert "▁▁█ 8 in this one, 1 in the last" in text.replace("▂", "▁")
+    unknown = Rates()
+    unknown.learn(0.0, health(), None)
+    assert "per minute" not in drawn(Picture(health=health(), rates=unknown, now=NOON))
 
 
 def test_sparklines_and_sizes() -> None:
