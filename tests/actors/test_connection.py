@@ -730,6 +730,27 @@ async def test_a_logged_out_connection_is_paired_again_without_force(
         assert storage._connections["sales"].records[RecordKind.DEVICE] != before
 
 
+async def test_whose_keys_cannot_be_read_is_paired_again_without_force(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """As docs/operations.md says of a lost secret key; one that an operator had stopped has not
+    tried its keys, so it is asked whether that is meant."""
+    async with open_world(storage, "sales") as world:
+        await world.fleet.stop("sales")
+        storage.damaged.add((RecordKind.DEVICE, ""))
+        with pytest.raises(AlreadyPairedError):
+            await world.fleet.pair("sales")
+        await world.fleet.start("sales")
+        await world.until_state("sales", "parked")
+        await world.fleet.pair("sales")
+        await world.until(lambda: world.fleet.pairing("sales").qr, "a code to scan")
+        storage.damaged.clear()  # what is written from now on opens
+        qr = world.fleet.pairing("sales").qr
+        assert qr is not None
+        await world.simulator.scan_qr(qr, phone=world.accounts["sales"].pn.user)
+        await world.until_state("sales", "online")
+
+
 async def test_a_pairing_confirmed_twice_pairs_once(
     autojump_clock: Clock, storage: FaultyStorage
 ) -> None:
