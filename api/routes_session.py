@@ -93,11 +93,14 @@ def _no_other_page(request: AnyRequest) -> None:
 
 
 def _cookie(request: AnyRequest, value: str, max_age: int) -> Cookie:
+    """``Secure`` where the browser came by TLS: a proxy takes it off, and only the origin of the
+    page tells. Not known before the login, so a script that sends none gets a cookie without."""
     return Cookie(
         key=cookie_name(request.scope),
         value=value,
         max_age=max_age,
         path="/",
         httponly=True,
+        secure=request.headers.get("origin", "").lower().startswith("https://"),
         samesite="strict",
     )

@@ -183,6 +183,20 @@ async def test_a_browser_logs_in(served: Served) -> None:
     assert (await served.http.get("/status")).status_code == 401
 
 
+async def test_a_cookie_that_came_by_tls_goes_by_tls_alone(served: Served) -> None:
+    """A proxy takes the TLS off; the origin of the page tells that there was some."""
+    token = await served.token("read")
+    plain = _origin(served)["origin"]
+    for origin, secure in ((plain, False), (plain.replace("http://", "HTTPS://"), True)):
+        answer = await served.http.post(
+            "/session", json={"token": token}, headers={"origin": origin}
+        )
+        assert answer.status_code == 200
+        parts = answer.headers["set-cookie"].lower().split("; ")
+        assert ("secure" in parts) is secure, origin
+        assert "httponly" in parts
+
+
 async def test_a_session_ends_with_its_token(served: Served) -> None:
     """Revoking is enough."""
     token = await served.token("read")
