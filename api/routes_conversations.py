@@ -70,7 +70,9 @@ def conversation_routes(backend: Backend) -> list[t.Any]:
         tags=["conversations"],
         summary="Conversations, the most recently active first",
         description=FILTERS
-        + " A conversation is in the time asked for when it was active at some moment of it.",
+        + " Names are searched as well: those of the contact from whatever source, the subject of"
+        " the group; all words have to be in one name, or in one message."
+        " A conversation is in the time asked for when it was active at some moment of it.",
         response_headers=SEARCHED,
     )
     async def conversations(

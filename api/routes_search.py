@@ -21,7 +21,8 @@ Words: t.TypeAlias = t.Annotated[
         name="query",
         min_length=1,
         max_length=512,
-        description="See the same parameter of GET /conversations.",
+        description="Words that a message has to have, whatever their case and accents;"
+        " entreg* for the beginning of one, -troca for one that it must not have.",
     ),
 ]
 

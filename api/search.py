@@ -15,8 +15,9 @@ SearchText: t.TypeAlias = t.Annotated[
     QueryParameter(
         name="query",
         max_length=512,
-        description="Words that a message has to have, whatever their case and accents;"
-        " entreg* for the beginning of one, -troca for one that it must not have.",
+        description="Words that a message, or a name of the contact or the group, has to have,"
+        " whatever their case and accents; entreg* for the beginning of one, -troca for one that"
+        " it must not have.",
     ),
 ]
 

@@ -10,6 +10,7 @@ import attrs
 from api.ports import ConnectionFacts, IncidentFacts, PairingFacts
 from storage.api import ConversationRow
 from storage.figures import SyncCounts
+from storage.inbox import shown_address
 from storage.queues import HistoryOverview, MediaRow
 
 T = t.TypeVar("T")
@@ -114,6 +115,9 @@ class ConversationView:
     connection: str
     chat: str
     title: str | None
+    shown: str
+    """The title; without one the phone number, ``+15550001111``, or ``lid:9000…`` while that is
+    unknown; of a group its address."""
     status: str
     messages: int
     opened_at: dt.datetime
@@ -125,7 +129,7 @@ class ConversationView:
     @classmethod
     def of(cls, row: ConversationRow) -> "ConversationView":
         """The view of a stored row."""
-        return _copied(cls, row)
+        return _copied(cls, row, shown=row.title or shown_address((row.chat,)))
 
 
 @attrs.frozen(kw_only=True)
@@ -267,6 +271,13 @@ class Problem:
     """The request that it happened to: ``urn:zapvisor:request:<id>``; the log has that id, too."""
 
 
-def _copied(cls: cabc.Callable[..., T], source: object, leave_out: cabc.Collection[str] = ()) -> T:
+def _copied(
+    cls: cabc.Callable[..., T],
+    source: object,
+    leave_out: cabc.Collection[str] = (),
+    **made: object,
+) -> T:
+    """The fields that a view shares with its source; ``made`` are those that it does not."""
     names = [field.name for field in attrs.fields(t.cast("type[attrs.AttrsInstance]", cls))]
-    return cls(**{name: getattr(source, name) for name in names if name not in leave_out})
+    copied = {name: getattr(source, name) for name in names if name not in (*leave_out, *made)}
+    return cls(**copied, **made)

@@ -53,7 +53,11 @@ def conversations(
     connection: OnlyConnection = None,
     contact: Contact = None,
     query: t.Annotated[
-        str | None, Parameter(help="With a message that has these words; see zapvisor search.")
+        str | None,
+        Parameter(
+            help="Whose contact or group is called so, or with a message that has these words;"
+            " see zapvisor search. The beginning of a name: 'mari*'."
+        ),
     ] = None,
     since: Since = None,
     until: Until = None,

@@ -151,7 +151,7 @@ def conversations_table(rows: cabc.Iterable[cabc.Mapping[str, t.Any]], now: dt.d
             str(row["id"]),
             Text(row["connection"]),
             coloured(row["status"]),
-            Text(row["title"] or row["chat"]),
+            Text(row["shown"]),
             str(row["messages"]),
             age(row["last_message_at"], now) + " ago",
             str(row["reopened"]),

@@ -266,6 +266,7 @@ def conversations() -> list[dict[str, t.Any]]:
         {
             "id": number, "connection": ("vendas", "suporte")[number % 2],
             "chat": f"55119999900{number:02}@s.whatsapp.net", "title": title,
+            "shown": title or f"+55119999900{number:02}",
             "status": statuses[number % 3 - 1], "messages": 3 * number + 7,
             "opened_at": ago(7000 * number), "last_message_at": ago(1900 * number * number / 3),
             "closed_at": None, "reopened": number % 3, "possible_hole": number in (1, 4),

@@ -144,6 +144,14 @@ async def test_reading_upwards_keeps_the_place(page: Page, stage: Stage) -> None
     assert await page.count("[data-message]") == 142
 
 
+async def test_who_has_no_name_has_a_number(page: Page, stage: Stage) -> None:
+    """In the list and above the thread; never the address of a protocol."""
+    await page.visit("#/conversations/10")
+    await page.wait("#thread-title:has-text('+5511999990010')")
+    await page.wait(".conversations .name:has-text('+5511999990010')")
+    assert not await page.js("document.body.innerText.includes('@s.whatsapp.net')")
+
+
 async def test_conversations_are_found(page: Page, stage: Stage) -> None:
     """Filters go to the API, and into the address, so that they can be kept as a bookmark."""
     await page.visit("#/conversations")

@@ -4,6 +4,7 @@ import collections.abc as cabc
 import contextlib
 import datetime as dt
 import functools
+import io
 import itertools
 import typing as t
 
@@ -14,21 +15,24 @@ import trio
 from daemon_fakes import GROUP, NOON, FakeFleet, FakeRegistrar, connection, problem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from actors.drafts import BadRequestError
 from api.app import Backend, build_app
 from api.pages import Pages
-from api.views import WriterView
+from api.views import ConversationView, WriterView
+from daemon.screen import conversations_table
 from storage.api import (
     ChatKind,
     ConnectionEvent,
+    ConversationRow,
     ConversationRules,
     Envelope,
     Lane,
     MediaFile,
     ReceivedMessage,
 )
-from storage.facts import AddressPair, GroupSnapshot
+from storage.facts import AddressPair, ContactName, GroupSnapshot, NameSource
 from storage.gaps import OutageBegan, QueueAnnounced, QueueDrained
 from storage.memory import MemoryStorage
 from storage.queues import OutboxRequest
@@ -338,6 +342,37 @@ async def test_messages_are_found() -> None:
     assert problem(await find())["status"] == 400
 
 
+@pytest.mark.parametrize(
+    ("chat", "title", "shown"),
+    [
+        ("5511999990010@s.whatsapp.net", "Ana", "Ana"),
+        ("5511999990010@s.whatsapp.net", None, "+5511999990010"),
+        ("900000000001@lid", None, "lid:900000000001"),
+        ("120363000000000001@g.us", "", "120363000000000001@g.us"),
+    ],
+)
+def test_how_a_conversation_is_called(chat: str, title: str | None, shown: str) -> None:
+    """By its name, else by the number; a LID never looks like one."""
+    row = ConversationRow(
+        id=1,
+        connection="sales",
+        chat=chat,
+        title=title,
+        status="open",
+        messages=1,
+        opened_at=NOON,
+        last_message_at=NOON,
+        closed_at=None,
+        reopened=0,
+        merged_into=None,
+        possible_hole=False,
+    )
+    assert ConversationView.of(row).shown == shown
+    table = Console(file=io.StringIO(), width=200)
+    table.print(conversations_table([attrs.asdict(ConversationView.of(row))], NOON))
+    assert shown in t.cast("io.StringIO", table.file).getvalue()
+
+
 async def test_conversations_are_found() -> None:
     """By contact in every form, by time, by words."""
     place = Place()
@@ -358,11 +393,19 @@ async def test_conversations_are_found() -> None:
     assert await found(contact="5511999990001", status="closed") == []
     assert await found(query="oi", contact=ANA) == [number]
     assert await found(query="tchau") == []
+    saved = ContactName(address=ANA, source=NameSource.SAVED, name="Zuleide Conceição", at=1)
+    await place.take(saved)
+    assert await found(query="CONCEICAO") == await found(query="zul* -tchau") == [number]
+    assert await found(query="conceicao", status="closed") == []
     assert await found(since="2026-03-01T12:00:00Z") == [number]
     shown = (await place.client.get(f"/conversations/{number}")).json()
-    assert (shown["id"], shown["status"]) == (number, "waiting")
+    assert (shown["id"], shown["status"], shown["shown"]) == (
+        number,
+        "waiting",
+        "Zuleide Conceição",
+    )
     assert (await place.client.get("/conversations/999")).status_code == 404
-    assert (await place.client.get(f"/contacts/{ana.id}")).json()["name"] == "Ana"
+    assert (await place.client.get(f"/contacts/{ana.id}")).json()["name"] == saved.name
     assert (await place.client.get("/contacts/999")).status_code == 404
 
 

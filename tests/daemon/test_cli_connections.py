@@ -55,6 +55,7 @@ async def test_messages_are_found(zapvisor: Run, control: Control) -> None:
     assert (refused.code, "there is no word" in refused.err) == (1, True)
     rows = (await zapvisor("conversations", "--query", "bom", "--json")).json
     assert [row["id"] for row in rows] == [control.storage.numbers["ana"]]
+    assert (await zapvisor("conversations", "--query", "aná", "--json")).json == rows
     assert (await zapvisor("conversations", "reopen", "1")).out == "Conversation 1 is open.\n"
 
 

@@ -119,7 +119,7 @@ export class Conversations {
     return [error && problem(error, () => this.refresh()),
       h('ul', { class: 'conversations' }, rows.map(row => h('li', { 'data-key': row.id },
         h('a', { href: this.place(row.id), 'aria-current': row.id === this.thread?.id ? 'true' : null },
-          h('span', { class: 'name', dir: 'auto' }, row.title ?? row.chat),
+          h('span', { class: 'name', dir: 'auto' }, row.shown),
           when(row.last_message_at, format.sameDay(row.last_message_at, Date.now()) ? format.time(row.last_message_at) : format.shortDay(row.last_message_at)),
           h('span', { class: 'about' }, row.connection, ' · ', t('conversations.messages', { count: row.messages })),
           h('span', { class: 'marks' }, row.possible_hole && badge([icon('hole'), t('conversations.hole')], 'warn'),

@@ -33,7 +33,7 @@ export class Thread {
   }
 
   title() {
-    return this.row === null ? t('nav.conversations') : this.row.title ?? this.row.chat
+    return this.row === null ? t('nav.conversations') : this.row.shown
   }
 
   load() {
