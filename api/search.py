@@ -26,7 +26,7 @@ FILTERS: t.Final = (
     " they were edited as well, with `deleted` those that were deleted for everyone, too."
     " New messages can be found within seconds. The header `X-Search` says what a search left"
     " out: `filling` while older messages are still being made searchable, `cut` when more texts"
-    " fit than are looked at in one go, else `complete`."
+    " or names fit than are looked at in one go, else `complete`."
 )
 
 SEARCHED: t.Final = (
