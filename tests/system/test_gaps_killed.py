@@ -79,5 +79,9 @@ async def test_kill_9_during_a_drain_leaves_a_ledger_that_adds_up(tmp_path: path
         accepted = await daemon.command("gaps", "accept", str(gap["id"]), "--by", "ana")
         assert (accepted["resolution"], accepted["accepted_by"]) == ("accepted", "ana")
         assert [row["possible_hole"] for row in await daemon.command("conversations")] == [False]
-        assert (await daemon.request("GET", "/health")).json()["verdict"] == "ok"
+
+        async def well() -> bool:
+            return bool((await daemon.request("GET", "/health")).json()["verdict"] == "ok")
+
+        await daemon.until(well, "health has looked again")
         assert await daemon.terminate() == 0
