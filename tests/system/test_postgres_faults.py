@@ -66,8 +66,7 @@ class Faults:
         os.kill(rows[0]["pid"], signal.SIGKILL)
 
     async def terminated_by_an_administrator(self) -> None:
-        await self._recovered()
-        await self._sql(
+        await self._sql_at_last(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'zapvisor'"
         )
@@ -124,12 +123,12 @@ class Faults:
 
         await self.daemon.until(told, f"the writer cannot write: {reason}")
 
-    async def _recovered(self) -> None:
-        """The server is done with what the fault before left it."""
+    async def _sql_at_last(self, query: str) -> None:
+        """Run it when the server is done with what the fault before left it."""
         with trio.fail_after(60):
             while True:
                 try:
-                    await self._sql("SELECT 1 AS one")
+                    await self._sql(query)
                 except PsqlError:
                     await trio.sleep(0.05)
                 else:
