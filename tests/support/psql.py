@@ -58,7 +58,10 @@ class Psql:
 
     async def _ask(self, sql: str) -> list[dict[str, t.Any]]:
         answer = await self._talk(f"SELECT coalesce(json_agg(q), '[]') FROM ({sql}) q;")
-        rows: list[dict[str, t.Any]] = json.loads(answer)
+        try:
+            rows: list[dict[str, t.Any]] = json.loads(answer)
+        except ValueError as error:  # psql lost its server, says so, and goes on without
+            raise PsqlError(answer.decode(errors="replace") or "no answer") from error
         return rows
 
     async def _talk(self, sql: str) -> bytes:
