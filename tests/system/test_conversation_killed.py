@@ -261,7 +261,7 @@ async def test_the_outbox_survives_kills(stage: Stage) -> None:
     shown = {row["external_id"] for row in await stage.daemon.messages()}
     assert len(shown) == len(await stage.daemon.messages()) == 30
     doubtful = [row for row in stored.values() if row["state"] == "unknown"]
-    assert 1 <= len(doubtful) <= 3 * MAX_IN_DOUBT
+    assert len(doubtful) <= 3 * MAX_IN_DOUBT  # none, if every kill came between two messages
     for row in doubtful:  # an operator decides
         await stage.daemon.request("POST", f"/outbox/{row['id']}/retry")
         await stage.daemon.until_outbox(row["id"], "sent", "delivered")

@@ -63,6 +63,13 @@ async def answer_500(_request: Received) -> tuple[int, dict[str, str]]:
     return 500, {}
 
 
+HEEDFUL = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests may ignore it
+runpy.run_module("daemon", run_name="__main__")
+"""
+
+
 @contextlib.asynccontextmanager
 async def open_followers() -> cabc.AsyncIterator[str]:
     """Somebody for a webhook and for NATS to fail with; the settings for both."""
@@ -84,7 +91,7 @@ async def open_followers() -> cabc.AsyncIterator[str]:
 async def follow(daemon: DaemonProcess) -> cabc.AsyncIterator[trio.Process]:
     """``zapvisor logs -f sales --json`` in a process of its own."""
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-m", "daemon", "logs", "-f", "sales", "--json", "-c", str(daemon.config)],
+        [sys.executable, "-c", HEEDFUL, "logs", "-f", "sales", "--json", "-c", str(daemon.config)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=daemon.directory,
