@@ -4,10 +4,10 @@ import collections.abc as cabc
 import typing as t
 
 import attrs
-import trio
 
 from actors.errors import ActorError
-from actors.messages import Fence, WriterMail
+from actors.fences import pass_fence
+from actors.messages import WriterMail
 from storage.api import Envelope, Outcome, RecordChange, RecordKind
 from storage.facts import AddressPair
 from supervisor.mailbox import Postbox
@@ -61,9 +61,7 @@ class Adoption:
         Raises:
             StorageError: nothing was changed.
         """
-        passed = trio.Event()
-        await writer.post(Fence(passed, connection))
-        await passed.wait()  # what the old keys have opened is stored
+        await pass_fence(writer, connection)  # what the old keys have opened is stored
         device = RecordChange(RecordKind.DEVICE, "", self.device.to_bytes())
         envelope = Envelope(
             connection=connection,

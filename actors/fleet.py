@@ -125,9 +125,10 @@ class Fleet:
     async def start(self, name: str) -> None:
         """Run a connection, now and after a restart of the daemon."""
         member = self._member(name)
-        await self._want(member, True)
-        member.wish()
-        await self._begin(member)
+        async with member.turn:
+            await self._want(member, True)
+            member.wish()
+            await self._begin(member)
 
     async def stop(self, name: str) -> None:
         """Stop a connection, now and after a restart of the daemon."""
@@ -285,7 +286,8 @@ class Fleet:
 
         async def carry_out() -> None:
             try:
-                await order(member, reason)
+                async with member.turn:
+                    await order(member, reason)
             except NotRunningError:
                 log.info("connection.order_dropped", connection=member.name, order=reason[0])
             finally:

@@ -101,6 +101,8 @@ class Member:
         self.counts = Counts()
         self.paired = row.paired
         self.wanted = row.wanted
+        self.turn = trio.Lock()
+        """Of orders that may start it: what one does to a connection at rest stays undisturbed."""
         self._row = row
         self._stored_jid = None if row.jid is None else masked(Jid.parse(row.jid))
         self._tools = tools

@@ -73,6 +73,9 @@ def import_baileys(
         left = found.left_out.get(kind.removesuffix("s"), 0)
         note = f" ({left} more are left out, and are negotiated anew)" if left else ""
         screen.print(f"  {kind.replace('_', ' '):<16}{count}{note}", markup=False)
+    for kind in sorted(found.left_out.keys() - {kind.removesuffix("s") for kind in found.counts()}):
+        left = found.left_out[kind]
+        screen.print(f"  {kind.replace('_', ' '):<16}0 ({left} are left out)", markup=False)
     for name in directory.damaged:
         screen.print(f"  left out, not whole: {name}", markup=False)
     screen.print(WARNING, markup=False)

@@ -53,6 +53,11 @@ class Options:
         """The file of the secret key, which systemd hands to the service."""
         return self.config.parent / "secret.key"
 
+    @property
+    def environment(self) -> Path:
+        """The file of settings that systemd reads for the service, and the service cannot."""
+        return self.config.parent / "environment"
+
 
 @attrs.frozen(kw_only=True)
 class Piece:
@@ -100,12 +105,21 @@ def pieces(options: Options) -> list[Piece]:
             text=f"d {directory} 0755 root root\n"
             f"z {options.config} 0640 root {options.user}\n"
             f"z {options.key} 0600 root root\n"
+            f"z {options.environment} 0600 root root\n"
             f"d {STATE} 0700 {options.user} {options.user}\n",
         ),
         Piece(path=options.config, text=sample_config(options), mode=0o640, once=True),
         Piece(
             path=options.key,
             text=secrets.token_hex(32) + "\n",
+            mode=0o600,
+            once=True,
+            private=True,
+        ),
+        Piece(
+            path=options.environment,
+            text="# What should be in no file that the daemon can read, in single quotes:\n"
+            "# ZAPVISOR_STORAGE_DSN='postgresql://zapvisor:...@db.example/zapvisor'\n",
             mode=0o600,
             once=True,
             private=True,
@@ -121,7 +135,7 @@ def unit(options: Options) -> str:
         "User": options.user,
         "Group": options.user,
         "LoadCredential": f"zapvisor-key:{options.key}",
-        "EnvironmentFile": f"-{options.config.parent / 'environment'}",
+        "EnvironmentFile": f"-{options.environment}",
     }
     if options.config.parent != Path("/etc/zapvisor"):
         text = re.sub(r"(?m)^ConfigurationDirectory.*\n", "", text)
@@ -216,8 +230,15 @@ def uninstall_steps(options: Options) -> list[str]:
 def _check(options: Options) -> None:
     if not _USER.fullmatch(options.user):
         raise UsageError(f"--user: {options.user!r} cannot be the name of a user")
-    if not options.config.is_absolute() or not Path(options.executable).is_absolute():
-        raise UsageError("--config and --executable have to be absolute paths")
+    places = (options.config, options.unit_directory, Path(options.executable))
+    if not all(place.is_absolute() for place in places):
+        raise UsageError("--config, --prefix and --executable have to be absolute paths")
+    directory = options.config.parent
+    if len(directory.parts) < 3 or directory == Path("/usr/local/etc"):
+        raise UsageError(
+            f"--config: {directory} is not zapvisor's own, and would get its key, its passwords and"
+            " their modes; take a directory for it alone, such as /etc/zapvisor"
+        )
     for place in (options.config, options.unit_directory):
         if re.search(r"[\s\\\"'%$]", str(place)):
             raise UsageError(f"{place}: a path with spaces, quotes, % or $ is asking for trouble")

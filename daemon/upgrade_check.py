@@ -108,8 +108,17 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"[0-9]+", version)))
 
 
+def _has_cluster(config: Config) -> bool:
+    return (cluster_of(config.data_dir) / "PG_VERSION").exists()
+
+
 def _ask(config: Config) -> tuple[Outlook | None, list[Finding]]:
-    if config.storage.embedded and not (cluster_of(config.data_dir) / "PG_VERSION").exists():
+    try:
+        new = config.storage.embedded and not _has_cluster(config)
+    except PermissionError as error:
+        text = f"not looked at: {error.strerror}; run this as root, or as the service's user"
+        return None, [Finding(Level.LOOK, "database", text)]
+    if new:
         text = f"there is none in {config.data_dir} yet; it is made at the first start"
         return None, [Finding(Level.FINE, "database", text)]
 

@@ -13,7 +13,6 @@ Needs root (for the mounts) and systemd-analyze; changes nothing outside of a te
 """
 
 import argparse
-import contextlib
 import http.client
 import json
 import os
@@ -90,6 +89,7 @@ class Service:
                 self.told += self.receiver.recv(4096).decode().split("\n")
             except TimeoutError:
                 if os.waitpid(self.pid, os.WNOHANG)[0]:
+                    self.pid = 0  # no longer ours
                     sys.exit(f"the daemon ended before {what}:\n{self.log()}")
                 if time.monotonic() > deadline:
                     sys.exit(f"the daemon did not tell {what} in {within:g} s:\n{self.log()}")
@@ -117,6 +117,7 @@ class Service:
         while True:
             ended, status = os.waitpid(self.pid, os.WNOHANG)
             if ended:
+                self.pid = 0  # no longer ours
                 break
             if time.monotonic() - began > self.unit.seconds("TimeoutStopSec"):
                 sys.exit("it does not end within TimeoutStopSec")
@@ -191,6 +192,7 @@ def try_the_walls(service: Service) -> int:
     )
     service.start()
     _, status = os.waitpid(service.pid, 0)
+    service.pid = 0
     service.command = command
     lines = [line.split("\t") for line in service.log().splitlines()]
     wrong = [line[0] for line in lines if line[1:] != ["True"]]
@@ -228,7 +230,7 @@ def rehearse(unit: Unit, work: pathlib.Path, command: list[str], config: str) ->
         if wrong := check_files(work):
             sys.exit("these files are not as they should be:\n" + "\n".join(wrong))
     finally:
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        if service.pid:
             os.kill(service.pid, signal.SIGKILL)
             os.waitpid(service.pid, 0)
     facts["system_calls_allowed"] = len(allowed_calls(unit))

@@ -236,6 +236,8 @@ def _pairs(directory: AuthDirectory, found: Imported) -> None:
             _leave_out(found, "address_pair")
         elif len(found.pairs) < MAX_PAIRS:
             found.pairs.append((f"{name}@{SERVER}", f"{value}@{LID_SERVER}"))
+        else:
+            _leave_out(found, "address_pair")
 
 
 def _leave_out(found: Imported, kind: str) -> None:

@@ -8,6 +8,7 @@ import base64
 import binascii
 import collections.abc as cabc
 import json
+import re
 import typing as t
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def as_bytes(value: Json, what: str, length: int | None = None) -> bytes:
     """
     try:
         found = _bytes(value)
-    except (ValueError, TypeError, KeyError, binascii.Error):
+    except (ValueError, TypeError, KeyError, AttributeError, binascii.Error):
         raise ShapeError(f"{what} does not hold bytes") from None
     if length is not None and len(found) != length:
         raise ShapeError(f"{what} has {len(found)} bytes instead of {length}")
@@ -167,7 +168,7 @@ def number(value: Json, what: str, low: int = 0, high: int = 2**32 - 1) -> int:
     Raises:
         ShapeError: it is none, or out of bounds.
     """
-    if isinstance(value, str) and value.isascii() and value.lstrip("-").isdigit():
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,20}", value):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
         raise ShapeError(f"{what} is not a number from {low} to {high}")

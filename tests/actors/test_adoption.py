@@ -1,15 +1,17 @@
 """A connection gets the device of another program: all of it or nothing, and only at rest."""
 
+import functools
 import random
 import typing as t
 
 import attrs
 import pytest
+import trio
 import trio.testing
 
 from actors.adoption import Adoption, NotAdoptedError
 from actors.errors import AlreadyPairedError, StillRunningError
-from storage.api import Envelope, Outcome, RecordChange, RecordKind
+from storage.api import ConversationRules, Envelope, Outcome, RecordChange, RecordKind
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from tests.actors.conftest import FaultyStorage
 from tests.actors.world import open_world
@@ -105,3 +107,52 @@ async def test_what_the_database_does_not_take_changes_nothing(
         assert row.quarantined == 0
         await world.fleet.start("sales")
         await world.until_state("sales", "online")
+
+
+async def test_nobody_starts_it_meanwhile(autojump_clock: Clock, storage: FaultyStorage) -> None:
+    """An order to start waits for its turn: then it is the new device that goes online."""
+    async with open_world(storage, "sales") as world:
+        await world.fleet.stop("sales")
+        await world.until_state("sales", "stopped")
+        apply, inside, go = storage.apply, trio.Event(), trio.Event()
+
+        async def slowly(batch: t.Sequence[Envelope]) -> list[Outcome]:
+            if any(envelope.reset_records for envelope in batch):
+                inside.set()
+                await go.wait()
+            return await apply(batch)
+
+        storage.apply = slowly  # type: ignore[method-assign]
+        taken = adoption()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(functools.partial(world.fleet.adopt, "sales", taken, force=True))
+            await inside.wait()
+            nursery.start_soon(world.fleet.start, "sales")
+            await trio.testing.wait_all_tasks_blocked()
+            [status] = world.fleet.status("sales")
+            assert status.state == "stopped"
+            go.set()
+        found = await storage.load_records("sales", RecordKind.DEVICE, [""])
+        assert found == {"": taken.device.to_bytes()}
+        [status] = world.fleet.status("sales")
+        assert status.state == "connecting"
+
+
+async def test_a_fence_that_a_writer_loses_is_posted_again(
+    autojump_clock: Clock, storage: FaultyStorage
+) -> None:
+    """A writer that crashes takes the fence along; the import goes on all the same."""
+
+    class Forgetful:
+        posted = 0
+
+        async def post(self, mail: t.Any) -> None:
+            await trio.lowlevel.checkpoint()
+            self.posted += 1
+            if self.posted > 1:
+                mail.passed.set()
+
+    await storage.ensure_connection("sales", ConversationRules())
+    with trio.fail_after(600):
+        await adoption().store("sales", storage, t.cast("t.Any", Forgetful()))
+    assert (await records(storage))[RecordKind.PREKEY] == {"7": bytes(32)}

@@ -14,7 +14,16 @@ from daemon_fakes import Control, Run, connection, problem
 from actors.adoption import Adoption
 from api.routes_import import ImportRequest, read_import
 from daemon.baileys.convert import Imported, read_directory
-from daemon.baileys.files import AuthDirectory, BaileysError, DamagedFileError, ShapeError
+from daemon.baileys.files import (
+    AuthDirectory,
+    BaileysError,
+    DamagedFileError,
+    ShapeError,
+    as_bytes,
+)
+from daemon.baileys.files import (
+    number as whole_number,
+)
 from daemon.baileys.sessions import sender_key_record, session_record
 from whatsapp.device import Device
 from whatsapp.e2ee import curve, sender_key, session
@@ -529,3 +538,17 @@ def test_what_is_sent_is_what_was_read(auth: Auth) -> None:
     assert adoption.device == found.device
     sent = [(each.kind.value, each.key, each.value) for each in adoption.records]
     assert sent == found.records
+
+
+@pytest.mark.parametrize("value", [None, 5, True, {"private": None}, "not base64!", [256]])
+def test_what_holds_no_bytes_is_one_kind_of_error(value: Json) -> None:
+    """A damaged file is told, or left out, and never ends in a traceback."""
+    with pytest.raises(ShapeError, match="the key does not hold bytes"):
+        as_bytes(value, "the key")
+
+
+@pytest.mark.parametrize("value", [None, True, "", "-", "--5", "5" * 5000, "٣", 2**32, -1])
+def test_what_is_no_number_is_one_kind_of_error(value: Json) -> None:
+    """Whatever it looks like."""
+    with pytest.raises(ShapeError, match="the id is not a number"):
+        whole_number(value, "the id")

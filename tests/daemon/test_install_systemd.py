@@ -206,3 +206,28 @@ def _systemd(*arguments: str) -> "subprocess.CompletedProcess[str]":
         timeout=30,
         env={**os.environ, "LC_ALL": "C.UTF-8"},
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--config", "/etc/zapvisor.toml"), "/etc is not zapvisor's own"),
+        (("--prefix", "units"), "absolute"),
+    ],
+)
+async def test_what_would_harm_others_is_refused(
+    install: Install, tmp_path: Path, options: tuple[str, str], why: str
+) -> None:
+    """Before anything is written: a directory that is shared gets no owner and no modes of ours."""
+    done = await install(*options)
+    assert done.code != 0
+    assert why in done.err
+    assert not (tmp_path / "etc").exists()
+
+
+async def test_what_only_root_may_read(install: Install, tmp_path: Path) -> None:
+    """The key, and the file that the DSN with its password belongs into, from the beginning."""
+    await install()
+    for name in ("secret.key", "environment"):
+        place = tmp_path / "etc" / "zapvisor" / name
+        assert stat.S_IMODE(place.stat().st_mode) == 0o600, name
