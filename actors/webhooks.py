@@ -1,15 +1,17 @@
 """Webhooks: events on their way to HTTP endpoints, at least once, in order.
 
 Theory of operation. A webhook has a position in the stream. Its next events become deliveries,
-rows of their own, in the transaction that moves the position; no more than some wait at a time,
-the rest waits in the stream. Deliveries form lanes, one per connection: within a lane the next
-event leaves when the one before it was taken or given up, and lanes do not wait for each other.
-A delivery goes when the endpoint has answered 2xx; whatever dies before that is sent again, with
-the same ``webhook-id``. One that fails is tried again later and later, and is dead after so many
-attempts: then it can be looked at and replayed. An endpoint that answers 410 is paused.
+rows of their own, in the transaction that moves the position; no more than some wait at a time
+(lanes that fail aside, up to a bound), the rest waits in the stream. Deliveries form lanes, one per
+connection: within a lane the next event leaves when the one before it was taken or given up, and
+lanes do not wait for each other. A delivery goes when the endpoint has answered 2xx; whatever dies
+before that is sent again, with the same ``webhook-id``. One that fails is tried again later and
+later, and is dead after so many attempts: then it can be looked at and replayed. An endpoint that
+answers 410 is paused.
 """
 
 import collections.abc as cabc
+import contextlib
 import json
 import typing as t
 
@@ -19,11 +21,11 @@ import trio
 from actors.event_hub import EventSignal
 from actors.event_views import TestResult, WebhookView
 from actors.webhook_post import Answer, Poster, WebhookSettings, envelope_json
-from storage.errors import StorageUnavailableError
+from storage.errors import StorageError, StorageUnavailableError
 from storage.events import Consumer, Delivery, DeliveryFailure, EventStream
 from supervisor.backoff import Backoff
 
-BACKLOG: t.Final = 1000  # deliveries that wait at a time
+BACKLOG: t.Final = 1000  # deliveries that wait at a time, in lanes that get on
 PER_LANE: t.Final = 20  # deliveries of a lane that leave before their outcome is stored
 HOPELESS_ATTEMPTS: t.Final = 3  # of an event that the endpoint will never take
 POLL: t.Final = 2.0  # seconds
@@ -31,6 +33,7 @@ FIRST_RETRY: t.Final = 5.0  # seconds, threefold with each failure
 LAST_RETRY: t.Final = 3600.0
 FACTOR: t.Final = 3.0
 JITTER: t.Final = 0.2
+LAST_WORD: t.Final = 1.0  # seconds for the outcome of what was delivered when the daemon ends
 TEST_PATIENCE: t.Final = 20.0  # seconds; the API waits no longer
 STORAGE_PAUSE: t.Final = Backoff(initial=0.5, maximum=30.0)
 
@@ -65,7 +68,7 @@ class Webhook:
         self._uniform = uniform
         self._busy: set[str] = set()  # lanes that are being delivered
         self._woken = trio.Event()
-        self._failing = False
+        self._failing: set[str] = set()  # lanes
         self._log = log.bind(webhook=settings.name)
 
     def wake(self) -> None:
@@ -126,6 +129,7 @@ class Webhook:
         delivered: list[int] = []
         lost: list[int] = []
         failure = None
+        settled = False
         try:
             for each in deliveries:
                 if each.event is None:
@@ -136,14 +140,18 @@ class Webhook:
                 if answer.error is not None:
                     failure = await self._failed(each, answer)
                     break
-                self._succeeded()
+                self._succeeded(lane)
                 delivered.append(each.event_id)
             await self._persist(
                 lambda: self._storage.settle_deliveries(
                     self.consumer, delivered, failure, lost=lost
                 )
             )
+            settled = True
         finally:
+            if (delivered or lost) and not settled:  # an orderly end does not send them again
+                with trio.move_on_after(LAST_WORD, shield=True), contextlib.suppress(StorageError):
+                    await self._storage.settle_deliveries(self.consumer, delivered, lost=lost)
             self._busy.discard(lane)
             self.wake()
 
@@ -170,16 +178,17 @@ class Webhook:
                 advice="zapvisor webhooks dead lists it, zapvisor webhooks replay sends it again",
             )
         if not self._failing:
-            self._failing = True
             self._log.warning("webhook.failing", event_id=delivery.event_id, error=error)
+        self._failing.add(delivery.lane)
         return DeliveryFailure(
             event_id=delivery.event_id, status=answer.status, error=error, retry_at=retry_at
         )
 
-    def _succeeded(self) -> None:
-        if self._failing:
-            self._failing = False
-            self._log.info("webhook.recovered")
+    def _succeeded(self, lane: str) -> None:
+        if lane in self._failing:
+            self._failing.discard(lane)
+            if not self._failing:
+                self._log.info("webhook.recovered")
 
     _T = t.TypeVar("_T")
 

@@ -36,6 +36,7 @@ EVENT_TYPES: t.Final = (
 )
 SCAN: t.Final = 2_000  # events that one page looks at, at most
 PAGE: t.Final = 500  # events in a page, at most
+STUCK: t.Final = 20  # times the deliveries that may wait, where those of failing lanes count, too
 
 
 @attrs.frozen(kw_only=True)
@@ -186,8 +187,9 @@ class EventStream(t.Protocol):
         connections: cabc.Collection[str] | None,
         limit: int,
     ) -> int:
-        """Make deliveries of the next events that fit, while fewer than ``limit`` wait, and move
-        the position past those that were looked at; how many were looked at.
+        """Make deliveries of the next events that fit, while fewer than ``limit`` wait in lanes
+        that do not fail, and fewer than ``STUCK`` times that in all, and move the position past
+        those that were looked at; how many were looked at.
 
         Events that were deleted before are counted as lost.
         """

@@ -14,6 +14,7 @@ import trio
 from storage.events import (
     PAGE,
     SCAN,
+    STUCK,
     Consumer,
     Delivery,
     DeliveryCounts,
@@ -170,13 +171,17 @@ class MemoryEvents(abc.ABC):
             return 0
         own = self._deliveries.setdefault(consumer, {})
         known = self._consumers[consumer].position
-        waiting = sum(each.state == "pending" for each in own.values())
-        page = self._behind(max(known, self._forgotten), min(SCAN, max(0, limit - waiting)))
+        waiting = [each for each in own.values() if each.state == "pending"]
+        failing = {each.lane for each in waiting if each.attempts}
+        going = sum(each.lane not in failing for each in waiting)
+        room = max(0, min(limit - going, STUCK * limit - len(waiting)))
+        page = self._behind(max(known, self._forgotten), min(SCAN, room))
         for event in page:
-            if (types is None or event.type in types) and (
+            fits = (types is None or event.type in types) and (
                 connections is None or event.connection is None or event.connection in connections
-            ):
-                own.setdefault(event.id, _delivery(event))
+            )
+            if fits and (event.id not in own or own[event.id].state == "dead"):
+                own[event.id] = _delivery(event)
         position = page[-1].id if page else max(known, self._forgotten)
         self._count(consumer, lost=int(known < self._forgotten), position=position)
         return len(page)

@@ -10,6 +10,7 @@ import typing as t
 from storage.events import (
     PAGE,
     SCAN,
+    STUCK,
     Consumer,
     Delivery,
     DeliveryCounts,
@@ -108,7 +109,7 @@ class PostgresEvents(abc.ABC):
     ) -> int:
         """See :meth:`storage.events.EventStream.take_deliveries`."""
         chosen = [None if each is None else sorted(each) for each in (types, connections)]
-        rows = await self._fetch("take_deliveries", consumer, *chosen, SCAN, limit)
+        rows = await self._fetch("take_deliveries", consumer, *chosen, SCAN, limit, STUCK)
         return int(rows[0][0]) if rows else 0
 
     async def due_deliveries(

@@ -76,25 +76,31 @@ UPDATE event_consumers SET paused = $2 WHERE name = $1;
 UPDATE event_consumers SET error = $2, failed_at = $3 WHERE name = $1;
 
 -- name: take_deliveries
--- Make deliveries of the next events, as far as there is room, and move past them.
+-- Make deliveries of the next events, as far as there is room, and move past them. Lanes that fail
+-- take no room of the others, up to a bound on all.
 WITH consumer AS (
     SELECT c.name, greatest(c.position, h.forgotten) AS position, c.position < h.forgotten AS late
     FROM event_consumers c CROSS JOIN event_horizon h
     WHERE c.name = $1
     FOR UPDATE OF c
 ), room AS (
-    SELECT least($4, greatest(0, $5 - count(*))) AS places FROM webhook_deliveries
-    WHERE consumer = $1 AND state = 'pending'
+    SELECT least($4, greatest(0,
+        least($5 - count(*) FILTER (WHERE NOT failing), $6 * $5 - count(*)))) AS places
+    FROM (
+        SELECT bool_or(attempts > 0) OVER (PARTITION BY lane) AS failing FROM webhook_deliveries
+        WHERE consumer = $1 AND state = 'pending'
+    ) w
 ), page AS MATERIALIZED (
     SELECT e.id, e.type, e.connection FROM events e
     WHERE e.id > (SELECT position FROM consumer)
     ORDER BY e.id LIMIT (SELECT places FROM room)
 ), taken AS (
-    INSERT INTO webhook_deliveries (consumer, event_id, lane)
+    INSERT INTO webhook_deliveries AS d (consumer, event_id, lane)
     SELECT $1, p.id, coalesce(p.connection, '') FROM page p
     WHERE ($2::text[] IS NULL OR p.type = ANY ($2))
       AND ($3::text[] IS NULL OR p.connection IS NULL OR p.connection = ANY ($3))
-    ON CONFLICT (consumer, event_id) DO NOTHING
+    ON CONFLICT (consumer, event_id) DO UPDATE  -- they were rewound over what is dead
+    SET state = 'pending', attempts = 0, next_attempt_at = NULL WHERE d.state = 'dead'
 )
 UPDATE event_consumers c SET position = greatest(n.position, (SELECT max(id) FROM page)),
     lost = c.lost + n.late::integer

@@ -349,17 +349,68 @@ async def test_a_death_in_the_middle_loses_nothing(world: World) -> None:
 
 
 async def test_the_backlog_is_bounded(world: World) -> None:
-    """While nothing can be delivered, only so many wait as rows; the rest waits in the stream."""
-    world.receiver.answer = answering(500)
+    """While nothing gets on, only so many wait as rows; the rest waits in the stream."""
+    reached, go_on = trio.Event(), trio.Event()
+
+    async def hang(_request: Received) -> tuple[int, dict[str, str]]:
+        reached.set()
+        await go_on.wait()
+        return 200, {}
+
+    world.receiver.answer = hang
     await world.start()
     for _each in range(BACKLOG + 50):
         await world.storage.append_event("gap.opened", "sales", {})
     world.signal.wake()
     with trio.fail_after(20):
+        await reached.wait()
         while (view := await world.hook.view()).pending < BACKLOG:
             await trio.sleep(0.005)
     await world.later(0)
     assert (view.pending, view.newest - view.position) == (BACKLOG, 50)
+    go_on.set()
+
+
+async def test_a_connection_whose_events_fail_keeps_out_nobody(world: World) -> None:
+    """However many of its events wait: those of another connection are taken and delivered."""
+
+    async def choosy(request: Received) -> tuple[int, dict[str, str]]:
+        await trio.lowlevel.checkpoint()
+        return (200 if request.event["connection"] == "support" else 500), {}
+
+    world.receiver.answer = choosy
+    await world.start()
+    for _each in range(BACKLOG + 50):
+        await world.storage.append_event("gap.opened", "sales", {})
+    other = await world.happen("support")
+    await world.settled(delivered=1)
+    assert other in world.receiver.ids
+
+
+async def test_an_orderly_end_sends_nothing_twice(world: World) -> None:
+    """What was taken before the end is settled, although the rest of its lane was not."""
+    reached = trio.Event()
+
+    async def third_hangs(_request: Received) -> tuple[int, dict[str, str]]:
+        await trio.lowlevel.checkpoint()
+        if len(world.receiver.requests) >= 3:
+            reached.set()
+            await trio.sleep_forever()
+        return 200, {}
+
+    world.receiver.answer = third_hangs
+    await world.start()
+    sent = [await world.storage.append_event("gap.opened", "sales", {}) for _each in range(4)]
+    world.signal.wake()
+    with trio.fail_after(20):
+        await reached.wait()
+    await world.start()  # the former one is ended in order
+    view = await world.hook.view()
+    while view.delivered < 2:
+        await trio.sleep(0.005)
+        view = await world.hook.view()
+    waiting = await world.storage.deliveries(world.hook.consumer, state="pending")
+    assert [each.event_id for each in waiting] == sent[2:]
 
 
 async def test_replaying(world: World) -> None:

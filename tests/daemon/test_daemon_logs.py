@@ -273,6 +273,23 @@ def test_a_storm_of_warnings_is_summarised() -> None:
     assert (told["of"], told["count"]) == ("media.not_fetched", 150)
 
 
+def test_many_storms_end_at_once() -> None:
+    """An outage of a whole fleet: each is told once, and whoever logs next notices nothing."""
+    now = [0.0]
+    stream = io.StringIO()
+    logs = configure_logs(stream=stream)
+    logs.gate._clock = lambda: now[0]
+    log = structlog.get_logger()
+    for number in range(300):
+        for _turn in range(101):
+            log.warning("media.not_fetched", connection=f"c{number}")
+    now[0] += 61
+    log.info("Message saved")
+    found = [line["event"] for line in lines(stream)]
+    assert found.count("logs.repeated") == 300
+    assert found[-1] == "Message saved"
+
+
 def test_what_is_held_back_is_told_at_the_end() -> None:
     """The count is not lost with the daemon."""
     stream = io.StringIO()

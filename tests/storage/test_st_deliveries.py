@@ -5,7 +5,7 @@ from st_helpers import NOW, Clock
 
 from storage.api import Storage
 from storage.errors import CursorGoneError
-from storage.events import Delivery, DeliveryFailure
+from storage.events import STUCK, Delivery, DeliveryFailure
 
 HOOK = "webhook:crm"
 
@@ -139,3 +139,33 @@ async def test_what_was_deleted_meanwhile_is_counted(storage: Storage) -> None:
     assert await take(storage) == 1
     assert [row.event_id for row in await due(storage)] == events[3:]
     assert (await storage.follow(HOOK)).lost == 3
+
+
+async def test_a_replay_takes_the_dead_along(storage: Storage) -> None:
+    """Rewound over it, a delivery that was given up is one like the others."""
+    await storage.follow(HOOK)
+    start = (await storage.event_range()).newest
+    first, second = await happen(storage, "sales", "sales")
+    await storage.take_deliveries(HOOK, types=None, connections=None, limit=10)
+    await storage.settle_deliveries(HOOK, [], failure(first, retry_at=None))
+    await storage.settle_deliveries(HOOK, [second])
+    await storage.rewind(HOOK, start)
+    await storage.take_deliveries(HOOK, types=None, connections=None, limit=10)
+    rows = await storage.deliveries(HOOK)
+    assert [(row.event_id, row.state, row.attempts) for row in rows] == [
+        (first, "pending", 0),
+        (second, "pending", 0),
+    ]
+
+
+async def test_a_failing_lane_takes_no_room_of_others(storage: Storage) -> None:
+    """Up to a bound on all that wait."""
+    await storage.follow(HOOK)
+    [bad] = await happen(storage, "sales")
+    await storage.take_deliveries(HOOK, types=None, connections=None, limit=1)
+    await storage.settle_deliveries(HOOK, [], failure(bad, retry_at=NOW + 60))
+    for _each in range(STUCK + 10):
+        await happen(storage, "sales")
+    while await storage.take_deliveries(HOOK, types=None, connections=None, limit=1):
+        pass
+    assert (await storage.delivery_counts(HOOK)).pending == STUCK
