@@ -8,10 +8,11 @@ import trio
 
 from actors.adoption import ADOPTED, Adoption, NotAdoptedError
 from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
+from actors.forgetting import KeysKeptError, delete_keys
 from actors.incidents import Incident
 from actors.line import Line, NotOnlineError
 from actors.member import SHUTDOWN, ConnectionStatus, FleetSettings, Member
-from actors.messages import Commit, Replay, Settled
+from actors.messages import Replay
 from actors.pairing import PairingView
 from actors.sender import Sender
 from actors.settings import Tools
@@ -207,11 +208,12 @@ class Fleet:
     async def _forget(self, member: Member, reason: tuple[str, str]) -> None:
         """Stop a connection that WhatsApp has unlinked, and delete its keys."""
         await self._end(member, reason)
-        settled, answer = trio.open_memory_channel[Settled](1)
-        envelope = Envelope(connection=member.name, reset_records=True)
-        await self._tools.writer.post(Commit(envelope, 0, settled))
-        await answer.receive()
-        member.forgotten(*reason)
+        try:
+            await delete_keys(self._tools.writer, member.name)
+        except KeysKeptError as error:  # WhatsApp refuses them from now on
+            log.error("connection.keys_kept", connection=member.name, error=str(error))
+        else:
+            member.forgotten(*reason)
 
     async def adopt(self, name: str, adoption: Adoption, *, force: bool = False) -> None:
         """Give a connection the device of another program, in one transaction; it stays stopped.

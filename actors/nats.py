@@ -13,7 +13,7 @@ import trio
 
 from actors.event_hub import EventSignal
 from actors.event_views import NatsView
-from actors.nats_link import NatsError, NatsLink, NatsSettings, check_answer, open_link
+from actors.nats_link import NatsError, NatsLink, NatsSettings, check_stored, open_link
 from actors.webhook_post import envelope_json
 from storage.errors import CursorGoneError, StorageUnavailableError
 from storage.events import EventRow, EventStream
@@ -22,6 +22,7 @@ from supervisor.backoff import Backoff
 CONSUMER: t.Final = "nats"
 PAGE: t.Final = 100  # events that are under way at a time
 POLL: t.Final = 2.0  # seconds
+HEALTHY: t.Final = 60.0  # seconds after which a link that ends is no failure in a row
 PAUSE: t.Final = Backoff(initial=1.0, maximum=60.0)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("nats")
@@ -64,13 +65,14 @@ class NatsPublisher:
         task_status.started()
         failures = 0
         while True:
-            published = self._view.published
+            published, began = self._view.published, trio.current_time()
             try:
                 inbox = f"_INBOX.{self._random(12).hex()}"
                 async with open_link(self._settings, inbox) as link:
                     await self._publish(link)
             except (NatsError, StorageUnavailableError, CursorGoneError) as error:
-                failures = 1 if self._view.published > published else failures + 1
+                lasted = trio.current_time() - began > HEALTHY
+                failures = 1 if lasted or self._view.published > published else failures + 1
                 if failures == 1:
                     log.warning("nats.failing", url=self._settings.shown_url, error=str(error))
                 self._set(state="failing", error=str(error))
@@ -103,7 +105,7 @@ class NatsPublisher:
         if page.events:
             answers = await link.ask([self._message(event) for event in page.events])
             for answer in answers:
-                check_answer(answer)
+                check_stored(answer)
         await self._storage.advance(CONSUMER, page.position, delivered=len(page.events))
         published = self._view.published + len(page.events)
         self._set(position=page.position, newest=known.newest, published=published)

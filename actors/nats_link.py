@@ -73,22 +73,22 @@ class NatsLink:
         Raises:
             NatsError: an answer did not come in time.
         """
-        first = self._asked
+        inboxes = [f"{self._inbox}.{self._asked + number}" for number in range(len(questions))]
         self._asked += len(questions)
+        wanted = {inbox: number for number, inbox in enumerate(inboxes)}
         answers: dict[int, Message] = {}
         try:
             with trio.fail_after(PATIENCE):
                 await self._stream.send_all(
                     b"".join(
-                        protocol.publish(subject, f"{self._inbox}.{first + number}", body, headers)
-                        for number, (subject, body, headers) in enumerate(questions)
+                        protocol.publish(subject, inbox, body, headers)
+                        for inbox, (subject, body, headers) in zip(inboxes, questions, strict=True)
                     )
                 )
                 while len(answers) < len(questions):
                     for message in await self.receive():
-                        number = message.subject.rpartition(".")[2]
-                        if number.isascii() and number.isdigit() and int(number) >= first:
-                            answers[int(number) - first] = message
+                        if (number := wanted.get(message.subject)) is not None:
+                            answers.setdefault(number, message)
         except trio.TooSlowError as error:
             raise NatsError(f"no answer within {PATIENCE:g} s") from error
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -126,7 +126,7 @@ class NatsLink:
             NatsError: it cannot be made.
         """
         [known] = await self.ask([(f"$JS.API.STREAM.INFO.{name}", b"", {})])
-        if known.status is None and "error" not in known.json():
+        if known.status is None and "error" not in _object(known):
             return
         wanted = {
             "name": name,
@@ -155,13 +155,30 @@ def check_answer(answer: Message) -> dict[str, t.Any]:
             if answer.status == 503
             else f"JetStream answered {answer.status}"
         )
-    try:
-        found = answer.json()
-    except protocol.NatsProtocolError as error:
-        raise NatsError(str(error)) from error
+    found = _object(answer)
     if (refusal := found.get("error")) is not None:
         raise NatsError(f"JetStream refused it: {refusal}"[:500])
     return found
+
+
+def check_stored(answer: Message) -> None:
+    """That JetStream holds what was published.
+
+    Raises:
+        NatsError: it does not, or somebody else answered, who subscribes to the subject.
+    """
+    found = check_answer(answer)
+    if not isinstance(found.get("stream"), str) or not isinstance(found.get("seq"), int):
+        raise NatsError(
+            "what answered is not JetStream: somebody who subscribes to the events replies to them"
+        )
+
+
+def _object(answer: Message) -> dict[str, t.Any]:
+    try:
+        return answer.json()
+    except protocol.NatsProtocolError as error:
+        raise NatsError(str(error)) from error
 
 
 @contextlib.asynccontextmanager
@@ -181,10 +198,10 @@ async def open_link(settings: NatsSettings, inbox: str) -> cabc.AsyncIterator[Na
                 link = await _log_in(settings, plain, inbox)
         except trio.TooSlowError as error:
             raise NatsError(f"no answer within {PATIENCE:g} s") from error
-        except OSError as error:
-            raise NatsError(f"cannot be reached: {error.strerror or error}") from error
         except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError) as error:
             raise NatsError(f"the connection broke: {error.__cause__ or error}") from error
+        except OSError as error:
+            raise NatsError(f"cannot be reached: {error.strerror or error}") from error
         except protocol.NatsProtocolError as error:
             raise NatsError(str(error)) from error
         yield link

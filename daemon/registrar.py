@@ -14,16 +14,16 @@ import trio
 from actors.assembly import conversation_rules
 from actors.errors import UnknownConnectionError
 from actors.fleet import Fleet
-from actors.messages import Commit, Settled
+from actors.forgetting import KeysKeptError, delete_keys
 from actors.writer_inbox import Inbox
 from api.ports import SettingsFacts
 from api.problems import ProblemError
 from config.connections import effective_settings, own_settings, read_connection, written
 from config.errors import ConfigError
-from config.model import Config, ConnectionConfig
+from config.model import ConnectionConfig
 from daemon.made import Made, with_made
 from daemon.reload import Reloader
-from storage.api import ConnectionRow, Envelope, Storage
+from storage.api import ConnectionRow, Storage
 from storage.errors import StorageUnavailableError
 
 DELETED: t.Final = ("deleted", "deleted by an operator; its conversations stay")
@@ -71,7 +71,7 @@ class Registrar:
         if own is None:
             raise UnknownConnectionError(name, [each.name for each in config.connections])
         return SettingsFacts(
-            origin="api" if name in self._made else "file",
+            origin="api" if self._is_made(name) else "file",
             own=own_settings(own),
             effective=effective_settings(config, name),
         )
@@ -82,7 +82,7 @@ class Registrar:
 
         async def work() -> None:
             name = connection.name
-            if name in self._made or self._reloader.config.connection(name) is not None:
+            if self._reloader.config.connection(name) is not None:  # else: half made, at most
                 detail = f"there is a connection called {name!r} already; choose another name"
                 raise ProblemError("connection-exists", 409, detail)
             await self._keep(connection)
@@ -98,10 +98,9 @@ class Registrar:
             raise ProblemError("bad-connection", 422, detail)
 
         async def work() -> None:
-            old = self._made.get(name)
-            if old is None:
+            if not self._is_made(name):
                 raise self._not_made(name, "change it there")
-            await self._keep(_read({**written(old), **values}))
+            await self._keep(_read({**written(self._made[name]), **values}))
             log.info("connection.changed", connection=name, keys=sorted(values))
 
         await self._carry_out(work)
@@ -110,7 +109,7 @@ class Registrar:
         """See ``api.ports.RegistrarPort``."""
 
         async def work() -> None:
-            if name not in self._made:
+            if not self._is_made(name):
                 raise self._not_made(name, "remove it there")
             rows = {row.name: row for row in await self._storage.connections()}
             if self._linked(name, rows.get(name)) and not force:
@@ -139,35 +138,34 @@ class Registrar:
     async def _keep(self, connection: ConnectionConfig) -> None:
         """Store the settings, then put them in force."""
         name, made = connection.name, {**self._made, connection.name: connection}
-        rules = conversation_rules(with_made(self._file, made), name)
+        rules = conversation_rules(with_made(self._reloader.file, made), name)
         await self._storage.ensure_connection(name, rules)
         await self._storage.save_made(name, written(connection))
         self._made[name] = connection
         await self._apply(made)
 
     async def _apply(self, made: cabc.Mapping[str, ConnectionConfig]) -> None:
-        facts = await self._reloader.put(with_made(self._file, made), removed=DELETED)
+        facts = await self._reloader.put(with_made(self._reloader.file, made), removed=DELETED)
         if facts.problems:
             raise StorageUnavailableError("; ".join(facts.problems))
 
     async def _delete_keys(self, name: str) -> None:
         """What is left of its device: nobody could use it any more."""
-        settled, answer = trio.open_memory_channel[Settled](1)
-        envelope = Envelope(connection=name, reset_records=True)
+        why = "the database did not answer in time"
         with trio.move_on_after(KEYS_DEADLINE):
-            await self._writer.post(Commit(envelope, 0, settled))
-            await answer.receive()
-            return
+            try:
+                await delete_keys(self._writer, name)
+            except KeysKeptError as error:
+                why = str(error)
+            else:
+                return
         raise StorageUnavailableError(
-            f"{name} is stopped, but its keys could not be deleted in time; delete it once more"
+            f"{name} is stopped, but its keys are not deleted: {why}; delete it once more"
         )
 
-    @property
-    def _file(self) -> Config:
-        """The configuration in force, without the connections that were made."""
-        config = self._reloader.config
-        left = tuple(each for each in config.connections if each.name not in self._made)
-        return attrs.evolve(config, connections=left)
+    def _is_made(self, name: str) -> bool:
+        """Whether it is one of ours; what the file names as well is the file's."""
+        return name in self._made and self._reloader.file.connection(name) is None
 
     def _linked(self, name: str, row: ConnectionRow | None) -> bool:
         """Whether a phone may still have it among its linked devices."""

@@ -60,6 +60,9 @@ class Reloader:
         self.config = config
         """The one in force."""
         self.made: Made = {} if made is None else made
+        own = [each for each in config.connections if each.name not in self.made]
+        self.file = attrs.evolve(config, connections=tuple(own))
+        """The same without those that were made: what the file says."""
         self.lock = trio.Lock()
         """Held by whoever changes the fleet."""
         self._applied = applied or (lambda _config: None)
@@ -114,6 +117,7 @@ class Reloader:
         async with self.lock:
             facts = await self.put(with_made(new, self.made))
             if not facts.problems:
+                self.file = new
                 try:
                     await adopt(self._storage, new, self.made)
                 except StorageError as error:

@@ -175,10 +175,6 @@ class EventStream(t.Protocol):
         """Remember that it is paused, and why; None: go on."""
         ...
 
-    async def consumer_failed(self, consumer: str, error: str) -> None:
-        """Remember its newest failure."""
-        ...
-
     async def take_deliveries(
         self,
         consumer: str,

@@ -152,11 +152,6 @@ class MemoryEvents(abc.ABC):
         await trio.lowlevel.checkpoint()
         self._count(consumer, paused=reason)
 
-    async def consumer_failed(self, consumer: str, error: str) -> None:
-        """See :meth:`storage.events.EventStream.consumer_failed`."""
-        await trio.lowlevel.checkpoint()
-        self._count(consumer, error=error, failed_at=_time(self._clock()))
-
     async def take_deliveries(
         self,
         consumer: str,

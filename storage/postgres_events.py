@@ -95,10 +95,6 @@ class PostgresEvents(abc.ABC):
         """See :meth:`storage.events.EventStream.pause_consumer`."""
         await self._fetch("pause_consumer", consumer, reason)
 
-    async def consumer_failed(self, consumer: str, error: str) -> None:
-        """See :meth:`storage.events.EventStream.consumer_failed`."""
-        await self._fetch("consumer_failed", consumer, error, self._moment_now())
-
     async def take_deliveries(
         self,
         consumer: str,

@@ -4,6 +4,7 @@ A safety net below the rule that nothing of the kind is logged at all.
 """
 
 import collections.abc as cabc
+import math
 import re
 import typing as t
 
@@ -28,8 +29,9 @@ _PHONE: t.Final = re.compile(
     r"|\+[0-9][0-9 ().-]{5,18}([0-9]{4})(?![0-9])"
 )
 _LOGIN: t.Final = re.compile(r"(://[^/\s:@]*):\S*@")
+_TOKEN_LOGIN: t.Final = re.compile(r"(://)[^/\s:@]+@")  # as in nats://TOKEN@host
 _PASSWORD: t.Final = re.compile(
-    r"\b(password|passwd|token|secret)=('[^']*'|[^\s&;]+)", re.IGNORECASE
+    r"\b([a-z_-]*(?:password|passwd|token|secret|key))=('[^']*'|[^\s&;]+)", re.IGNORECASE
 )
 _BEARER: t.Final = re.compile(r"\b(Bearer|Basic) +[\w.~+/=-]+", re.IGNORECASE)
 
@@ -52,15 +54,17 @@ def clean_text(text: str) -> str:
     if more > 0:
         text = f"{text[:MAX_TEXT]}… ({more} more characters)"
     if "://" in text:
-        text = _LOGIN.sub(r"\1:***@", text)
+        text = _TOKEN_LOGIN.sub(r"\1***@", _LOGIN.sub(r"\1:***@", text))
     if "=" in text:
         text = _PASSWORD.sub(r"\1=***", text)
     return mask_phones(_BEARER.sub(r"\1 ***", text))
 
 
 def _clean(key: str, value: t.Any, depth: int) -> t.Any:
-    if value is None or isinstance(value, bool | float):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)  # JSON has no others
     if isinstance(value, int):
         return value if abs(value) < 2**63 else REDACTED
     if isinstance(value, bytes | bytearray | memoryview) or _is_secret(key):

@@ -71,10 +71,6 @@ UPDATE event_consumers SET position = least(position, $2) WHERE name = $1;
 -- A consumer waits, or goes on.
 UPDATE event_consumers SET paused = $2 WHERE name = $1;
 
--- name: consumer_failed
--- The newest failure of a consumer.
-UPDATE event_consumers SET error = $2, failed_at = $3 WHERE name = $1;
-
 -- name: take_deliveries
 -- Make deliveries of the next events, as far as there is room, and move past them. Lanes that fail
 -- take no room of the others, up to a bound on all.

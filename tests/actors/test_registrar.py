@@ -2,6 +2,7 @@
 
 import collections.abc as cabc
 import contextlib
+import typing as t
 
 import attrs
 import pytest
@@ -9,6 +10,8 @@ import trio
 import trio.testing
 
 from actors.errors import UnknownConnectionError
+from actors.forgetting import KeysKeptError, delete_keys
+from actors.messages import Settled
 from api.problems import ProblemError
 from config.model import Config, ConnectionConfig, WhatsAppConfig
 from daemon.made import load_made, with_made
@@ -196,6 +199,59 @@ async def test_the_file_gets_one_of_the_same_name(
         assert await load_made(storage) == {}
         place.file = attrs.evolve(place.file, connections=both[:1])
         assert (await place.reloader.reload()).removed == ("shop",)
+
+
+async def test_the_file_keeps_the_last_word(
+    autojump_clock: Clock, storage: FaultyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while it cannot be written down that a connection is the file's now."""
+
+    async def away(*_args: object) -> None:
+        raise StorageUnavailableError("refused")
+
+    async with open_place(storage) as place:
+        await place.registrar.create({"name": "shop", "groups": True})
+        both = (ConnectionConfig(name="sales"), ConnectionConfig(name="shop", groups=False))
+        place.file = attrs.evolve(place.file, connections=both)
+        monkeypatch.setattr(storage, "forget_made", away)
+        assert (await place.reloader.reload()).changed == ("shop",)
+        await place.registrar.create({"name": "other"})
+        assert place.registrar.settings("shop").effective["groups"] is False
+        assert place.origins() == {"sales": "file", "shop": "file", "other": "api"}
+        kind, *_more = await place.refusal(place.registrar.delete("shop"))
+        assert kind == "from-file"
+
+
+async def test_what_is_half_made_can_be_made_again(
+    autojump_clock: Clock, storage: FaultyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings were stored, then the database went away before they were put in force."""
+    async with open_place(storage) as place:
+        ensure, calls = storage.ensure_connection, []
+
+        async def fails_second(name: str, rules: t.Any) -> None:
+            calls.append(name)
+            if len(calls) == 2:
+                raise StorageUnavailableError("refused")
+            await ensure(name, rules)
+
+        monkeypatch.setattr(storage, "ensure_connection", fails_second)
+        with pytest.raises(StorageUnavailableError):
+            await place.registrar.create({"name": "shop"})
+        assert place.states() == {"sales": "online"}
+        await place.registrar.create({"name": "shop"})
+        assert place.states() == {"sales": "online", "shop": "stopped"}
+
+
+async def test_keys_that_stay_are_told(autojump_clock: Clock) -> None:
+    """What the database refuses for good was not done."""
+
+    class Refusing:
+        async def post(self, mail: t.Any) -> None:
+            await mail.reply.send(Settled(mail.ticket, None))
+
+    with pytest.raises(KeysKeptError, match="sales"):
+        await delete_keys(t.cast("t.Any", Refusing()), "sales")
 
 
 async def test_the_database_is_away(

@@ -298,3 +298,27 @@ def test_what_is_held_back_is_told_at_the_end() -> None:
         structlog.get_logger().error("x")
     flush_logs()
     assert (lines(stream)[-1]["event"], lines(stream)[-1]["count"]) == ("logs.repeated", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("nats://s3cr3t@host:4222", "nats://***@host:4222"),
+        ("postgresql://u:s3cr3t@host/db", "postgresql://u:***@host/db"),
+        ("GET /?access_token=s3cr3t&x=1", "GET /?access_token=***&x=1"),
+        ("client_secret=s3cr3t api_key=s3cr3t", "client_secret=*** api_key=***"),
+        ("https://host/a@b", "https://host/a@b"),
+    ],
+)
+def test_what_looks_like_a_secret(text: str, shown: str) -> None:
+    """In texts of libraries, which we do not write."""
+    assert redact(None, "info", {"error": text}) == {"error": shown}
+
+
+def test_numbers_that_json_does_not_have() -> None:
+    """A line is JSON whatever it tells."""
+    stream = io.StringIO()
+    configure_logs(stream=stream)
+    structlog.get_logger().info("x", lag=float("inf"), other=float("nan"), seconds=1.5)
+    [line] = lines(stream)
+    assert (line["lag"], line["other"], line["seconds"]) == ("inf", "nan", 1.5)

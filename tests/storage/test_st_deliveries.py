@@ -41,10 +41,13 @@ async def test_a_consumer_follows_from_now_on(storage: Storage) -> None:
     await storage.advance(HOOK, second, delivered=3, lost=1)
     await storage.advance(HOOK, first)
     await storage.pause_consumer(HOOK, "an operator")
-    await storage.consumer_failed(HOOK, "refused")
+    await take(storage)
+    third = (await happen(storage, "sales"))[0]
+    await take(storage)
+    await storage.settle_deliveries(HOOK, [], failure(third, retry_at=NOW + 60))
     again = await storage.follow(HOOK)
-    assert (again.position, again.delivered, again.lost) == (second, 3, 1)
-    assert (again.paused, again.error) == ("an operator", "refused")
+    assert (again.position, again.delivered, again.lost) == (third, 3, 1)
+    assert (again.paused, again.error) == ("an operator", "it answered 500")
     assert again.succeeded_at is not None
     assert (again.succeeded_at.timestamp(), again.failed_at) == (NOW, again.succeeded_at)
     await storage.rewind(HOOK, first)
@@ -52,7 +55,7 @@ async def test_a_consumer_follows_from_now_on(storage: Storage) -> None:
     assert (await storage.follow(HOOK)).position == first
     with pytest.raises(CursorGoneError):
         await storage.rewind(HOOK, second + 100)
-    assert (await storage.follow("nats")).position == second
+    assert (await storage.follow("nats")).position == third
     assert [row.name for row in await storage.consumers()] == ["nats", HOOK]
 
 
