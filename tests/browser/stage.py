@@ -47,6 +47,8 @@ class Stage:
     events_away: bool = False
     away: bool = False
     """Whether every request fails."""
+    held: dict[str, trio.Event] = attrs.field(factory=dict)
+    """Requests, as they are in ``asked``, whose answer waits for the event."""
     _number: int = 0
     _changed: trio.Event = attrs.field(factory=trio.Event)
     _events: list[dict[str, t.Any]] = attrs.field(factory=list)
@@ -68,6 +70,11 @@ class Stage:
             }
         )
         self.wake()
+
+    def forget_events(self) -> None:
+        """As a daemon whose database was restored from a backup: numbers begin anew."""
+        self._number = 0
+        self._events.clear()
 
     def wake(self) -> None:
         """Whoever waits looks again."""
@@ -96,6 +103,12 @@ class Stage:
             raise ProblemError("unauthorized", 401, "a token is needed")
         if scope not in self.session["scopes"]:
             raise ProblemError("forbidden", 403, f"this needs the scope {scope}")
+
+    async def answer(self, what: str, found: t.Any) -> t.Any:
+        """What was found, once nothing holds it back any more."""
+        if what in self.held:
+            await self.held[what].wait()
+        return found
 
     async def follow(self, socket: AnySocket, news: cabc.Callable[[], list[t.Any]]) -> None:
         """Send whatever is new, until the client goes."""
@@ -263,9 +276,10 @@ def routes(stage: Stage) -> list[t.Any]:
     async def messages(
         number: FromPath[int], limit: FromQuery[int], before: FromQuery[int | None] = None
     ) -> list[dict[str, t.Any]]:
-        stage.check(f"GET /conversations/{number}/messages before={before}")
+        stage.check(what := f"GET /conversations/{number}/messages before={before}")
         older = [each for each in stage.messages if before is None or each["id"] < before]
-        return older[-limit:]
+        found: list[dict[str, t.Any]] = await stage.answer(what, older[-limit:])
+        return found
 
     @get("/messages/{number:int}")
     async def message(number: FromPath[int]) -> dict[str, t.Any]:

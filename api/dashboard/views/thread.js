@@ -11,6 +11,7 @@ import { STATUS_TONES } from './conversations.js'
 import { messageItem } from './message.js'
 
 const PAGE = 50
+const LARGEST = 200 // messages in one answer
 const MOST_SINGLE = 20 // changed messages that are fetched one by one; above that, all that is shown
 const NEAR = 80 // pixels from the end that count as being there
 
@@ -25,6 +26,7 @@ export class Thread {
     this.complete = false // nothing older is left
     this.busy = false
     this.changed = new Set() // ids of shown messages to fetch anew
+    this.missed = false // something changed, and nobody knows what
     this.stick = true // the end is to be in view
     this.fresh = false // something came while the reader was elsewhere
     this.watched = null // the list that is looked after
@@ -46,6 +48,7 @@ export class Thread {
 
   onEvents(events, missed) {
     let touched = missed
+    this.missed ||= missed
     for (const { type, data } of events) {
       if (!/^(message|conversation)\./.test(type) || data.conversation_id !== this.id) continue
       touched = true
@@ -55,29 +58,43 @@ export class Thread {
   }
 
   async loadNewest() {
+    const [changed, anew] = [this.changed, this.missed]
+    const limit = anew ? Math.min(LARGEST, Math.max(PAGE, this.messages?.length ?? 0)) : PAGE
+    this.changed = new Set()
+    this.missed = false
     try {
-      const [row, newest] = await Promise.all([get(`/conversations/${this.id}`), this.fetch()])
-      if (this.messages === null) this.complete = newest.length < PAGE
-      else if (newest[newest.length - 1]?.id !== this.messages[this.messages.length - 1]?.id) this.fresh = !this.stick
+      const [row, newest] = await Promise.all([get(`/conversations/${this.id}`), this.fetch(limit)])
+      if (this.messages !== null && newest[newest.length - 1]?.id !== this.messages[this.messages.length - 1]?.id) this.fresh = !this.stick
       this.row = row
+      if (anew || this.messages === null || this.apart(newest)) {
+        this.messages = []
+        this.complete = newest.length < limit
+      }
       this.merge(newest)
-      await this.fetchChanged(new Set(newest.map(each => each.id)))
+      await this.fetchChanged(changed, new Set(newest.map(each => each.id)))
       this.error = null
     } catch (error) {
+      for (const id of changed) this.changed.add(id)
+      this.missed ||= anew
       this.error = error
     }
     this.app.render()
   }
 
-  fetch(before) {
-    return get(`/conversations/${this.id}/messages`, { limit: PAGE, before })
+  fetch(limit, before) {
+    return get(`/conversations/${this.id}/messages`, { limit, before })
+  }
+
+  /** Whether there may be messages between those that are shown and the newest ones. */
+  apart(newest) {
+    const known = new Set(this.messages.map(each => each.id))
+    return newest.length === PAGE && !newest.some(each => known.has(each.id))
   }
 
   /** Older messages that were edited, deleted or answered. */
-  async fetchChanged(known) {
+  async fetchChanged(changed, known) {
     const shown = new Set(this.messages.map(each => each.id))
-    const stale = [...this.changed].filter(id => shown.has(id) && !known.has(id))
-    this.changed.clear()
+    const stale = [...changed].filter(id => shown.has(id) && !known.has(id))
     if (stale.length > MOST_SINGLE) {
       this.messages = this.messages.filter(each => known.has(each.id))
       this.complete = false
@@ -97,11 +114,14 @@ export class Thread {
     this.busy = true
     this.app.render()
     try {
-      const older = await this.fetch(this.messages[0].id)
-      this.complete = older.length < PAGE
-      this.height = this.scroller()?.scrollHeight ?? null
-      this.merge(older)
-      announce(t('thread.loaded', { count: older.length }))
+      const first = this.messages[0].id
+      const older = await this.fetch(PAGE, first)
+      if (this.messages[0].id === first) { // otherwise what they belong above is not shown any more
+        this.complete = older.length < PAGE
+        this.height = this.scroller()?.scrollHeight ?? null
+        this.merge(older)
+        announce(t('thread.loaded', { count: older.length }))
+      }
       this.error = null
     } catch (error) {
       this.error = error
