@@ -26,6 +26,7 @@ from tests.browser import stage_props as props
 
 TOKEN: t.Final = "zv_stage"
 
+T = t.TypeVar("T")
 Search: t.TypeAlias = t.Annotated[str | None, QueryParameter(name="query")]
 AnySocket: t.TypeAlias = WebSocket[t.Any, t.Any, t.Any]
 
@@ -104,7 +105,7 @@ class Stage:
         if scope not in self.session["scopes"]:
             raise ProblemError("forbidden", 403, f"this needs the scope {scope}")
 
-    async def answer(self, what: str, found: t.Any) -> t.Any:
+    async def answer(self, what: str, found: T) -> T:
         """What was found, once nothing holds it back any more."""
         if what in self.held:
             await self.held[what].wait()
@@ -129,6 +130,13 @@ class Stage:
                 await changed.wait()
             await socket.close(1012)
             nursery.cancel_scope.cancel()
+
+
+def paged(rows: list[t.Any], limit: int, cursor: int) -> Response[list[t.Any]]:
+    """Some of the rows, and where the next ones begin."""
+    end = cursor + limit
+    headers = {"x-next-cursor": str(end)} if end < len(rows) else {}
+    return Response(copy.deepcopy(rows[cursor:end]), headers=headers)
 
 
 def routes(stage: Stage) -> list[t.Any]:
@@ -169,14 +177,18 @@ def routes(stage: Stage) -> list[t.Any]:
 
     @get(["/gaps", "/connections/{name:str}/gaps"])
     async def gaps(
-        name: FromPath[str | None] = None, open_only: FromQuery[bool] = False
-    ) -> list[dict[str, t.Any]]:
-        stage.check("GET /gaps")
-        return [
+        name: FromPath[str | None] = None,
+        open_only: FromQuery[bool] = False,
+        limit: FromQuery[int] = 50,
+        cursor: FromQuery[int] = 0,
+    ) -> Response[list[t.Any]]:
+        stage.check(what := f"GET /gaps name={name} open_only={open_only} after={cursor}")
+        rows = [
             gap
             for gap in stage.gaps
             if name in (None, gap["connection"]) and not (open_only and gap["state"] == "closed")
         ]
+        return await stage.answer(what, paged(rows, limit, cursor))
 
     @post("/gaps/{number:int}/accept", status_code=200)
     async def accept(number: FromPath[int], by: FromQuery[str]) -> dict[str, t.Any]:
@@ -186,9 +198,14 @@ def routes(stage: Stage) -> list[t.Any]:
         return gap
 
     @get("/quarantine")
-    async def quarantine() -> list[dict[str, t.Any]]:
-        stage.check("GET /quarantine")
-        return stage.quarantine
+    async def quarantine(
+        connection: FromQuery[str | None] = None,
+        limit: FromQuery[int] = 50,
+        cursor: FromQuery[int] = 0,
+    ) -> Response[list[t.Any]]:
+        stage.check(what := f"GET /quarantine connection={connection} after={cursor}")
+        rows = [row for row in stage.quarantine if connection in (None, row["connection"])]
+        return await stage.answer(what, paged(rows, limit, cursor))
 
     @get("/quarantine/{number:int}")
     async def quarantined(number: FromPath[int]) -> dict[str, t.Any]:
@@ -250,15 +267,19 @@ def routes(stage: Stage) -> list[t.Any]:
         status: FromQuery[str | None] = None,
         connection: FromQuery[str | None] = None,
         search: Search = None,
-    ) -> list[dict[str, t.Any]]:
-        stage.check(f"GET /conversations status={status} connection={connection} query={search}")
-        return [
+        limit: FromQuery[int] = 50,
+        cursor: FromQuery[int] = 0,
+    ) -> Response[list[t.Any]]:
+        what = f"GET /conversations after={cursor} status={status} connection={connection}"
+        stage.check(what := f"{what} query={search}")
+        rows = [
             row
             for row in stage.conversations
             if status in (None, row["status"])
             and connection in (None, row["connection"])
             and (search is None or search.lower() in str(row["title"]).lower())
         ]
+        return await stage.answer(what, paged(rows, limit, cursor))
 
     @get("/conversations/{number:int}")
     async def conversation(number: FromPath[int]) -> dict[str, t.Any]:
@@ -278,8 +299,7 @@ def routes(stage: Stage) -> list[t.Any]:
     ) -> list[dict[str, t.Any]]:
         stage.check(what := f"GET /conversations/{number}/messages before={before}")
         older = [each for each in stage.messages if before is None or each["id"] < before]
-        found: list[dict[str, t.Any]] = await stage.answer(what, older[-limit:])
-        return found
+        return await stage.answer(what, older[-limit:])
 
     @get("/messages/{number:int}")
     async def message(number: FromPath[int]) -> dict[str, t.Any]:

@@ -1,5 +1,6 @@
 """What the dashboard shows when much comes at once, or answers come in another order."""
 
+import pytest
 import trio
 from browser_driver import Page
 
@@ -79,3 +80,56 @@ async def test_a_change_while_nothing_is_answered(page: Page, stage: Stage) -> N
     stage.away = False
     await page.click(".thread [role=alert] button")
     await page.wait("text=agora diz outra coisa", "attached")
+
+
+LISTS = {
+    "#/gaps?all": ("GET /gaps name={connection} open_only=False after={after}", "tbody tr"),
+    "#/quarantine": ("GET /quarantine connection={connection} after={after}", "tbody tr"),
+    "#/conversations": (
+        "GET /conversations after={after} status=None connection={connection} query=None",
+        ".conversations li",
+    ),
+}
+
+
+def fill(stage: Stage) -> None:
+    """Sixty rows of each kind, five of them of one connection."""
+    names = ["vendas"] * 55 + ["suporte"] * 5
+    stage.gaps = [props.gap(100 + n, connection=name) for n, name in enumerate(names)]
+    row, talk = stage.quarantine[0], stage.conversations[0]
+    stage.quarantine = [row | {"id": 100 + n, "connection": c} for n, c in enumerate(names)]
+    stage.conversations = [talk | {"id": 100 + n, "connection": c} for n, c in enumerate(names)]
+
+
+async def answers(page: Page, what: str) -> int:
+    """How many answers to such requests have come to the browser."""
+    path = what.split()[1]
+    found = "performance.getEntriesByType('resource').map(each => new URL(each.name).pathname)"
+    return int(await page.js(f"{found}.filter(each => each === '{path}').length"))
+
+
+@pytest.mark.parametrize("place", LISTS)
+@pytest.mark.parametrize("late", ["refresh", "more"])
+async def test_an_answer_to_what_is_no_longer_asked(
+    page: Page, stage: Stage, place: str, late: str
+) -> None:
+    """Another connection was chosen meanwhile: its rows show, and stay."""
+    fill(stage)
+    what, rows = LISTS[place]
+    what = what.format(connection=None, after=0 if late == "refresh" else 50)
+    held = stage.held[what] = trio.Event()
+    await page.visit(place)
+    if late == "more":
+        await page.wait(rows)
+        await page.click("main button:text-matches('older|more', 'i')")
+    while what not in stage.asked:
+        await trio.sleep(0.01)
+    await page.select("main .filters label:has-text('Connection') select", "suporte")
+    await page.until(f"document.querySelectorAll('main {rows}').length === 5")
+    before = await answers(page, what)
+    held.set()
+    while await answers(page, what) == before:
+        await trio.sleep(0.01)
+    await page.js("new Promise(done => setTimeout(done, 50))")  # three frames to show it in
+    assert await page.count(f"main {rows}") == 5
+    assert await page.count("main [role=alert]") == 0

@@ -84,9 +84,7 @@ export class Conversations {
   }
 
   search() {
-    this.pages.rows = null
-    this.pages.next = null
-    this.pages.refresh().then(() => this.app.render())
+    this.pages.reset().then(() => this.app.render())
   }
 
   type(query) {

@@ -58,8 +58,7 @@ export class Gaps {
 
   choose(changes) {
     Object.assign(this, changes)
-    this.pages.rows = null
-    this.pages.refresh().then(() => this.app.render())
+    this.pages.reset().then(() => this.app.render())
     this.app.render()
   }
 

@@ -10,34 +10,46 @@ export class Pages {
     this.rows = null
     this.next = null
     this.error = null
+    this.generation = 0 // of what is asked for
+  }
+
+  /** Something else is asked for from now on: answers to what was asked before no longer count. */
+  async reset() {
+    this.generation += 1
+    this.rows = null
+    this.next = null
+    this.error = null
+    await this.refresh()
   }
 
   /** All that is shown anew, as far as one request goes. */
   async refresh() {
     const wanted = Math.min(LARGEST, Math.max(PAGE, this.rows?.length ?? 0))
-    await this.attempt(async () => {
-      const { rows, next } = await this.load(wanted, null)
-      this.rows = rows
-      this.next = next
-    })
+    await this.attempt(wanted, null, rows => rows)
   }
 
   /** One page more. */
   async more() {
-    await this.attempt(async () => {
-      const { rows, next } = await this.load(PAGE, this.next)
+    if (this.next === null) return
+    await this.attempt(PAGE, this.next, rows => {
       const known = new Set(this.rows.map(row => row.id))
-      this.rows = [...this.rows, ...rows.filter(row => !known.has(row.id))]
-      this.next = next
+      return [...this.rows, ...rows.filter(row => !known.has(row.id))]
     })
   }
 
-  async attempt(work) {
+  async attempt(limit, after, combine) {
+    const { generation } = this
+    let found = null
+    let failed = null
     try {
-      await work()
-      this.error = null
+      found = await this.load(limit, after)
     } catch (error) {
-      this.error = error
+      failed = error
     }
+    if (generation !== this.generation) return
+    this.error = failed
+    if (failed !== null) return
+    this.rows = combine(found.rows)
+    this.next = found.next
   }
 }

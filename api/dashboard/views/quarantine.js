@@ -45,8 +45,7 @@ export class Quarantine {
 
   choose(changes) {
     Object.assign(this, changes)
-    this.pages.rows = null
-    this.pages.refresh().then(() => this.app.render())
+    this.pages.reset().then(() => this.app.render())
     this.app.render()
   }
 
