@@ -81,6 +81,14 @@ export function button(label, act, { reason = null, tone = '', ...attributes } =
   }, label, reason && h('span', { class: 'hidden' }, ` (${reason})`))
 }
 
+/** Which connection; all of them by default. */
+export function connectionChoice(app, chosen, choose) {
+  const names = (app.health.data?.connections ?? []).map(each => each.name).sort()
+  return h('label', {}, h('span', {}, t('filter.connection')), h('select', { value: chosen, onchange: event => choose(event.target.value) },
+    h('option', { value: '', selected: chosen === '' }, t('filter.all')),
+    names.map(name => h('option', { value: name, selected: name === chosen }, name))))
+}
+
 let announced = null
 
 /** Tell whoever listens instead of looking. */

@@ -1,12 +1,11 @@
 // What connections missed, and whether it has come.
 
 import { page, post, segment } from '../api.js'
-import { coalesce } from '../coalesce.js'
 import { h } from '../dom.js'
 import * as format from '../format.js'
 import { t } from '../i18n.js'
-import { announce, badge, button, confirm, empty, facts, loading, problem, table, when, word } from '../ui.js'
-import { Pages } from './pages.js'
+import { badge, button, confirm, facts, when, word } from '../ui.js'
+import { ListPage } from './list_page.js'
 
 const TONES = { out: 'bad', draining: 'busy', open: 'warn', closed: 'good' }
 
@@ -24,59 +23,38 @@ export const gapRow = gap => [
   format.number(gap.announced), gap.missing ? badge(format.number(gap.missing), 'warn') : format.number(gap.missing),
 ]
 
-export class Gaps {
+export class Gaps extends ListPage {
   constructor(app, _args, parameters) {
-    this.app = app
+    super(app, parameters)
     this.openOnly = parameters.get('all') === null && parameters.get('connection') === null
-    this.connection = parameters.get('connection') ?? ''
-    this.error = null
-    this.pages = new Pages((limit, cursor) => page(
-      this.connection ? `/connections/${segment(this.connection)}/gaps` : '/gaps',
-      { open_only: this.openOnly || null, limit, cursor }))
-    this.refresh = coalesce(async () => { await this.pages.refresh(); this.app.render() }, 2000)
   }
 
-  title() {
-    return t('nav.gaps')
+  texts() {
+    return { title: t('nav.gaps'), lead: t('gaps.lead'), none: t(this.openOnly ? 'gaps.noneOpen' : 'gaps.none') }
   }
 
-  load() {
-    this.refresh()
+  fetch(paging) {
+    const path = this.connection ? `/connections/${segment(this.connection)}/gaps` : '/gaps'
+    return page(path, { open_only: this.openOnly || null, ...paging })
   }
 
-  poll() {
-    this.refresh()
+  concerns(type) {
+    return type.startsWith('gap.')
   }
 
-  close() {
-    this.refresh.stop()
+  check() {
+    return { name: 'openOnly', label: t('gaps.openOnly') }
   }
 
-  onEvents(events, missed) {
-    if (missed || events.some(event => event.type.startsWith('gap.'))) this.refresh()
+  columns() {
+    return GAP_COLUMNS()
   }
 
-  choose(changes) {
-    Object.assign(this, changes)
-    this.pages.reset().then(() => this.app.render())
-    this.app.render()
+  cells(gap) {
+    return gapRow(gap)
   }
 
-  render() {
-    const { rows, next, error } = this.pages
-    return [h('h1', {}, t('nav.gaps')), h('p', { class: 'soft lead' }, t('gaps.lead')),
-      h('div', { class: 'filters' },
-        h('label', { class: 'check' }, h('input', { type: 'checkbox', checked: this.openOnly, onchange: event => this.choose({ openOnly: event.target.checked }) }), t('gaps.openOnly')),
-        connectionChoice(this.app, this.connection, connection => this.choose({ connection }))),
-      error && problem(error, () => this.refresh()), this.error && problem(this.error),
-      rows === null ? (error ? null : loading())
-        : rows.length === 0 ? empty(t(this.openOnly ? 'gaps.noneOpen' : 'gaps.none'))
-          : h('section', { class: 'panel' }, table(t('nav.gaps'), [...GAP_COLUMNS(), { name: t('action.title'), place: 'last' }],
-            rows.map(gap => ({ key: gap.id, cells: [...gapRow(gap), this.more(gap)] })))),
-      next !== null && button(t('action.older'), async () => { await this.pages.more(); this.app.render() })]
-  }
-
-  more(gap) {
+  actions(gap) {
     const reason = this.app.whyNot('operate') ?? (gap.state === 'closed' ? t('gaps.isClosed') : gap.to_at === null ? t('gaps.goesOn') : null)
     return [
       gap.state === 'closed' ? h('span', { class: 'soft' }, word('resolution', gap.resolution))
@@ -94,23 +72,9 @@ export class Gaps {
 
   async accept(gap) {
     if (!await confirm(t('ask.accept', { number: gap.id, name: gap.connection }), t('ask.accept.more', { count: gap.missing }), t('gaps.accept'), 'primary')) return
-    try {
+    await this.order(async () => {
       await post(`/gaps/${gap.id}/accept`, undefined, { by: this.app.session.name || 'dashboard' })
-      this.error = null
-      announce(t('done.accept'))
-    } catch (error) {
-      this.error = error
-    }
-    this.app.refreshHealth()
-    await this.pages.refresh()
-    this.app.render()
+      return t('done.accept')
+    })
   }
-}
-
-/** Which connection; all of them by default. */
-export function connectionChoice(app, chosen, choose) {
-  const names = (app.health.data?.connections ?? []).map(each => each.name).sort()
-  return h('label', {}, h('span', {}, t('filter.connection')), h('select', { value: chosen, onchange: event => choose(event.target.value) },
-    h('option', { value: '', selected: chosen === '' }, t('filter.all')),
-    names.map(name => h('option', { value: name, selected: name === chosen }, name))))
 }
