@@ -18,11 +18,17 @@ def split_hosts(dsn: str) -> tuple[Host, ...]:
     """The servers in the order of the URL; ``host=`` and ``port=`` in its query come first.
 
     ``postgresql://user@one:5432,two:5433/base`` names two.
+
+    Raises:
+        ValueError: it cannot be read, mostly for a password with signs of URLs in it. The text may
+            quote it: not to be shown.
     """
     parts = urllib.parse.urlsplit(dsn)
     user, at, places = parts.netloc.rpartition("@")
     query = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
     named = _last(query, "host")
+    if "@" in user or (not at and "@" in parts.path + parts.fragment) or "@" in (named or "")[1:]:
+        raise ValueError("the password ends too early")
     if named is None:
         return tuple(
             Host(place or "localhost", _with(parts, netloc=f"{user}{at}{place}"))

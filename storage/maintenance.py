@@ -6,7 +6,6 @@ import typing as t
 
 import trio
 
-from storage.errors import StorageRejectedError
 from storage.hosts import Host
 from storage.postgres import open_loop
 from storage.queries import queries
@@ -77,7 +76,7 @@ async def open_maintenance(
 
     Raises:
         StorageUnavailableError: it cannot be reached.
-        StorageRejectedError: it refuses us.
+        StorageRejectedError: it refuses us, or the URL cannot be read.
     """
     async with open_loop() as loop:
 
@@ -103,6 +102,4 @@ async def _on(loop: t.Any, work: cabc.Callable[[], cabc.Awaitable[_T]]) -> _T:
         result: _T = await trio_asyncio.aio_as_trio(work, loop=loop)()
     except FAILURES as error:
         raise translate(error) from error
-    except ValueError as error:  # a URL that the driver cannot read
-        raise StorageRejectedError(f"the URL of the database is of no use: {error}") from error
     return result

@@ -140,7 +140,8 @@ class PostgresStorage(
         Raises:
             StorageLockedError: another one does, or took it over while this one had lost it.
             StorageUnavailableError: the database cannot be reached.
-            StorageRejectedError: it is newer than this code, or not in UTF-8.
+            StorageRejectedError: it is newer than this code, or not in UTF-8; or the URL cannot
+                be read.
         """
         storage = cls(
             dsn,

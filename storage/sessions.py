@@ -7,6 +7,7 @@ began there.
 """
 
 import collections.abc as cabc
+import contextlib
 import socket
 import typing as t
 
@@ -30,6 +31,9 @@ FAILURES: t.Final = (
 )
 
 
+_UNREADABLE: t.Final = (
+    "the URL of the database cannot be read; in a password write / # ? @ [ as %2F %23 %3F %40 %5B"
+)
 _CONNECT_TIMEOUT: t.Final = 10.0  # seconds for one server to let us in, at most
 _LOCK_SHARE: t.Final = 0.5  # of the command timeout: the longest wait for a lock
 _KEEPALIVE: t.Final = {  # seconds, but for the count: of sockets to a server over TCP
@@ -68,6 +72,18 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+@contextlib.contextmanager
+def _readable() -> cabc.Iterator[None]:
+    """A URL that cannot be read is refused without a word of it: where its password ends is just
+    what is not known."""
+    try:
+        yield
+    except FAILURES:  # some of the driver's own are ValueErrors, too
+        raise
+    except ValueError:
+        raise StorageRejectedError(_UNREADABLE) from None
+
+
 class Sessions:
     """Opens connections of the driver; call it on the driver's loop."""
 
@@ -78,9 +94,14 @@ class Sessions:
         *,
         moved: cabc.Callable[[], cabc.Awaitable[None]],
     ) -> None:
-        """``moved`` is called when another server than before takes the writes."""
-        self._hosts = split_hosts(dsn)
-        self._any_server = says(dsn, "target_session_attrs")  # the operator has chosen
+        """``moved`` is called when another server than before takes the writes.
+
+        Raises:
+            StorageRejectedError: the URL cannot be read.
+        """
+        with _readable():
+            self._hosts = split_hosts(dsn)
+            self._any_server = says(dsn, "target_session_attrs")  # the operator has chosen
         self._command_timeout = command_timeout  # seconds
         self._moved = moved
         self._host: Host | None = None
@@ -100,6 +121,7 @@ class Sessions:
 
         Raises:
             StorageUnavailableError: none of several does; else what the driver raises.
+            StorageRejectedError: the URL cannot be read.
         """
         failures: list[str] = []
         for host in sorted(self._hosts, key=lambda each: each is not self._host):
@@ -118,13 +140,14 @@ class Sessions:
 
     async def _connect(self, host: Host, patient: bool, settings: cabc.Mapping[str, str]) -> t.Any:
         limit = None if patient else self._command_timeout
-        connection = await asyncpg.connect(
-            host.dsn,
-            timeout=self._connect_timeout,
-            command_timeout=None if limit is None else limit + self.grace,
-            server_settings={**_settings(limit), **settings},
-            target_session_attrs=None if self._any_server else "read-write",
-        )
+        with _readable():
+            connection = await asyncpg.connect(
+                host.dsn,
+                timeout=self._connect_timeout,
+                command_timeout=None if limit is None else limit + self.grace,
+                server_settings={**_settings(limit), **settings},
+                target_session_attrs=None if self._any_server else "read-write",
+            )
         _watch_peer(connection)
         return connection
 

@@ -11,6 +11,7 @@ import pathlib
 import stat
 import subprocess
 import sys
+import traceback
 import typing as t
 
 import attrs
@@ -402,6 +403,29 @@ async def test_an_unreachable_database(tmp_path: pathlib.Path) -> None:
         with pytest.raises(StorageError):
             async with open_maintenance(dsn):
                 pytest.fail("opened")
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "hunter2/x",
+        "12/hunter2",
+        "hunter2#x",
+        "hunter2?x",
+        "12?host=hunter2",
+        "[hunter2",
+        "a@hunter2",
+    ],
+)
+@pytest.mark.parametrize("places", ["127.0.0.1:9", "127.0.0.1:9,127.0.0.2:9"])
+async def test_a_password_that_ends_too_early(password: str, places: str) -> None:
+    """Nothing of it is repeated by whatever reads the URL; the error says how to write it."""
+    dsn = f"postgresql://me:{password}@{places}/base"
+    for opened in (open_maintenance(dsn), PostgresStorage.open(dsn, key=KEY)):
+        with pytest.raises(StorageRejectedError, match="in a password write") as refused:
+            async with opened:
+                pytest.fail("opened")
+        assert "hunter2" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_moments_are_utc() -> None:

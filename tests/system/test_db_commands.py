@@ -19,7 +19,7 @@ import trio
 
 from config.load import load_config
 from daemon.cli_db import _confirm
-from daemon.errors import RefusedError, StartError, UsageError
+from daemon.errors import CommandError, RefusedError, StartError, UsageError
 from daemon.owner import acting_as_owner
 from daemon.upkeep import RestoreOptions, run_backup, run_restore, run_sizes, run_vacuum
 from storage.backup import Contents
@@ -183,13 +183,33 @@ def test_acting_as_the_owner_ends(directory: pathlib.Path) -> None:
         assert os.geteuid() == 0
 
 
-async def test_the_password_is_never_shown(directory: pathlib.Path) -> None:
-    """Not when the database cannot be reached, either."""
+@pytest.mark.parametrize(
+    ("password", "told"),
+    [
+        ("hunter2", "Connect call failed"),
+        ("hunter2/x", "in a password write / # ? @ [ as %2F %23 %3F %40 %5B"),
+        ("hunter2#x", "cannot be read; in a password write"),
+        ("[hunter2", "cannot be read; in a password write"),
+    ],
+)
+async def test_the_password_is_never_shown(
+    directory: pathlib.Path, password: str, told: str
+) -> None:
+    """Not when the database cannot be reached, nor when nobody knows where the password ends."""
     config = directory / "supervisor.toml"
-    config.write_text('[storage]\ndsn = "postgresql://me:hunter2@127.0.0.1:9/base"\n')
-    daemon = DaemonProcess(directory, config, None)
-    with trio.fail_after(60):
-        told = await refused(daemon, "db", "backup", str(directory / "b"))
-        assert "hunter2" not in told
-        assert len(told.splitlines()) == 1
+    config.write_text(
+        f'[daemon]\ndata_dir = "{directory / "data"}"\n'
+        f'[storage]\ndsn = "postgresql://me:{password}@127.0.0.1:9/base"\n'
+    )
+    with pytest.raises(CommandError) as failed:
+        await Commands(config).backup(directory / "b")
+    said = str(failed.value)
+    if password != "hunter2":  # else it would wait for the server
+        with trio.fail_after(60):
+            started = await refused(DaemonProcess(directory, config, None), "run")
+        assert told in started
+        said += started
+    assert told in said
+    assert "hunter2" not in said
+    assert "Traceback" not in said
     assert not (directory / "b").exists()
