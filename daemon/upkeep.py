@@ -16,8 +16,8 @@ from daemon.errors import CommandError, RefusedError
 from daemon.owner import acting_as_owner
 from daemon.run import one_line_errors
 from storage.backup import Contents, back_up, check_backup, contents, put_back
-from storage.backup_file import Draft, Manifest, created_now
-from storage.errors import SealError
+from storage.backup_file import Draft, Manifest, created_now, read_manifest
+from storage.errors import SealError, StorageRejectedError
 from storage.seal import find_key, fingerprint
 from storage.sizes import sizes, vacuum
 
@@ -40,6 +40,11 @@ def run_backup(config: Config, target: Path, *, version: str, now: dt.datetime) 
     with one_line_errors(), Draft(target) as draft:
         manifest = _on_database(config, functools.partial(work, file=draft.file))
         manifest = draft.publish(manifest)
+        try:
+            read_manifest(target)  # as a restore will do
+        except StorageRejectedError:
+            target.unlink()
+            raise
     facts = attrs.asdict(manifest) | {"file": str(target), "messages": manifest.messages}
     facts["key_unknown_because"] = why
     return facts

@@ -18,11 +18,6 @@ from storage.queries import SQL
 
 LOCK_WAIT: t.Final = "60s"  # for a table that a migration holds
 
-_CHECK: t.Final = (
-    "DO $check$ BEGIN IF (SELECT count(*) FROM public.NAME) <> ROWS THEN RAISE EXCEPTION"
-    " 'table NAME has not the ROWS rows that the backup should hold'; END IF; END $check$;"
-)
-
 
 @attrs.frozen(kw_only=True)
 class Contents:
@@ -213,8 +208,20 @@ async def _write(pipe: t.IO[bytes], text: str) -> None:
 
 
 def _checks(manifest: Manifest) -> str:
-    """Statements that fail unless each table has its rows; names were checked when it was read."""
-    return "\n".join(
-        _CHECK.replace("NAME", name).replace("ROWS", str(rows))
-        for name, rows in sorted(manifest.rows.items())
+    """Statements that fail unless each table has its rows, whatever it is called."""
+    return "\n".join(_check(name, rows) for name, rows in sorted(manifest.rows.items()))
+
+
+def _check(name: str, rows: int) -> str:
+    table = '"' + name.replace('"', '""') + '"'
+    message = f"table {name} has not the {rows} rows that the backup should hold"
+    body = (
+        f"BEGIN IF (SELECT count(*) FROM public.{table}) <> {rows} THEN"  # noqa: S608 - quoted
+        f" RAISE EXCEPTION USING MESSAGE = {_literal(message)}; END IF; END"
     )
+    return f"DO {_literal(body)};"
+
+
+def _literal(text: str) -> str:
+    """Text as SQL has it, whatever the server makes of backslashes."""
+    return " E'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -28,7 +28,6 @@ _MARK: t.Final = b"ZVBACKUP"  # the end of the file; before it, the length of th
 _LENGTH: t.Final = 8  # bytes
 _LONGEST: t.Final = 1024 * 1024  # bytes of a manifest
 _PIECE: t.Final = 1024 * 1024
-_TABLE: t.Final = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _FULL: t.Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -154,12 +153,17 @@ def read_manifest(path: pathlib.Path) -> Manifest:
                 " cannot read"
             )
         manifest = Manifest(**facts)
-        good = all(_TABLE.fullmatch(name) and type(n) is int for name, n in manifest.rows.items())
+        good = all(_is_count(name, rows) for name, rows in manifest.rows.items())
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StorageRejectedError(f"the manifest of {path} is damaged") from error
     if not good or manifest.archive_bytes != begin:
         raise StorageRejectedError(f"the manifest of {path} does not belong to it")
     return manifest
+
+
+def _is_count(table: str, rows: object) -> bool:
+    """Whether a table can be called so, and have so many rows."""
+    return bool(table.encode()) and "\0" not in table and type(rows) is int and rows >= 0
 
 
 def verify(path: pathlib.Path, manifest: Manifest) -> None:

@@ -1,6 +1,6 @@
 """Backups: one moment, whole or not there, back exactly as it was or nothing changed."""
 
-# ruff: noqa: ASYNC221, ASYNC230 - a moment's blocking does no harm in these tests
+# ruff: noqa: ASYNC221, ASYNC230, ASYNC240 - a moment's blocking does no harm in these tests
 
 import collections.abc as cabc
 import contextlib
@@ -21,7 +21,9 @@ from st_helpers import KEY, Cluster, take
 
 from config.model import Config, DaemonConfig, StorageConfig
 from daemon import database
-from storage import programs
+from daemon.errors import CommandError
+from daemon.upkeep import run_backup
+from storage import backup_file, programs
 from storage.api import ConversationRules
 from storage.backup import back_up, check_backup, contents, put_back
 from storage.backup_file import Draft, Manifest, read_manifest
@@ -160,6 +162,44 @@ async def test_nothing_or_all_is_replaced(
     assert left == 0
 
 
+async def test_tables_of_any_name(
+    cluster: Cluster, dsn: str, postgres: PostgresStorage, tmp_path: pathlib.Path
+) -> None:
+    """One that somebody added, and called as they liked, is backed up and put back; its rows are
+    counted, too."""
+    names = ["Notes", "$check$ 'it''s' \\ :x", 'x"; DROP TABLE messages; --']
+    for number, name in enumerate(names):
+        quoted = name.replace('"', '""')
+        await cluster.sql(dsn, f'CREATE TABLE "{quoted}" AS SELECT generate_series(0, {number})')
+    manifest = await backed_up(dsn, tmp_path / "backup")
+    assert [manifest.rows[name] for name in names] == [1, 2, 3]
+    other = await cluster.create()
+    for name in names:
+        wrong = attrs.evolve(manifest, rows={**manifest.rows, name: 7})
+        with pytest.raises(StorageUnavailableError) as refused:
+            await restored(other, tmp_path / "backup", wrong)
+        assert f"table {name} has not the 7 rows" in str(refused.value)
+    await restored(other, tmp_path / "backup")
+    [[count]] = await cluster.sql(other, 'SELECT count(*) FROM "Notes"')
+    assert count == 1
+
+
+async def test_a_backup_that_cannot_be_read_is_none(
+    dsn: str, postgres: PostgresStorage, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is never reported as good, and not left for one."""
+    monkeypatch.setattr(backup_file, "_LONGEST", 10)
+    config = Config(
+        daemon=DaemonConfig(data_dir=str(tmp_path / "data")), storage=StorageConfig(dsn=dsn)
+    )
+    target = tmp_path / "backup"
+    with pytest.raises(CommandError, match="is no backup"):
+        await trio.to_thread.run_sync(
+            lambda: run_backup(config, target, version="1", now=dt.datetime.now(dt.UTC))
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_what_would_be_lost(cluster: Cluster, dsn: str, postgres: PostgresStorage) -> None:
     """Empty and fresh databases are worthless, others are not; a stranger's is none of ours."""
     async with open_maintenance(await cluster.create()) as session:
@@ -258,9 +298,10 @@ def test_what_is_wrong_with_a_file(tmp_path: pathlib.Path) -> None:
         check_backup(_file(tmp_path / "newer", _manifest(schema=9999)))
     with pytest.raises(StorageRejectedError, match="this version cannot read"):
         check_backup(_file(tmp_path / "later", _manifest(format=2)))
-    evil = {"messages; DROP TABLE x": 1}
-    with pytest.raises(StorageRejectedError, match="manifest"):
-        check_backup(_file(tmp_path / "evil", _manifest(rows=evil)))
+    rows: list[t.Any] = [{"": 1}, {"a\0": 1}, {"\ud800": 1}, {"a": "1; SELECT"}, {"a": -1}, [1]]
+    for number, evil in enumerate(rows):
+        with pytest.raises(StorageRejectedError, match="manifest"):
+            check_backup(_file(tmp_path / f"evil{number}", _manifest(rows=evil)))
     with pytest.raises(StorageRejectedError, match="cannot be read"):
         check_backup(tmp_path / "nowhere")
 
