@@ -1,4 +1,4 @@
-"""Backs a database up and puts it back: all of it, as of one moment, or nothing."""
+"""Backs a database up and puts it back: all of its schema, as of one moment, or nothing."""
 
 import contextlib
 import os
@@ -16,6 +16,8 @@ from storage.migrate import load_migrations
 from storage.programs import Programs, find_programs, quiet_psql
 from storage.queries import SQL
 
+SCHEMA: t.Final = "public"
+"""What is backed up and put back; what others have in schemas of their own is none of ours."""
 LOCK_WAIT: t.Final = "60s"  # for a table that a migration holds
 
 
@@ -43,18 +45,20 @@ async def back_up(
     created_at: str,
     key: str | None,
 ) -> Manifest:
-    """Write the whole database to a file, as of one moment; others may go on writing meanwhile.
+    """Write the whole schema to a file, as of one moment; others may go on writing meanwhile.
 
     ``key`` is the fingerprint of the key that the credentials in it are sealed with, ``version``
     this program's. The manifest is for the caller to put behind it.
 
     Raises:
-        StorageRejectedError: no pg_dump here can read that server.
+        StorageRejectedError: no pg_dump here can read that server; or there is nothing of ours,
+            or not in the schema public.
         StorageUnavailableError: the database or the disk fails.
     """
     facts = await session.fetch_one("database_facts")
     if not facts["ours"]:
         raise StorageRejectedError("this database holds nothing of zapvisor; there is no backup")
+    await _check_schema(session)
     programs = await trio.to_thread.run_sync(find_programs, facts["server_major"])
     async with session.frozen():
         snapshot = (await session.fetch_one("export_snapshot"))["snapshot"]
@@ -63,6 +67,7 @@ async def back_up(
             "--format=custom",
             "--no-owner",
             "--no-privileges",
+            f"--schema={SCHEMA}",
             f"--snapshot={snapshot}",
             f"--lock-wait-timeout={LOCK_WAIT}",
             dsn=session.host.dsn,
@@ -86,6 +91,15 @@ async def back_up(
         rows=rows,
         key=key,
     )
+
+
+async def _check_schema(session: Maintenance) -> None:
+    [[schema]] = await session.run("SELECT current_schema()")
+    if schema != SCHEMA:
+        raise StorageRejectedError(
+            f"the tables of this user are in the schema {schema}; only {SCHEMA} is backed up and"
+            " put back"
+        )
 
 
 def _failed(complaint: str) -> StorageUnavailableError:
@@ -133,7 +147,7 @@ def check_backup(path: pathlib.Path) -> Manifest:
 
 
 async def put_back(session: Maintenance, archive: t.IO[bytes], manifest: Manifest) -> None:
-    """Replace all that the database holds by the backup, in one transaction, which commits only
+    """Replace all that the schema holds by the backup, in one transaction, which commits only
     if every table has as many rows as the manifest says. ``archive`` is the open file.
 
     Whoever calls keeps daemons out meanwhile.
@@ -154,9 +168,7 @@ async def put_back(session: Maintenance, archive: t.IO[bytes], manifest: Manifes
             f" {programs.major}, cannot read it: restore into PostgreSQL {manifest.program} or"
             " newer"
         )
-    [[schema]] = await session.run("SELECT current_schema()")
-    if schema != "public":  # where pg_dump found the tables that were backed up
-        raise StorageRejectedError(f"the tables go to the schema {schema}; only public will do")
+    await _check_schema(session)
     await _stream(programs, session.host.dsn, archive, manifest)
     await session.run("ANALYZE")
 
@@ -191,7 +203,13 @@ async def _feed(
     clear = (SQL / "clear.sql").read_text(encoding="utf-8")
     await _write(pipe, f"BEGIN;\nSET LOCAL lock_timeout = '{LOCK_WAIT}';\n{clear}\n")
     os.lseek(archive.fileno(), 0, os.SEEK_SET)
-    options = ("--no-owner", "--no-privileges", "--exit-on-error", "--file=-")
+    options = (
+        "--no-owner",
+        "--no-privileges",
+        f"--schema={SCHEMA}",  # a backup by hand may hold more
+        "--exit-on-error",
+        "--file=-",
+    )
     with programs.start("pg_restore", *options, stdin=archive, stdout=pipe) as restore:
         if await restore.wait() != 0:
             return restore.complaint()

@@ -200,6 +200,31 @@ async def test_a_backup_that_cannot_be_read_is_none(
     assert list(tmp_path.iterdir()) == []
 
 
+async def test_schemas_of_others_are_left_alone(
+    cluster: Cluster, dsn: str, postgres: PostgresStorage, tmp_path: pathlib.Path
+) -> None:
+    """They are not backed up, and stay what they are; nor is one of theirs taken for ours."""
+    shop = "CREATE SCHEMA shop; CREATE TABLE shop.sold AS SELECT {0} AS number"
+    await take(postgres, "A1")
+    await cluster.script(dsn, shop.format(1))
+    await backed_up(dsn, tmp_path / "backup")
+    assert b"sold" not in (tmp_path / "backup").read_bytes()
+    other = await cluster.create()
+    await cluster.script(other, shop.format(2))
+    await restored(other, tmp_path / "backup")
+    assert [tuple(row) for row in await cluster.sql(other, "SELECT * FROM shop.sold")] == [(2,)]
+    assert await _everything(cluster, other) == await _everything(cluster, dsn)
+    # Ours moved, so that this user works in that schema.
+    await cluster.script(
+        dsn,
+        "CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.schema_migrations (number integer);"
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = elsewhere',"
+        " current_database()); END $$",
+    )
+    with pytest.raises(StorageRejectedError, match="in the schema elsewhere"):
+        await backed_up(dsn, tmp_path / "again")
+
+
 async def test_what_would_be_lost(cluster: Cluster, dsn: str, postgres: PostgresStorage) -> None:
     """Empty and fresh databases are worthless, others are not; a stranger's is none of ours."""
     async with open_maintenance(await cluster.create()) as session:
