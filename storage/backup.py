@@ -10,7 +10,12 @@ import attrs
 import trio
 
 from storage.backup_file import Manifest, read_manifest, verify
-from storage.errors import NoRoomError, StorageRejectedError, StorageUnavailableError
+from storage.errors import (
+    NoRoomError,
+    StorageError,
+    StorageRejectedError,
+    StorageUnavailableError,
+)
 from storage.maintenance import Maintenance
 from storage.migrate import load_migrations
 from storage.programs import Programs, find_programs, quiet_psql
@@ -170,7 +175,8 @@ async def put_back(session: Maintenance, archive: t.IO[bytes], manifest: Manifes
         )
     await _check_schema(session)
     await _stream(programs, session.host.dsn, archive, manifest)
-    await session.run("ANALYZE")
+    with contextlib.suppress(StorageError):  # all is back; the server does it by itself, later
+        await session.run("ANALYZE")
 
 
 async def _stream(programs: Programs, dsn: str, archive: t.IO[bytes], manifest: Manifest) -> None:

@@ -36,7 +36,7 @@ from storage.errors import (
     StorageUnavailableError,
 )
 from storage.hosts import split_password
-from storage.maintenance import open_maintenance
+from storage.maintenance import Maintenance, open_maintenance
 from storage.postgres import PostgresStorage
 from storage.programs import Programs, find_programs
 from storage.seal import find_key, fingerprint
@@ -223,6 +223,28 @@ async def test_schemas_of_others_are_left_alone(
     )
     with pytest.raises(StorageRejectedError, match="in the schema elsewhere"):
         await backed_up(dsn, tmp_path / "again")
+
+
+async def test_statistics_are_no_part_of_a_restore(
+    cluster: Cluster,
+    dsn: str,
+    postgres: PostgresStorage,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All is back although the server is lost while it renews them."""
+    run = Maintenance.run
+
+    async def lost(session: Maintenance, statement: str, *arguments: t.Any) -> list[t.Any]:
+        if statement == "ANALYZE":
+            raise StorageUnavailableError("gone")
+        return await run(session, statement, *arguments)
+
+    await backed_up(dsn, tmp_path / "backup")
+    other = await cluster.create()
+    monkeypatch.setattr(Maintenance, "run", lost)
+    await restored(other, tmp_path / "backup")
+    assert await _everything(cluster, other) == await _everything(cluster, dsn)
 
 
 async def test_what_would_be_lost(cluster: Cluster, dsn: str, postgres: PostgresStorage) -> None:
