@@ -9,7 +9,8 @@ from storage.api import Storage
 from storage.errors import StorageError
 from supervisor.backoff import Backoff
 
-STEP: t.Final = 500  # messages looked at in one go
+STEP: t.Final = 500  # messages looked at in one go, at most
+SHRINK: t.Final = 4  # so many times fewer after a failure, which may be for want of time
 GATHER: t.Final = 0.5  # seconds that news may gather, so that a flood is taken in steps
 IDLE: t.Final = 60.0  # seconds between looks when nobody tells of news
 REST: t.Final = 1.0  # part of the time that a step took, for everybody else
@@ -26,6 +27,7 @@ class Indexer:
         self._storage = storage
         self._news = trio.Event()
         self._filling = False
+        self._limit = STEP
 
     def wake(self) -> None:
         """There are new messages."""
@@ -34,7 +36,8 @@ class Indexer:
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> t.NoReturn:
-        """Index until cancelled; a database that is away is tried again."""
+        """Index until cancelled; a database that is away, or too slow for the step, is tried again
+        with smaller ones."""
         task_status.started()
         failures = 0
         while True:
@@ -44,10 +47,12 @@ class Indexer:
                 more = await self._step()
             except StorageError as error:
                 failures += 1
+                self._limit = max(1, self._limit // SHRINK)
                 log.warning("search.index_failed", error=str(error), failures=failures)
                 await trio.sleep(_AGAIN.bound(failures))
                 continue
             failures = 0
+            self._limit = min(STEP, 2 * self._limit)
             if more:
                 await trio.sleep(REST * (trio.current_time() - began))
                 continue
@@ -56,7 +61,7 @@ class Indexer:
             await trio.sleep(GATHER)
 
     async def _step(self) -> bool:
-        step = await self._storage.index_messages(STEP)
+        step = await self._storage.index_messages(self._limit)
         if step.filling != self._filling:
             self._filling = step.filling
             if step.filling:

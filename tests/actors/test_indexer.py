@@ -17,13 +17,15 @@ class Scripted(MemoryStorage):
         self.steps: list[IndexStep | None] = []  # None: the database is away
         self.asked: list[float] = []
         self.begun = trio.current_time()
+        self.limits: list[int] = []
+        self.most = STEP  # that it manages before the statement's time is up
 
     async def index_messages(self, limit: int) -> IndexStep:
-        assert limit == STEP
+        self.limits.append(limit)
         self.asked.append(round(trio.current_time() - self.begun, 3))
         await trio.sleep(0.25)
         step = self.steps.pop(0) if self.steps else IndexStep(0, behind=False, filling=False)
-        if step is None:
+        if step is None or limit > self.most:
             raise StorageUnavailableError("gone")
         return step
 
@@ -54,3 +56,21 @@ async def test_what_is_behind_is_caught_up_with_rests(
     await nursery.start(Indexer(storage).run)
     await trio.sleep(30)
     assert storage.asked == [0.0, 0.5, 1.0, 2.25, 4.5, 5.0]
+
+
+async def test_a_step_that_is_too_long_gets_shorter(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """Until the database manages it in time; then longer again, for as long as that goes well."""
+    storage = Scripted()
+    storage.most = 100
+    storage.steps = [IndexStep(0, behind=True, filling=True)] * 9
+    await nursery.start(Indexer(storage).run)
+    await trio.sleep(30)
+    assert storage.limits[:6] == [500, 125, 31, 62, 124, 31]
+    storage.most = STEP
+    await trio.sleep(600)
+    assert storage.limits[-1] == STEP
+    storage.most = 0
+    await trio.sleep(3600)
+    assert storage.limits[-1] == 1
