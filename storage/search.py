@@ -231,7 +231,10 @@ class Search(t.Protocol):
         ...
 
     async def index_messages(self, limit: int) -> IndexStep:
-        """Make the words of up to ``limit`` messages; call it until nothing is left."""
+        """Make the words of up to ``limit`` messages; call it until nothing is left.
+
+        What has changed comes first, and in steps of its own: the writer may have to wait for
+        them, and never waits for steps with new or older messages."""
         ...
 
     async def search_complete(self) -> bool:

@@ -60,8 +60,9 @@ LANGUAGE sql AS $$
         SET edit = excluded.edit, sent_at = excluded.sent_at, words = excluded.words
 $$;
 
--- One step: what has changed, then what is new, then older ones from the newest down. Ids become
--- visible in their order, as there is one writer.
+-- One step: what has changed; or, if nothing has, what is new, then older ones from the newest
+-- down. What has changed is a step of its own: the writer waits for its rows of search_again when
+-- one of them changes once more. Ids become visible in their order, as there is one writer.
 CREATE OR REPLACE FUNCTION index_messages(
     p_limit integer, OUT indexed integer, OUT behind boolean, OUT filling boolean)
 LANGUAGE plpgsql AS $$
@@ -97,6 +98,12 @@ BEGIN
         PERFORM index_range(v_row.connection_id, v_row.ids);
         v_left := v_left - cardinality(v_row.ids);
     END LOOP;
+    IF v_left < p_limit THEN
+        behind := true;
+        filling := EXISTS (SELECT FROM search_progress WHERE oldest > 0);
+        indexed := p_limit - v_left;
+        RETURN;
+    END IF;
 
     FOR v_row IN SELECT * FROM search_progress ORDER BY random() LOOP
         EXIT WHEN v_left <= 0;

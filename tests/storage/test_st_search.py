@@ -308,6 +308,26 @@ async def test_old_messages_are_indexed_after_new_ones(
     assert len(page.hits) == 61
 
 
+async def test_what_has_changed_is_a_step_of_its_own(
+    postgres: PostgresStorage, cluster: Cluster, dsn: str
+) -> None:
+    """The writer may have to wait for such a step, and so it does nothing else meanwhile."""
+    for number in range(3):
+        await take(postgres, f"A{number}", text=f"velho {number}")
+    await indexed(postgres)
+    await cluster.sql(
+        dsn,
+        "INSERT INTO search_again (connection_id, message_id)"
+        " SELECT connection_id, id FROM messages ORDER BY id LIMIT 2",
+    )
+    await take(postgres, "B1", text="novo")
+    changed = await postgres.index_messages(100)
+    assert (changed.indexed, changed.behind, changed.filling) == (2, True, False)
+    new = await postgres.index_messages(100)
+    assert (new.indexed, new.behind, new.filling) == (1, False, False)
+    assert await texts(postgres, "velho") == ["velho 2", "velho 1", "velho 0"]
+
+
 async def test_one_search_looks_at_a_bounded_number_of_texts(
     postgres: PostgresStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
