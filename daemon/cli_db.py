@@ -148,8 +148,8 @@ def _confirm(present: "Contents", manifest: "Manifest") -> bool:
     if not sys.stdin.isatty():
         raise UsageError("what is there would be lost, and nobody can be asked; say --yes, too")
     sys.stderr.write(
-        f"{present.messages:,} messages of {present.connections} connections will be lost, and"
-        f" replaced by {manifest.messages:,} of {manifest.created_at}.\nType replace to go on: "
+        f"{present} will be lost, and replaced by {manifest.messages:,} messages of"
+        f" {manifest.created_at}.\nType replace to go on: "
     )
     sys.stderr.flush()
     return sys.stdin.readline().strip() == "replace"

@@ -92,8 +92,7 @@ async def _restore(
     if not present.worthless:
         if not options.replace:
             raise RefusedError(
-                f"the database holds {present.messages} messages of {present.connections}"
-                " connections; nothing was changed: back it up, then say --replace"
+                f"the database holds {present}; nothing was changed: back it up, then say --replace"
             )
         if not options.confirm(present, manifest):
             raise RefusedError("it was not confirmed; nothing was changed")

@@ -35,11 +35,28 @@ class Contents:
     connections: int = 0
     paired: int = 0
     messages: int = 0
+    quarantined: int = 0
+    tokens: int = 0
+    made: int = 0  # connections that were made through the API
 
     @property
     def worthless(self) -> bool:
-        """Nothing would be lost with it: nobody was paired, nothing was stored."""
-        return self.tables == 0 or (self.ours and not self.paired and not self.messages)
+        """Nothing would be lost with it: nobody was paired, nothing was stored or made."""
+        kept = (self.paired, self.messages, self.quarantined, self.tokens, self.made)
+        return self.tables == 0 or (self.ours and not any(kept))
+
+    def __str__(self) -> str:
+        more = {
+            "messages in quarantine": self.quarantined,
+            "API tokens": self.tokens,
+            "connections made through the API": self.made,
+        }
+        return ", ".join(
+            [
+                f"{self.messages:,} messages of {self.connections} connections",
+                *(f"{count:,} {what}" for what, count in more.items() if count),
+            ]
+        )
 
 
 async def back_up(
@@ -131,7 +148,14 @@ async def contents(session: Maintenance) -> Contents:
         connections=worth["connections"],
         paired=worth["paired"],
         messages=worth["messages"],
+        quarantined=worth["quarantined"],
+        tokens=await _rows(session, "count_tokens") if worth["may_have_tokens"] else 0,
+        made=await _rows(session, "count_made") if worth["may_have_made"] else 0,
     )
+
+
+async def _rows(session: Maintenance, query: str) -> int:
+    return int((await session.fetch_one(query))["rows"])
 
 
 def check_backup(path: pathlib.Path) -> Manifest:

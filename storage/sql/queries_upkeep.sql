@@ -39,7 +39,18 @@ JOIN sync_quarters q ON q.connection_id = c.id
 SELECT (SELECT count(*) FROM connections) AS connections,
     (SELECT count(*) FROM device_identity) AS paired,
     (SELECT coalesce(sum(messages), 0)::bigint FROM counters) AS messages,
-    (SELECT max(last_message_at) FROM counters) AS last_message_at;
+    (SELECT count(*) FROM quarantine) AS quarantined,
+    (SELECT max(last_message_at) FROM counters) AS last_message_at,
+    to_regclass('tokens') IS NOT NULL AS may_have_tokens,
+    to_regclass('made_connections') IS NOT NULL AS may_have_made;
+
+-- name: count_tokens
+-- How many tokens are not revoked; older schemas have no such table.
+SELECT count(*) AS rows FROM tokens WHERE revoked_at IS NULL;
+
+-- name: count_made
+-- How many connections were made through the API; older schemas have no such table.
+SELECT count(*) AS rows FROM made_connections;
 
 -- name: export_snapshot
 -- A name for what this transaction sees, for others to see the same.

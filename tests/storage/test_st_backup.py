@@ -24,7 +24,7 @@ from daemon import database
 from daemon.errors import CommandError
 from daemon.upkeep import run_backup
 from storage import backup_file, programs
-from storage.api import ConversationRules
+from storage.api import ConversationRules, Envelope
 from storage.backup import back_up, check_backup, contents, put_back
 from storage.backup_file import Draft, Manifest, read_manifest
 from storage.embedded import running_dsn
@@ -254,8 +254,25 @@ async def test_what_would_be_lost(cluster: Cluster, dsn: str, postgres: Postgres
     async with open_maintenance(dsn) as session:
         fresh = await contents(session)
         assert (fresh.worthless, fresh.connections) == (True, 2)
+        await postgres.save_made("sales", {"name": "sales"})
+        made = await contents(session)
+        assert (made.worthless, made.made) == (False, 1)
+        await postgres.forget_made("sales")
+        await cluster.sql(
+            dsn,
+            "INSERT INTO tokens (id, name, hash, scopes, created_at)"
+            " VALUES ('0123456789ab', 'shop', sha256(''), '{read}', now())",
+        )
+        known = await contents(session)
+        assert (known.worthless, known.tokens) == (False, 1)
+        await cluster.sql(dsn, "DROP TABLE tokens, made_connections")  # of older schemas
+        assert (await contents(session)).worthless
+        await postgres.quarantine(Envelope(connection="sales", stanza=b"x"), "unreadable")
+        strange = await contents(session)
+        assert (strange.worthless, strange.quarantined) == (False, 1)
         await take(postgres, "A1")
-        assert not (await contents(session)).worthless
+        told = "1 messages of 2 connections, 1 messages in quarantine"
+        assert str(await contents(session)) == told
     foreign = await cluster.create()
     await cluster.sql(foreign, "CREATE TABLE shop (id integer)")
     async with open_maintenance(foreign) as session:
