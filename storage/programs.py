@@ -21,6 +21,7 @@ from storage.binaries import INSTALLED, carried
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.hosts import split_password
 from storage.processes import die_with_parent, end, wait_exit
+from storage.sqlstates import hide_values, quotes_values
 
 STRICT: t.Final = 17
 """pg_restore from this version on says what older servers do not understand."""
@@ -28,7 +29,11 @@ STRICT: t.Final = 17
 _VERSION: t.Final = re.compile(r"\(PostgreSQL\) (\d+)")
 _PASSED: t.Final = ("HOME", "PATH", "USER", "LOGNAME", "TMPDIR")
 _SECONDS: t.Final = 5.0  # for a child to end when it is asked to
-_NOISE: t.Final = ("DETAIL:", "CONTEXT:", "HINT:", "QUERY:", "STATEMENT:", "LINE ")
+_STATE: t.Final = re.compile(r"ERROR:\s+([0-9A-Z]{5}): ")
+_NOISE: t.Final = (
+    *("DETAIL:", "CONTEXT:", "HINT:", "QUERY:", "STATEMENT:", "LOCATION:", "SCHEMA NAME:"),
+    *("TABLE NAME:", "COLUMN NAME:", "DATATYPE NAME:", "CONSTRAINT NAME:", "LINE "),
+)
 """Lines of an error that may repeat what messages say."""
 
 
@@ -113,7 +118,17 @@ class Running:
         lines = [line.strip() for line in text.splitlines()]
         told = [line for line in lines if line and not line.startswith(_NOISE)]
         errors = [line for line in told if "error:" in line or "ERROR:" in line]
-        return (errors or told or [f"it ended with status {self.process.poll()}"])[0][:500]
+        line = (errors or told or [f"it ended with status {self.process.poll()}"])[0]
+        return _without_value(line)[:500]
+
+
+def _without_value(line: str) -> str:
+    """The line of an error that is about a value, without the value, which may go on in lines
+    that are not shown."""
+    found = _STATE.search(line)
+    if found is None or not quotes_values(found[1]) or not re.search("[\"']", line):
+        return line
+    return hide_values(f'{line}"')
 
 
 def find_programs(server: int, *, restoring: bool = False) -> Programs:
@@ -161,6 +176,7 @@ def _major(program: pathlib.Path) -> int | None:
 
 
 def quiet_psql() -> cabc.Sequence[str]:
-    """Options with which psql stops at the first error and repeats no data."""
-    variables = ("ON_ERROR_STOP=1", "VERBOSITY=terse", "SHOW_CONTEXT=never")
+    """Options with which psql stops at the first error, and says its SQLSTATE: by that we know
+    whether the error repeats data."""
+    variables = ("ON_ERROR_STOP=1", "VERBOSITY=verbose", "SHOW_CONTEXT=never")
     return ("-X", "-q", "-o", os.devnull, *(f"--set={each}" for each in variables))

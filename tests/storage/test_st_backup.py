@@ -38,7 +38,7 @@ from storage.errors import (
 from storage.hosts import split_password
 from storage.maintenance import Maintenance, open_maintenance
 from storage.postgres import PostgresStorage
-from storage.programs import Programs, find_programs
+from storage.programs import Programs, find_programs, quiet_psql
 from storage.seal import find_key, fingerprint
 from storage.sizes import sizes, vacuum
 
@@ -403,6 +403,23 @@ def test_a_complaint_repeats_no_data(tmp_path: pathlib.Path) -> None:
     with Programs(tmp_path, 18).start("psql") as running:
         running.process.wait(30)
         assert running.complaint() == "ERROR:  duplicate key"
+
+
+async def test_a_value_is_never_repeated(dsn: str) -> None:
+    """Of an error about one, all but the value is told, also of one in lines; of others all."""
+    errors = {
+        "SELECT ('secret' || chr(10) || 'words')::integer": "type integer: (a value)",
+        "SELECT 'secret words'::timestamptz": "timestamp with time zone: (a value)",
+        "SELECT * FROM nothing WHERE x = 'secret words'": 'relation "nothing" does not exist',
+        "SELECT 1 / 0": "division by zero",
+    }
+    for statement, told in errors.items():
+        arguments = [*quiet_psql(), "-c", statement]
+        with find_programs(18).start("psql", *arguments, dsn=dsn) as running:
+            assert await running.wait() != 0
+            complaint = running.complaint()
+        assert complaint.endswith(told)
+        assert "secret" not in complaint
 
 
 def test_programs_fit_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
