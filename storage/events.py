@@ -112,7 +112,8 @@ class DeliveryCounts:
     pending: int
     dead: int
     retrying: int  # of the pending ones, those that failed before
-    next_attempt_at: dt.datetime | None  # of the pending ones, the earliest; None: at once, or none
+    next_attempt_at: dt.datetime | None
+    """When the first lane is due; None: one is at once, or nothing is pending."""
 
 
 class EventStream(t.Protocol):

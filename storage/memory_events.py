@@ -250,14 +250,15 @@ class MemoryEvents(abc.ABC):
         """See :meth:`storage.events.EventStream.delivery_counts`."""
         await trio.lowlevel.checkpoint()
         waiting = self._pending(consumer)
+        heads: dict[str, dt.datetime | None] = {}
+        for each in waiting:
+            heads.setdefault(each.lane, each.next_attempt_at)
+        moments = [at for at in heads.values() if at is not None]
         return DeliveryCounts(
             pending=len(waiting),
             dead=len(self._deliveries.get(consumer, {})) - len(waiting),
             retrying=sum(each.attempts > 0 for each in waiting),
-            next_attempt_at=min(
-                (each.next_attempt_at for each in waiting if each.next_attempt_at is not None),
-                default=None,
-            ),
+            next_attempt_at=min(moments) if moments and len(moments) == len(heads) else None,
         )
 
     async def redeliver(self, consumer: str, event_id: int | None = None) -> int:

@@ -156,11 +156,16 @@ WHERE d.consumer = $1 AND ($2::text IS NULL OR d.state = $2) AND d.event_id > $3
 ORDER BY d.event_id LIMIT $4;
 
 -- name: delivery_counts
--- How many wait, and how many are dead.
+-- How many wait, and how many are dead; and when the first lane is due, unless one is at once.
+WITH heads AS (
+    SELECT DISTINCT ON (lane) next_attempt_at FROM webhook_deliveries
+    WHERE consumer = $1 AND state = 'pending' ORDER BY lane, event_id
+)
 SELECT count(*) FILTER (WHERE state = 'pending') AS pending,
     count(*) FILTER (WHERE state = 'dead') AS dead,
     count(*) FILTER (WHERE state = 'pending' AND attempts > 0) AS retrying,
-    min(next_attempt_at) FILTER (WHERE state = 'pending') AS next_attempt_at
+    (SELECT CASE WHEN bool_and(next_attempt_at IS NOT NULL) THEN min(next_attempt_at) END
+     FROM heads) AS next_attempt_at
 FROM webhook_deliveries WHERE consumer = $1;
 
 -- name: redeliver_dead

@@ -92,9 +92,7 @@ async def test_lanes(storage: Storage, clock: Clock) -> None:
     await storage.settle_deliveries(HOOK, [b1], failure(a1, NOW + 5))
     assert [row.event_id for row in await due(storage)] == [b2]
     counts = await storage.delivery_counts(HOOK)
-    assert (counts.pending, counts.retrying) == (3, 1)
-    assert counts.next_attempt_at is not None
-    assert counts.next_attempt_at.timestamp() == NOW + 5
+    assert (counts.pending, counts.retrying, counts.next_attempt_at) == (3, 1, None)
     clock.now = NOW + 5
     head, after, _other = await due(storage)
     assert (head.event_id, head.attempts, head.status, head.error) == (
@@ -110,6 +108,28 @@ async def test_lanes(storage: Storage, clock: Clock) -> None:
     assert (dead.event_id, dead.attempts, dead.state) == (a1, 2, "dead")
     row = await storage.follow(HOOK)
     assert (row.delivered, row.error) == (1, "it answered 500")
+
+
+async def test_when_the_first_lane_is_due(storage: Storage, clock: Clock) -> None:
+    """At once if one has not been tried, however late the others; what waits behind the first of
+    its lane is not due with it."""
+    await storage.follow(HOOK)
+
+    async def first_due() -> float | None:
+        at = (await storage.delivery_counts(HOOK)).next_attempt_at
+        return None if at is None else at.timestamp()
+
+    assert await first_due() is None
+    a1, _a2, b1 = await happen(storage, "a", "a", "b")
+    await take(storage)
+    await storage.settle_deliveries(HOOK, [], failure(a1, NOW + 60))
+    assert await first_due() is None
+    await storage.settle_deliveries(HOOK, [], failure(b1, NOW + 90))
+    assert await first_due() == NOW + 60
+    await storage.settle_deliveries(HOOK, [], failure(b1, None))
+    assert await first_due() == NOW + 60
+    await storage.settle_deliveries(HOOK, [a1])
+    assert await first_due() is None
 
 
 async def test_redelivering(storage: Storage) -> None:
