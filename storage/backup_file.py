@@ -70,7 +70,11 @@ class Draft:
             self._clear_away()
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             self.file = open(os.open(self._path, flags, 0o600), "w+b")
-            fcntl.flock(self.file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX)
+            except BaseException:
+                self.__exit__()
+                raise
         except OSError as error:
             raise cannot_write(self.target, error) from error
         return self

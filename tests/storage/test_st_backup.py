@@ -5,6 +5,7 @@
 import collections.abc as cabc
 import contextlib
 import datetime as dt
+import errno
 import json
 import os
 import pathlib
@@ -308,6 +309,26 @@ def test_a_draft_that_is_not_published_leaves_nothing(tmp_path: pathlib.Path) ->
         [first] = tmp_path.iterdir()
         with Draft(target):
             assert first.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_draft_that_cannot_be_locked_leaves_nothing(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file system without locks, say."""
+    locked: list[t.IO[bytes]] = []
+
+    def refuse(file: t.IO[bytes], _operation: int) -> None:
+        locked.append(file)
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (
+        pytest.raises(StorageUnavailableError, match="No locks available"),
+        Draft(tmp_path / "backup"),
+    ):
+        pytest.fail("begun")
+    assert [file.closed for file in locked] == [True]
     assert list(tmp_path.iterdir()) == []
 
 
