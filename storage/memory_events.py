@@ -268,7 +268,7 @@ class MemoryEvents(abc.ABC):
         if event_id is None:
             chosen = [each.event_id for each in own.values() if each.state == "dead"]
         else:
-            chosen = [event_id] if event_id in self._stream or event_id in own else []
+            chosen = [event_id] if event_id in self._stream else []
         for each in chosen:
             known = own.get(each) or _delivery(self._stream[each])
             own[each] = attrs.evolve(known, state="pending", attempts=0, next_attempt_at=None)

@@ -6,6 +6,7 @@ from st_helpers import NOW, Clock
 from storage.api import Storage
 from storage.errors import CursorGoneError
 from storage.events import STUCK, Delivery, DeliveryFailure
+from storage.memory import MemoryStorage
 
 HOOK = "webhook:crm"
 
@@ -110,7 +111,7 @@ async def test_lanes(storage: Storage, clock: Clock) -> None:
     assert (row.delivered, row.error) == (1, "it answered 500")
 
 
-async def test_when_the_first_lane_is_due(storage: Storage, clock: Clock) -> None:
+async def test_when_the_first_lane_is_due(storage: Storage) -> None:
     """At once if one has not been tried, however late the others; what waits behind the first of
     its lane is not due with it."""
     await storage.follow(HOOK)
@@ -148,6 +149,29 @@ async def test_redelivering(storage: Storage) -> None:
     await storage.settle_deliveries(HOOK, [one, two])
     await storage.settle_deliveries(HOOK, [one, two])
     assert (await storage.follow(HOOK)).delivered == 3
+
+
+async def test_a_deleted_event_is_not_delivered_again(storage: Storage) -> None:
+    """Whether it waited, was dead or is done: nobody knows any more what it said."""
+    await storage.follow(HOOK)
+    events = await happen(storage, "a", "b", "c")
+    await take(storage)
+    await storage.settle_deliveries(HOOK, [events[0]], failure(events[1], None))
+    rows = (await storage.events_after(0)).events
+    assert await storage.trim_events(rows[-1].at.timestamp() + 1, 3) == 3
+    for each in (*events, None):
+        assert await storage.redeliver(HOOK, each) == 0
+    assert await storage.deliveries(HOOK) == []
+
+
+async def test_a_delivery_without_its_event_is_lost() -> None:
+    """One that the deletion did not find: as in PostgreSQL, the events alone decide."""
+    storage = MemoryStorage(lambda: NOW)
+    await storage.follow(HOOK)
+    [event] = await happen(storage, "a")
+    await take(storage)
+    del storage._stream[event]
+    assert await storage.redeliver(HOOK, event) == 0
 
 
 async def test_what_was_deleted_meanwhile_is_counted(storage: Storage) -> None:
