@@ -130,7 +130,10 @@ class Envelope:
     """What the envelope means to the gap ledger; applied in order, after all else."""
     resolves: int | None = None  # the quarantined row that is tried again with this
     quiet: bool = False
-    """The stream of events does not tell of the message: it comes from an import of history."""
+    """The stream of events does not tell of the message: it comes from an import of history.
+
+    A message of the lane ``HISTORY`` that is not quiet, such as a notice, must never come live:
+    the stream tells of what comes live then, whatever it told before, and so would tell twice."""
 
 
 class Verdict(enum.Enum):
