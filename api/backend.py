@@ -56,6 +56,8 @@ class Backend:
     tokens: TokenKeeper | None = None
     http_trouble: cabc.Callable[[], str | None] = lambda: None
     """Why nobody is served over HTTP, although that is wanted."""
+    part_troubles: cabc.Callable[[], cabc.Sequence[str]] = tuple
+    """What is wrong with the parts of the API itself."""
     figures: FigureReader = attrs.Factory(lambda self: FigureReader(self.storage), takes_self=True)
     """The stored part of health; somebody has to run it."""
     commits: HistogramPort | None = None  # how long the writer's took

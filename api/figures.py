@@ -109,14 +109,23 @@ class FigureReader:
         task_status.started()
         while True:
             await self._rung.wait()
-            reading = await self._take()
-            self._rung = trio.Event()  # who rang meanwhile has it, too
-            self.readings += 1
-            self._newest = reading
-            if reading.stored is not None:
-                self._good = reading
-            read, self._read = self._read, trio.Event()
-            read.set()
+            try:
+                self._tell(await self._take())
+            except Exception as error:
+                what = f"the reading failed ({type(error).__name__}); the daemon's log tells more"
+                self._tell(Reading(at=trio.current_time(), stored=None, error=what))
+                raise
+            finally:
+                self._rung = trio.Event()  # who rang meanwhile has it, too
+
+    def _tell(self, reading: Reading) -> None:
+        """Give it to all who wait."""
+        self.readings += 1
+        self._newest = reading
+        if reading.stored is not None:
+            self._good = reading
+        read, self._read = self._read, trio.Event()
+        read.set()
 
     async def reading(self) -> Reading:
         """A reading that is a few seconds old at most; one without stored figures when there is

@@ -75,6 +75,7 @@ def judge(
     disks: cabc.Sequence[DiskView] = (),
     reload_problems: cabc.Sequence[str] = (),
     http_trouble: str | None = None,
+    part_troubles: cabc.Iterable[str] = (),
     event_troubles: cabc.Iterable[str] = (),
 ) -> HealthView:
     """Weigh the measurements; every verdict but ``ok`` comes with its reasons."""
@@ -98,6 +99,7 @@ def judge(
     degraded += _full(disks)
     if http_trouble is not None:
         degraded.append(http_trouble)
+    degraded += part_troubles
     if reload_problems:
         degraded.append(
             f"the changed configuration was refused, the old one is in force: {reload_problems[0]}"

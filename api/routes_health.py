@@ -98,6 +98,7 @@ def judged(backend: Backend, reading: Reading) -> HealthView:
         backend.fleet.incidents(),
         disks=reading.disks,
         http_trouble=backend.http_trouble(),
+        part_troubles=backend.part_troubles(),
         reload_problems=() if (last := last_reload(backend)) is None else last.problems,
         event_troubles=()  # while nobody can read the database, that is told once
         if stored is None

@@ -1,9 +1,17 @@
-"""The API as children of the tree: the tokens, the control socket, and HTTP."""
+"""The API as one branch of the tree: the tokens, the control socket, HTTP, and what carries out
+orders.
 
+Nothing of it may end the daemon, which receives messages whether or not anybody looks on. A part
+that fails too often is tried again now and then, for as long as the daemon runs, and health tells.
+"""
+
+import collections.abc as cabc
 import datetime as dt
+import secrets
 import socket
 import typing as t
 
+import attrs
 import trio
 
 from api.app import build_apps
@@ -16,21 +24,30 @@ from daemon.adapters import ReprocessAdapter
 from daemon.logs import Logs
 from daemon.registrar import Registrar
 from daemon.reload import Reloader
-from daemon.wiring import Core
-from supervisor.spec import ChildSpec
+from daemon.wiring import ROOT_POLICY, Core
+from supervisor.spec import ChildSpec, OnLimit, RestartPolicy
+from supervisor.state import ChildState, ChildStatus
+from supervisor.tree import Supervisor
 
+TRIAL_INTERVAL: t.Final = 30.0  # seconds between two trials of a part that failed too often
 _SHUTDOWN: t.Final = GRACE + 1.0  # seconds
 
 
-def api_children(
+def api_policy() -> RestartPolicy:
+    """How the failures of a part are treated."""
+    return attrs.evolve(ROOT_POLICY, trial_interval=TRIAL_INTERVAL)
+
+
+def api_supervisor(
     core: Core,
     control: socket.socket,
     version: str,
     reloader: Reloader,
     logs: Logs | None = None,
     registrar: Registrar | None = None,
-) -> list[ChildSpec]:
+) -> Supervisor:
     """The API on the listening socket ``control``, and over HTTP if that is configured."""
+    parts: list[Supervisor] = []
     keeper = TokenKeeper(core.storage, core.clock)
     places = (core.config.data_dir, core.config.media_directory)
     figures = FigureReader(core.storage, places, webhooks=core.events.webhooks.views)
@@ -57,19 +74,23 @@ def api_children(
         logs=logs,
         tokens=keeper,
         http_trouble=lambda: None if listener is None else listener.trouble,
+        part_troubles=lambda: [each for part in parts for each in part_troubles(part.snapshot())],
     )
     apps = build_apps(backend, core.config.http)
-    stopping: list[trio.Event] = []
+    stopping = [trio.Event()]
 
     async def serve_control(*, task_status: trio.TaskStatus[None]) -> None:
         stopping[:] = [trio.Event()]
         await serve_app(apps.control, control, stop=stopping[0], task_status=task_status)
 
-    children = [
+    children = [ChildSpec(id="reload", start=reloader.run)]
+    if registrar is not None:
+        children.append(ChildSpec(id="registrar", start=registrar.run))
+    children += [
         ChildSpec(id="tokens", start=keeper.run),
         ChildSpec(id="figures", start=figures.run),
         ChildSpec(
-            id="api",
+            id="control",
             start=serve_control,
             stop=lambda: stopping[0].set(),
             shutdown_timeout=_SHUTDOWN,
@@ -80,4 +101,18 @@ def api_children(
         children.append(
             ChildSpec(id="http", start=listener.run, stop=listener.stop, shutdown_timeout=_SHUTDOWN)
         )
-    return children
+    uniform = secrets.SystemRandom().random
+    made = Supervisor("api", children, api_policy(), on_limit=OnLimit.FATAL, uniform=uniform)
+    parts.append(made)
+    return made
+
+
+def part_troubles(parts: cabc.Iterable[ChildStatus]) -> cabc.Iterator[str]:
+    """What an operator should know of the parts of the API; one hiccup is none of it."""
+    for part in parts:
+        waits = part.state in (ChildState.BACKOFF, ChildState.FATAL)
+        if waits or part.failures > 1:
+            yield (
+                f"the part {part.id} of the API keeps failing; it is tried again by itself,"
+                " and the daemon's log tells more"
+            )

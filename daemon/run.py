@@ -17,7 +17,7 @@ from api.control_socket import control_socket
 from api.errors import ApiError
 from config.load import load_config
 from config.model import Config
-from daemon.api_children import api_children
+from daemon.api_children import api_supervisor
 from daemon.clocks import Clocks, SteadyClock
 from daemon.errors import CommandError, StartError
 from daemon.file_limit import raise_file_limit
@@ -35,7 +35,6 @@ from storage.errors import SealError, StorageError, StorageUnavailableError
 from storage.seal import key_source
 from supervisor.crash import leaves
 from supervisor.errors import RestartLimitError
-from supervisor.spec import ChildSpec
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("daemon")
 
@@ -195,12 +194,8 @@ async def _run_tree(
     )
     registrar = Registrar(reloader, core.fleet, core.storage, core.writer.inbox)
     async with contextlib.aclosing(core), trio.open_nursery() as nursery:
-        children = [
-            ChildSpec(id="reload", start=reloader.run),
-            ChildSpec(id="registrar", start=registrar.run),
-            *api_children(core, listener, version, reloader, logs, registrar),
-        ]
-        tree = supervise(core, children)
+        branch = api_supervisor(core, listener, version, reloader, logs, registrar)
+        tree = supervise(core, [branch.as_child()])
         stopper.reloader = reloader
         stopper.stop_tree = tree.stop
 
