@@ -14,7 +14,8 @@ from api.auth import ControlDoorway, HttpDoorway, TellingWebSockets, guard
 from api.auth_sessions import Sessions
 from api.backend import Backend
 from api.bounds import Bounds
-from api.limits import RateLimit
+from api.lasting import Lasting
+from api.limits import RateLimit, Strangers
 from api.metrics_requests import Timed
 from api.openapi import openapi_config
 from api.problems import HANDLERS
@@ -71,11 +72,12 @@ def build_apps(backend: Backend, config: HttpConfig) -> Apps:
     sessions = Sessions(time.monotonic)
     inner = _litestar(backend, config, keeper, sessions)
     app = TellingWebSockets(inner)
-    limited = RateLimit(app, config.rate_limit, time.monotonic)
+    limited = RateLimit(Strangers(app), config.rate_limit, time.monotonic)
+    lasting = Lasting(limited, keeper, sessions)
     return Apps(
         app=inner,
         control=_bounded(ControlDoorway(app), backend),
-        http=_bounded(HttpDoorway(limited, keeper, sessions, config.hosts), backend),
+        http=_bounded(HttpDoorway(lasting, keeper, sessions, config.hosts), backend),
     )
 
 

@@ -12,6 +12,7 @@ import attrs
 import trio
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.utils import normalize_path
 
 from api.problems import MEDIA_TYPE, problem
 from api.views import Problem
@@ -20,7 +21,9 @@ MAX_REQUESTS: t.Final = 64
 MAX_SOCKETS: t.Final = 500
 DEADLINE: t.Final = 30.0  # seconds; longer than the longest poll
 FILE_DEADLINE: t.Final = 3600.0  # seconds
+MAX_LOGINS: t.Final = 8
 LIVE: t.Final = "/health/live"  # answers at once, however many are under way
+LOGIN: t.Final = "/session"  # open to strangers, who could wait there with half a request
 HEALTH: t.Final = ("/health", "/metrics")  # the beginnings of paths with a ceiling of their own
 FILES: t.Final = "/media"  # the end of the paths under which files go up and down
 STREAMS: t.Final = ("/events/sse",)
@@ -30,7 +33,8 @@ STREAMS: t.Final = ("/events/sse",)
 class Bounds:
     """Wraps an app: 503 at once above the ceiling, 504 after the deadline. WebSockets and
     streams have a ceiling of their own (1013, "try again later") and no deadline. Health has one of
-    its own, too: when requests pile up at a database that hangs, somebody will want to know why."""
+    its own, too: when requests pile up at a database that hangs, somebody will want to know why.
+    And so has the login, which takes no place from those who are in."""
 
     def __init__(
         self,
@@ -43,17 +47,18 @@ class Bounds:
         self._app = app
         self._limiter = trio.CapacityLimiter(max_requests)
         self._health = trio.CapacityLimiter(max_requests)
+        self._logins = trio.CapacityLimiter(MAX_LOGINS)
         self._sockets = trio.CapacityLimiter(max_sockets)
         self._deadline = deadline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         is_socket = scope["type"] == ScopeType.WEBSOCKET
-        if not is_socket and scope["path"] == LIVE:
+        if not is_socket and route_of(scope) == LIVE:
             await self._app(scope, receive, send)
             return
-        lasts = is_socket or scope["path"] in STREAMS
-        limiter = self._sockets if lasts else self._limiter_of(scope)
+        lasts = streams(scope)
+        limiter = self._sockets if lasts else self._limiter_of(route_of(scope))
         request = object()
         try:
             limiter.acquire_on_behalf_of_nowait(request)
@@ -69,15 +74,15 @@ class Bounds:
         finally:
             limiter.release_on_behalf_of(request)
 
-    def _limiter_of(self, scope: Scope) -> trio.CapacityLimiter:
-        if scope["type"] == ScopeType.WEBSOCKET:
-            return self._sockets
-        return self._health if scope["path"].startswith(HEALTH) else self._limiter
+    def _limiter_of(self, route: str) -> trio.CapacityLimiter:
+        if route == LOGIN:
+            return self._logins
+        return self._health if route.startswith(HEALTH) else self._limiter
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
         latest = trio.current_time() + FILE_DEADLINE
-        moves = scope["path"].endswith(FILES)
+        moves = moves_a_file(scope)
 
         with trio.move_on_after(self._deadline) as late:
 
@@ -100,6 +105,21 @@ class Bounds:
         if late.cancelled_caught and not started:
             detail = f"{scope['path']} took longer than {self._deadline:g} s and was given up"
             await refuse(send, problem("too-slow", 504, detail))
+
+
+def route_of(scope: Scope) -> str:
+    """The path as the router reads it: without slashes that make no difference."""
+    return normalize_path(scope["path"])
+
+
+def streams(scope: Scope) -> bool:
+    """Whether it lasts for as long as its client likes."""
+    return scope["type"] == ScopeType.WEBSOCKET or route_of(scope) in STREAMS
+
+
+def moves_a_file(scope: Scope) -> bool:
+    """Whether it lasts for as long as a file takes."""
+    return scope["type"] != ScopeType.WEBSOCKET and route_of(scope).endswith(FILES)
 
 
 async def refuse(send: Send, what: Problem, headers: cabc.Mapping[str, str] | None = None) -> None:

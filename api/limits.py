@@ -4,14 +4,18 @@ import collections.abc as cabc
 import math
 import typing as t
 
+import trio
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from api.auth import Caller, caller
-from api.bounds import refuse, refuse_socket
+from api.auth import Caller, Denied, caller
+from api.bounds import LIVE, refuse, refuse_socket, route_of
 from api.problems import problem
 
 BURST: t.Final = 2.0  # seconds' worth of requests that may come at once
+MAX_STRANGERS: t.Final = 32  # requests of people without a token: half of all that there may be
+PROBES: t.Final = frozenset({LIVE, "/health/ready"})
+"""Whoever asks these acts on the answer: one that says "later" would be taken for a sick daemon."""
 MOST: t.Final = 10_000  # buckets; beyond that, the ones that are full anyway are forgotten
 
 Seconds: t.TypeAlias = float
@@ -50,7 +54,7 @@ class Buckets:
 
 class RateLimit:
     """Wraps an app behind a doorway: 429 for a token, or an address without one, that asks too
-    often. A WebSocket counts once."""
+    often. A WebSocket counts once, and probes of health do not count."""
 
     def __init__(self, app: ASGIApp, rate: int, clock: cabc.Callable[[], Seconds]) -> None:
         self._app = app
@@ -59,7 +63,8 @@ class RateLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        wait = self._buckets.take(_key(scope))
+        is_probe = scope["type"] == ScopeType.HTTP and route_of(scope) in PROBES
+        wait = 0.0 if is_probe else self._buckets.take(_key(scope))
         if not wait:
             await self._app(scope, receive, send)
             return
@@ -69,6 +74,34 @@ class RateLimit:
         else:
             headers = {"retry-after": str(math.ceil(wait))}
             await refuse(send, problem("too-many-requests", 429, detail), headers)
+
+
+class Strangers:
+    """Wraps an app behind a doorway: people without a token have few places among the requests
+    under way, however slowly they take what everybody may see. Sockets are refused at once
+    anyway."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._places = trio.CapacityLimiter(MAX_STRANGERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        is_socket = scope["type"] == ScopeType.WEBSOCKET
+        if is_socket or route_of(scope) in PROBES or not isinstance(caller(scope), Denied):
+            await self._app(scope, receive, send)
+            return
+        request = object()
+        try:
+            self._places.acquire_on_behalf_of_nowait(request)
+        except trio.WouldBlock:
+            detail = f"{MAX_STRANGERS} requests without a token are under way; try again"
+            await refuse(send, problem("busy", 503, detail), {"retry-after": "1"})
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._places.release_on_behalf_of(request)
 
 
 def _key(scope: Scope) -> str:

@@ -9,6 +9,7 @@ import collections.abc as cabc
 import datetime as dt
 import hashlib
 import hmac
+import math
 import re
 import secrets
 import typing as t
@@ -63,6 +64,8 @@ class TokenKeeper:
         self._used: dict[str, dt.datetime] = {}
         self._revoking: dict[str, dt.datetime] = {}
         """Revoked here, and not yet in the database."""
+        self.changed = trio.Event()
+        """Set when a token may have ended; take it anew after that."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Load the tokens, then write down once a minute which were used; until cancelled."""
@@ -90,6 +93,7 @@ class TokenKeeper:
                 loaded[token_id] = row
         self._rows = loaded
         self._loaded = True
+        self._tell()
 
     async def save(self) -> None:
         """Write down what is not stored yet. May raise ``StorageError``."""
@@ -126,15 +130,29 @@ class TokenKeeper:
         Raises:
             TokenError: there is none, or no longer.
         """
+        row = self._living(token_id)
+        self._used[row.id] = self._now()
+        return row
+
+    def left(self, token_id: str) -> float:
+        """Seconds until this token expires, as the clock goes now; to look does not use it.
+
+        Raises:
+            TokenError: there is none, or no longer.
+        """
+        row = self._living(token_id)
+        if row.expires_at is None:
+            return math.inf
+        return (row.expires_at - self._now()).total_seconds()
+
+    def _living(self, token_id: str) -> TokenRow:
         row = self._rows.get(token_id)
-        now = self._now()
         if row is None:
             raise TokenError("this token is gone")
         if row.revoked_at is not None:
             raise TokenError(f"the token {row.name} was revoked")
-        if row.expires_at is not None and row.expires_at <= now:
+        if row.expires_at is not None and row.expires_at <= self._now():
             raise TokenError(f"the token {row.name} expired at {row.expires_at:%Y-%m-%d %H:%M} UTC")
-        self._used[row.id] = now
         return row
 
     async def rows(self) -> list[TokenRow]:
@@ -191,10 +209,15 @@ class TokenKeeper:
             return None
         at = self._revoking.setdefault(row.id, row.revoked_at or self._now())
         self._rows[row.id] = attrs.evolve(row, revoked_at=at)
+        self._tell()
         log.info("token.revoked", id=row.id, name=row.name)
         stored = await self._storage.revoke_token(row.id, at)
         self._revoking.pop(row.id, None)
         return stored
+
+    def _tell(self) -> None:
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
 
     def _find(self, which: str) -> TokenRow | None:
         if which in self._rows:
