@@ -9,6 +9,8 @@ Theory of operation
       idle longest makes room; when none is idle, the newcomer is told 503;
     - whoever does not read what is sent to it is cut off after ``STALL`` seconds. Hypercorn itself
       would wait for ever, shielded from every deadline;
+    - a message over a WebSocket that is too large is refused before it is kept, and ends it
+      (``api.server_websocket``);
     - HTTP/1.1 and WebSockets only: HTTP/2 has many more ways to be flooded, and no use here.
 """
 
@@ -22,6 +24,7 @@ import typing as t
 
 import attrs
 import h11
+import hypercorn.protocol.h11
 import hypercorn.trio.run
 import structlog
 import trio
@@ -30,17 +33,19 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio import serve
 from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 from litestar.types import ASGIApp, Receive, Scope, Send
+
+from api.server_websocket import TooLargeError, WebSocketStream
 
 GRACE: t.Final = 1.0  # seconds that requests under way get when the server stops
 IDLE: t.Final = 30.0  # seconds for a request to arrive
 STALL: t.Final = 30.0  # seconds for a piece of an answer to leave
 PLACES: t.Final = 600  # connections
 MAX_HEADERS: t.Final = 16 * 1024  # bytes of a request before its body, address included
-MAX_FRAME: t.Final = 64 * 1024  # bytes of what a client sends over a WebSocket
+MAX_FRAME: t.Final = 64 * 1024  # bytes of a message that a client sends over a WebSocket
 PING_INTERVAL: t.Final = 20.0  # seconds between pings of a WebSocket
 LOST: t.Final = 60_000  # milliseconds that the system waits for a peer that has vanished
 
@@ -242,8 +247,21 @@ class PatientServer(TCPServer):
                 await self._read_data()
             except trio.BrokenResourceError:
                 await self.protocol.handle(Closed())
+            except TooLargeError:
+                await self._linger()
+                await self.protocol.handle(Closed())
             finally:
                 side_tasks.cancel()
+
+    async def _linger(self) -> None:
+        """Drop what still comes: to close on it at once would take back what the client was told
+        last."""
+        with (
+            trio.move_on_after(GRACE),
+            contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+        ):
+            while await self.stream.receive_some(MAX_RECV):
+                pass
 
     async def protocol_send(self, event: Event) -> None:
         """Send. A client that reads nothing is cut off, and one that was sent half a piece is not
@@ -280,6 +298,7 @@ class PatientServer(TCPServer):
 
 
 hypercorn.trio.run.TCPServer = PatientServer  # type: ignore[attr-defined]  # made there alone
+hypercorn.protocol.h11.WSStream = WebSocketStream  # type: ignore[attr-defined,assignment]
 
 
 async def serve_app(

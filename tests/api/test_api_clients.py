@@ -7,15 +7,17 @@ import typing as t
 import attrs
 import httpx
 import pytest
+import structlog.testing
 import trio
 import wsproto.events
+from hypercorn.protocol.ws_stream import WebsocketBuffer
 from litestar import Litestar, WebSocket, websocket
 
 from api.auth import HttpDoorway, TellingWebSockets, guard
 from api.auth_sessions import Sessions
 from api.bounds import Bounds
 from api.limits import BURST, MOST, Buckets
-from api.server import Patience, serve_app
+from api.server import MAX_FRAME, Patience, serve_app
 from config.model import HttpConfig
 from tests.api.conftest import Served
 from tests.api.sockets import WebSocket as Client
@@ -235,16 +237,20 @@ async def test_only_http_1() -> None:
 
 
 @pytest.mark.parametrize(
-    "request_",
-    [b"GET /" + b"x" * 20_000, GET[:-2] + b"a: " + b"x" * 20_000, b"\x16\x03\x01\x02\x00\r\n\r\n"],
+    ("request_", "status"),
+    [
+        (b"GET /" + b"x" * 20_000, b"431"),
+        (GET[:-2] + b"a: " + b"x" * 20_000, b"431"),
+        (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
+    ],
 )
-async def test_what_is_no_request(request_: bytes) -> None:
+async def test_what_is_no_request(request_: bytes, status: bytes) -> None:
     """Endless addresses and headers, or another protocol: refused, and the connection ends."""
     async with serving(App(), idle=60) as clients:
         stream = await clients.connect()
         with contextlib.suppress(trio.BrokenResourceError):
             await stream.send_all(request_)
-        assert (await drained(stream)).startswith((b"HTTP/1.1 4", b""))
+        assert (await drained(stream)).startswith(b"HTTP/1.1 " + status)
         assert b"hello" in await clients.get()
 
 
@@ -272,6 +278,104 @@ async def test_a_websocket_that_reads_nothing_is_cut_off() -> None:
                 await client.send(wsproto.events.TextMessage(data="x" * 1000))
         await app.ended.wait()
         assert app.there == 0
+
+
+@attrs.define
+class Listening:
+    """A WebSocket that hears what it is sent; and how large what is kept for it was."""
+
+    heard: list[object] = attrs.field(factory=list)
+    ended: trio.Event = attrs.field(factory=trio.Event)
+
+    async def __call__(self, _scope: t.Any, receive: t.Any, send: t.Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        try:
+            while (message := await receive())["type"] == "websocket.receive":
+                self.heard.append(message["text"] or message["bytes"])
+        finally:
+            self.ended.set()
+
+
+@pytest.mark.parametrize("kind", [wsproto.events.TextMessage, wsproto.events.BytesMessage])
+@pytest.mark.parametrize("piece", [1000, MAX_FRAME, 10 * MAX_FRAME])
+async def test_a_message_that_is_too_large(
+    kind: t.Any, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused with 1009, in one frame or in many, and the connection ends: however much is
+    still sent, no more than one message was ever kept."""
+    most = 0
+    extend = WebsocketBuffer.extend
+
+    def watch(buffer: WebsocketBuffer, event: t.Any) -> None:
+        nonlocal most
+        extend(buffer, event)
+        most = max(most, len(t.cast("t.Any", buffer.value).getvalue()))
+
+    monkeypatch.setattr(WebsocketBuffer, "extend", watch)
+    monkeypatch.setattr("api.server.GRACE", 0.1)
+    app = Listening()
+    text = "x" * piece
+    data: t.Any = text if kind is wsproto.events.TextMessage else text.encode()
+    async with serving(app, idle=60) as clients:
+        client = await (await clients.websocket("/")).accepted()
+        for _ in range(2 + 2 * MAX_FRAME // piece):
+            await client.send(kind(data=data, message_finished=False))
+        assert (await client.closed())[0] == 1009
+        await app.ended.wait()
+        client = await (await clients.websocket("/")).accepted()
+        with contextlib.suppress(trio.BrokenResourceError):
+            while True:
+                await client.send(kind(data=data, message_finished=False))
+        await app.ended.wait()
+        assert app.heard == []
+        assert most <= MAX_FRAME
+
+
+async def test_a_message_that_just_fits() -> None:
+    """Bytes count, not characters; the next message has all the room again."""
+    app = Listening()
+    fits = "ã" * (MAX_FRAME // 2)
+    async with serving(app) as clients:
+        client = await (await clients.websocket("/")).accepted()
+        for _ in range(3):
+            await client.send(wsproto.events.TextMessage(data=fits))
+        await client.send(wsproto.events.TextMessage(data=fits + "x"))
+        assert (await client.closed())[0] == 1009
+        await app.ended.wait()
+    assert app.heard == [fits] * 3
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-websocket-extensions": "permessage-deflate"},
+        {"sec-websocket-extensions": "permessage-deflate; server_max_window_bits=x"},
+        {"sec-websocket-extensions": "permessage-deflate; client_max_window_bits=99, \xff"},
+        {"sec-websocket-protocol": "\xff"},
+        {"connection": "\xff"},
+    ],
+)
+async def test_nothing_is_compressed(headers: dict[str, str]) -> None:
+    """Extensions are not taken, so nothing small is large inside; and what is malformed in the
+    handshake is no fault of the server."""
+    app = Listening()
+    async with serving(app) as clients:
+        stream = await clients.connect()
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        with structlog.testing.capture_logs() as logs:
+            await stream.send_all(
+                b"GET / HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\n"
+                b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n"
+                + lines.replace("connection:", "x:").encode("latin-1")
+                + b"connection: upgrade"
+                + (b", \xff" if "connection" in headers else b"")
+                + b"\r\n\r\n"
+            )
+            answer = await stream.receive_some()
+        assert answer.startswith(b"HTTP/1.1 101")
+        assert b"extensions" not in answer.lower()
+        assert logs == []
 
 
 async def test_websockets_have_a_ceiling_of_their_own() -> None:
