@@ -13,11 +13,26 @@ import trio
 from litestar.types import ASGIApp
 
 from api.server import serve_app
+from supervisor.crash import leaves
 
 RETRY_PAUSE: t.Final = 5.0  # seconds
 BACKLOG: t.Final = 128
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("api")
+
+
+class _Once:
+    """Says that all is ready the first time it is: by then, or by a failure after it, the server
+    may have been started many times."""
+
+    def __init__(self, status: trio.TaskStatus[None]) -> None:
+        self._status: trio.TaskStatus[None] | None = status
+
+    def started(self, _value: object = None) -> None:
+        """Ready, or as good as it gets for now."""
+        if self._status is not None:
+            status, self._status = self._status, None
+            status.started()
 
 
 class HttpListener:
@@ -38,23 +53,21 @@ class HttpListener:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until stopped; ready once the first attempt has succeeded or failed."""
         self._stop = trio.Event()
-        status: trio.TaskStatus[None] | None = task_status
+        ready = _Once(task_status)
         while not self._stop.is_set():
             try:
                 with contextlib.closing(await self._bind()) as listener:
-                    await self._serve(listener, status)
-                    status = None
+                    await self._serve(listener, ready)
             except OSError as error:
                 self._say(f"{self._place()} cannot be listened at: {error.strerror or error}")
             except Exception as error:  # a fault of the server is no reason to end the daemon
-                self._say(f"the server at {self._place()} failed: {type(error).__name__}", error)
-            if status is not None:
-                status.started()
-                status = None
+                names = ", ".join(dict.fromkeys(type(each).__name__ for each in leaves(error)))
+                self._say(f"the server at {self._place()} failed: {names}", error)
+            ready.started()
             with trio.move_on_after(RETRY_PAUSE):
                 await self._stop.wait()
 
-    async def _serve(self, listener: socket.socket, status: trio.TaskStatus[None] | None) -> None:
+    async def _serve(self, listener: socket.socket, ready: "_Once") -> None:
         self.port = listener.getsockname()[1]
         if self.trouble is not None:
             log.info("http.recovered", address=self._place(), after=self.trouble)
@@ -62,7 +75,7 @@ class HttpListener:
         log.info("http.listening", address=f"http://{self._place()}")
         try:
             await serve_app(
-                self._app, listener, stop=self._stop, task_status=status or trio.TASK_STATUS_IGNORED
+                self._app, listener, stop=self._stop, task_status=t.cast("t.Any", ready)
             )
         finally:
             self.port = None

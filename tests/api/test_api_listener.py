@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 import trio
+import trio.testing
 
 import api.listener
 from api.app import build_apps
@@ -85,6 +86,53 @@ async def test_a_server_that_fails_is_started_again(monkeypatch: pytest.MonkeyPa
             while listener.port is None or listener.trouble:
                 await trio.sleep(0.01)
             assert await hello("127.0.0.1", listener.port) == "hello"
+            listener.stop()
+
+
+async def test_a_server_that_fails_after_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ready was said, and is not said again; the trouble is told until it serves once more. The
+    errors of a server come in groups, and are named all the same."""
+    monkeypatch.setattr(api.listener, "RETRY_PAUSE", 0.02)
+    serve_app, starts, ready = api.listener.serve_app, 0, 0
+    fail, told = trio.Event(), trio.Event()
+
+    async def serve(*args: t.Any, task_status: trio.TaskStatus[None], **kwargs: t.Any) -> None:
+        nonlocal starts
+        starts += 1
+        if starts == 3:
+            await told.wait()
+            await serve_app(*args, task_status=task_status, **kwargs)
+            return
+        task_status.started()
+        if starts == 1:
+            await fail.wait()
+        raise ExceptionGroup("a nursery", [KeyError("a fault")])
+
+    class Status:
+        def started(self, _value: object = None) -> None:
+            nonlocal ready
+            ready += 1
+
+    monkeypatch.setattr(api.listener, "serve_app", serve)
+    listener = HttpListener(app, ("127.0.0.1", 0))
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+
+            async def run() -> None:
+                await listener.run(task_status=t.cast("t.Any", Status()))
+
+            nursery.start_soon(run)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (ready, listener.trouble) == (1, None)
+            fail.set()
+            while listener.trouble is None:
+                await trio.sleep(0.01)
+            assert "failed: KeyError" in listener.trouble
+            told.set()
+            while listener.port is None or listener.trouble:
+                await trio.sleep(0.01)
+            assert await hello("127.0.0.1", listener.port) == "hello"
+            assert (starts, ready) == (3, 1)
             listener.stop()
 
 
