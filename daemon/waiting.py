@@ -9,13 +9,13 @@ from litestar.enums import ScopeType
 from litestar.types import Receive, Scope, Send
 
 from api.answers import Answers
-from api.bounds import refuse
+from api.bounds import LIVE, refuse, route_of
 from api.listener import HttpListener
 from api.problems import problem
 from api.server import serve_app
 from daemon.notify import notify
 
-LIVE: t.Final = "/health/live"  # it does live, and waits
+FOR_ALL: t.Final = "the daemon waits for its database; its log tells why"
 EXTENSION: t.Final = 60.0  # seconds more that the service manager is asked for
 
 
@@ -30,9 +30,9 @@ class WaitingRoom:
         http_address: tuple[str, int] | None = None,
     ) -> None:
         """``nursery`` must outlive it. ``http_address``: where it answers over HTTP, too."""
-        answer = Answers(self._answer)
-        self._app = answer
-        self.http = None if http_address is None else HttpListener(answer, http_address)
+        self._app = Answers(self._answer)
+        strangers = Answers(self._answer_strangers)
+        self.http = None if http_address is None else HttpListener(strangers, http_address)
         self._listener = listener
         self._nursery = nursery
         self._sentence = ""
@@ -40,7 +40,8 @@ class WaitingRoom:
         self._closed: trio.Event | None = None
 
     async def tell(self, sentence: str) -> None:
-        """Why the daemon is not up yet; to whoever asks, and to the service manager."""
+        """Why the daemon is not up yet; to whoever asks on the socket, and to the service manager.
+        Over HTTP anybody may ask, and hears neither of places nor of what the database said."""
         self._sentence = sentence
         notify(f"STATUS={sentence}\nEXTEND_TIMEOUT_USEC={int(EXTENSION * 1_000_000)}")
         if self._closed is None:
@@ -68,13 +69,20 @@ class WaitingRoom:
             assert self._closed is not None  # noqa: S101 - set by who started this
             self._closed.set()
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP:
-            return
-        if scope["path"] == LIVE:
-            await _say_alive(send)
-        else:
-            await refuse(send, problem("starting", 503, self._sentence))
+    async def _answer(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        await _answer(scope, send, self._sentence)
+
+    async def _answer_strangers(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        await _answer(scope, send, FOR_ALL)
+
+
+async def _answer(scope: Scope, send: Send, sentence: str) -> None:
+    if scope["type"] != ScopeType.HTTP:
+        return
+    if route_of(scope) == LIVE:
+        await _say_alive(send)
+    else:
+        await refuse(send, problem("starting", 503, sentence))
 
 
 async def _say_alive(send: Send) -> None:
