@@ -10,7 +10,7 @@ import textwrap
 import typing as t
 
 import attrs
-from litestar import Litestar, Request
+from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -18,6 +18,7 @@ from litestar.routes import HTTPRoute
 
 from api.auth import CONTROL, NONE, needed_scope_of
 from api.openapi_examples import BODIES, MODELS
+from api.problems import AnyRequest
 
 Json: t.TypeAlias = dict[str, t.Any]
 
@@ -102,9 +103,13 @@ _ALWAYS: t.Final = (421, 429, 500, 503, 504)
 class CompleteDescription(JsonRenderPlugin):
     """Renders the description with all that the framework leaves out."""
 
-    def render(self, request: Request[t.Any, t.Any, t.Any], openapi_schema: Json) -> bytes:
-        """The JSON of it."""
-        return self.render_json(request, complete(request.app, openapi_schema))
+    _rendered: bytes | None = None
+
+    def render(self, request: AnyRequest, openapi_schema: Json) -> bytes:
+        """The JSON of it, which is the same for as long as the app is."""
+        if self._rendered is None:
+            self._rendered = self.render_json(request, complete(request.app, openapi_schema))
+        return self._rendered
 
 
 def openapi_config(version: str) -> OpenAPIConfig:

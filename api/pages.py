@@ -13,13 +13,13 @@ import typing as t
 import urllib.parse
 
 import attrs
-from litestar import Request, Response
+from litestar import Response
 from litestar.datastructures import ResponseHeader
 from litestar.params import QueryParameter
 
 from actors.drafts import BadRequestError
+from api.problems import AnyRequest as AnyRequest  # most routes with pages need it, too
 
-AnyRequest: t.TypeAlias = Request[t.Any, t.Any, t.Any]
 Key: t.TypeAlias = tuple[int | str | dt.datetime, ...]
 
 PageCursor: t.TypeAlias = t.Annotated[
@@ -99,11 +99,7 @@ class Pages(t.Generic[R]):
 
     def headers(self, request: AnyRequest, end: Key) -> dict[str, str]:
         """What says where the next page begins."""
-        cursor = self._encode(end)
-        kept = [each for each in request.query_params.multi_items() if each[0] not in _STEERING]
-        query = urllib.parse.urlencode([*kept, ("cursor", cursor)])
-        path = urllib.parse.quote(request.url.path)
-        return {"X-Next-Cursor": cursor, "Link": f'<{path}?{query}>; rel="next"'}
+        return next_page(request, "cursor", self._encode(end))
 
     def _encode(self, key: Key) -> str:
         parts = [part.isoformat() if isinstance(part, dt.datetime) else part for part in key]
@@ -124,6 +120,15 @@ class Pages(t.Generic[R]):
             )
         except (TypeError, ValueError) as error:
             raise BadRequestError(f"cursor: it is damaged; {_BEGIN}") from error
+
+
+def next_page(request: AnyRequest, name: str, cursor: str) -> dict[str, str]:
+    """The headers that say where the next page begins: the same request with ``name=cursor`` in
+    the place of what steers it now."""
+    kept = [each for each in request.query_params.multi_items() if each[0] not in _STEERING]
+    query = urllib.parse.urlencode([*kept, (name, cursor)])
+    path = urllib.parse.quote(request.url.path)
+    return {"X-Next-Cursor": cursor, "Link": f'<{path}?{query}>; rel="next"'}
 
 
 def _read(kind: type, part: object) -> int | str | dt.datetime:

@@ -2,16 +2,15 @@
 
 import typing as t
 
-from litestar import Request, Response, get
+from litestar import Response, get
 from litestar.params import FromPath
 
 from api.backend import Backend
 from api.dashboard_files import DashboardFiles, StaticFile, load_dashboard
-from api.problems import ProblemError
+from api.problems import AnyRequest, ProblemError
 
 __all__ = ["POLICY", "dashboard_routes"]
 
-AnyRequest: t.TypeAlias = Request[t.Any, t.Any, t.Any]
 
 POLICY: t.Final = "; ".join(
     (

@@ -7,8 +7,7 @@ import typing as t
 
 import attrs
 import trio
-from litestar import Response, WebSocket, get, websocket
-from litestar.connection import Request
+from litestar import Response, get, websocket
 from litestar.exceptions import WebSocketDisconnect
 from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream
@@ -19,8 +18,10 @@ from actors.event_hub import SlowClientError, TooManyClientsError
 from actors.webhook_post import envelope_json
 from api.backend import Backend, Before, Limit, required
 from api.bounds import short
+from api.pages import next_page
 from api.ports_events import EventClient, EventsPort
-from api.problems import ProblemError
+from api.problems import AnyRequest, ProblemError
+from api.sockets import AnySocket
 from storage.errors import CursorGoneError
 from storage.events import EVENT_TYPES, EventRow, check_cursor, expand_types
 
@@ -72,6 +73,7 @@ def event_routes(backend: Backend) -> list[t.Any]:
         opt={"problems": (410,)},
     )
     async def events(
+        request: AnyRequest,
         after: After = 0,
         limit: Limit = 50,
         connection: FromQuery[str | None] = None,
@@ -91,10 +93,7 @@ def event_routes(backend: Backend) -> list[t.Any]:
             moved, position = page.position != position, page.position
             if not moved or len(found) == limit:
                 break
-        query = f"/events?after={position}&limit={limit}"
-        return Response(
-            found, headers={"X-Next-Cursor": str(position), "Link": f'<{query}>; rel="next"'}
-        )
+        return Response(found, headers=next_page(request, "after", str(position)))
 
     @get("/events/cursor", tags=["events"], summary="The id of the newest event")
     async def cursor() -> CursorView:
@@ -111,7 +110,7 @@ def event_routes(backend: Backend) -> list[t.Any]:
         " keep up is disconnected and can come back with its cursor.",
     )
     async def sse(
-        request: Request[t.Any, t.Any, t.Any],
+        request: AnyRequest,
         after: Before = None,
         connection: FromQuery[str | None] = None,
         types: Types = None,
@@ -134,7 +133,7 @@ def event_routes(backend: Backend) -> list[t.Any]:
         )
 
     @websocket("/events/ws")
-    async def ws(socket: WebSocket[t.Any, t.Any, t.Any]) -> None:
+    async def ws(socket: AnySocket) -> None:
         """One JSON text frame per event; what the client sends is not read."""
         await socket.accept()
         try:
@@ -152,7 +151,7 @@ def event_routes(backend: Backend) -> list[t.Any]:
     return [events, cursor, sse, ws]
 
 
-async def _serve(socket: WebSocket[t.Any, t.Any, t.Any], client: EventClient) -> None:
+async def _serve(socket: AnySocket, client: EventClient) -> None:
     """Send until one of both has enough."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_listen, socket, nursery.cancel_scope)
@@ -169,7 +168,7 @@ async def _serve(socket: WebSocket[t.Any, t.Any, t.Any], client: EventClient) ->
         nursery.cancel_scope.cancel()
 
 
-async def _listen(socket: WebSocket[t.Any, t.Any, t.Any], over: trio.CancelScope) -> None:
+async def _listen(socket: AnySocket, over: trio.CancelScope) -> None:
     """Notice that the client leaves, or talks too much."""
     for _message in range(MESSAGES):
         if (await socket.receive())["type"] == "websocket.disconnect":
@@ -179,7 +178,7 @@ async def _listen(socket: WebSocket[t.Any, t.Any, t.Any], over: trio.CancelScope
     over.cancel()
 
 
-async def _close(socket: WebSocket[t.Any, t.Any, t.Any], code: int, reason: str) -> None:
+async def _close(socket: AnySocket, code: int, reason: str) -> None:
     await socket.send({"type": "websocket.close", "code": code, "reason": short(reason)})
 
 

@@ -2,19 +2,21 @@
 any."""
 
 import json
+import re
 import typing as t
 
 import trio
-from litestar import WebSocket, get, post, websocket
-from litestar.exceptions import WebSocketDisconnect
+from litestar import get, post, websocket
 from litestar.params import FromQuery, QueryParameter
 
 from actors.drafts import BadRequestError
 from actors.errors import UnknownConnectionError
 from api.backend import Backend, required
 from api.log_ports import LevelFacts, LogQuery, LogReaderPort, TooManyReadersError
+from api.sockets import AnySocket, until_gone
 
 MAX_LINES: t.Final = 10_000
+BAD_REQUEST: t.Final = 4400
 TOO_MANY: t.Final = 4029
 UNAVAILABLE: t.Final = 4503
 UNKNOWN: t.Final = 4404
@@ -24,7 +26,7 @@ MAX_SECONDS: t.Final = 7 * 86_400.0
 Level: t.TypeAlias = t.Literal["debug", "info", "warning", "error"]
 Lines: t.TypeAlias = t.Annotated[int, QueryParameter(ge=0, le=MAX_LINES)]
 Seconds: t.TypeAlias = t.Annotated[float | None, QueryParameter(gt=0, le=MAX_SECONDS)]
-Socket: t.TypeAlias = WebSocket[t.Any, t.Any, t.Any]
+_CURSOR: t.Final = re.compile(r"[0-9a-f]{1,16}\.[0-9]{1,18}", re.ASCII)
 NUMBERS: t.Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 OPERATE: t.Final = {"scope": "operate"}
 WITHOUT: t.Final = "a log in memory"
@@ -56,7 +58,7 @@ def log_routes(backend: Backend) -> list[t.Any]:
 
     @websocket("/logs/ws", opt=OPERATE)
     async def follow(
-        socket: Socket,
+        socket: AnySocket,
         connection: FromQuery[str | None] = None,
         level: FromQuery[Level] = "debug",
         lines: Lines = 100,
@@ -66,6 +68,9 @@ def log_routes(backend: Backend) -> list[t.Any]:
         go on where another socket ended. A reader that is too slow finds a line ``logs.skipped``
         with a count; one that takes nothing is closed by the server."""
         await socket.accept()
+        if after is not None and not _CURSOR.fullmatch(after):
+            await socket.close(BAD_REQUEST, "after: the cursor of a line, such as 1f2e3d4c.17")
+            return
         if backend.logs is None:
             await socket.close(UNAVAILABLE, f"this daemon runs without {WITHOUT}")
             return
@@ -99,19 +104,10 @@ def log_routes(backend: Backend) -> list[t.Any]:
     return [logs, follow, level, set_level]
 
 
-async def _pass_on(socket: Socket, reader: LogReaderPort) -> None:
+async def _pass_on(socket: AnySocket, reader: LogReaderPort) -> None:
     """Send what comes, until the other side is gone."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_until_gone, socket, nursery.cancel_scope)
+        nursery.start_soon(until_gone, socket, nursery.cancel_scope)
         while True:
             for each in await reader.read():
                 await socket.send_text(f'{{"cursor": "{each.cursor}", "line": {each.text}}}')
-
-
-async def _until_gone(socket: Socket, scope: trio.CancelScope) -> None:
-    """Followers have nothing to say; what they do say is dropped."""
-    try:
-        while True:
-            await socket.receive_text()
-    except WebSocketDisconnect:
-        scope.cancel()

@@ -9,8 +9,7 @@ import typing as t
 import attrs
 import msgspec
 import trio
-from litestar import Response, WebSocket, get, post, websocket
-from litestar.exceptions import WebSocketDisconnect
+from litestar import Response, get, post, websocket
 from litestar.params import FromPath, FromQuery
 
 from actors.drafts import BadRequestError
@@ -19,10 +18,9 @@ from api.backend import LONG_POLL, Backend, Cursor, Wait
 from api.ports import FleetPort, PairingFacts
 from api.problems import ProblemError
 from api.qr import qr_png, qr_svg, qr_text
+from api.sockets import AnySocket, until_gone
 from api.views import ConnectionView, PairingView
 from whatsapp.errors import LocalProtocolError
-
-AnySocket: t.TypeAlias = WebSocket[t.Any, t.Any, t.Any]
 
 SECRET: t.Final[dict[str, t.Any]] = {"scope": "operate"}
 """Whoever reads a code can link a phone of their own."""
@@ -123,7 +121,7 @@ def pairing_routes(backend: Backend) -> list[t.Any]:
             return
         code, reason = 1001, "you have looked on for long; connect again"
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_until_gone, socket, nursery.cancel_scope)
+            nursery.start_soon(until_gone, socket, nursery.cancel_scope)
             with trio.move_on_after(LONGEST):
                 code, reason = await _tell(socket, fleet, name, after)
             await _bounded(socket.close(code=code, reason=reason))
@@ -183,12 +181,3 @@ async def _bounded(sending: cabc.Awaitable[None]) -> bool:
         await sending
         return True
     return False
-
-
-async def _until_gone(socket: AnySocket, scope: trio.CancelScope) -> None:
-    """Take what the client says for nothing, until it leaves."""
-    try:
-        while True:
-            await socket.receive_data(mode="text")
-    except WebSocketDisconnect:
-        scope.cancel()

@@ -3,17 +3,16 @@
 import typing as t
 
 import attrs
-from litestar import Request, Response, delete, get, post
+from litestar import Response, delete, get, post
 from litestar.datastructures import Cookie
 from litestar.params import JSONBody
 
 from api.auth import Caller, Denied, caller, cookie_name, same_origin
 from api.auth_sessions import IDLE, Sessions
 from api.backend import required
-from api.problems import ProblemError
+from api.problems import AnyRequest, ProblemError
 from api.tokens import NotReadyError, TokenError, TokenKeeper, allowed
 
-AnyRequest: t.TypeAlias = Request[t.Any, t.Any, t.Any]
 PUBLIC: t.Final[dict[str, t.Any]] = {"scope": "none"}
 _TOKENS: t.Final = "tokens"
 

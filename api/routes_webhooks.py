@@ -9,8 +9,9 @@ from litestar.params import FromPath, QueryParameter
 from actors.drafts import BadRequestError
 from actors.event_views import TestResult, WebhookView
 from api.backend import Backend, Before, Limit, required
+from api.pages import next_page
 from api.ports_events import WebhooksPort
-from api.problems import ProblemError
+from api.problems import AnyRequest, ProblemError
 from storage.errors import CursorGoneError
 from storage.events import Delivery
 
@@ -60,16 +61,16 @@ def webhook_routes(backend: Backend) -> list[t.Any]:
         " page, when there is one.",
     )
     async def deliveries(
-        name: FromPath[str], only: State = None, after: After = 0, limit: Limit = 50
+        request: AnyRequest,
+        name: FromPath[str],
+        only: State = None,
+        after: After = 0,
+        limit: Limit = 50,
     ) -> Response[list[Delivery]]:
         rows = await hooks(name).deliveries(name, state=only, after=after, limit=limit)
-        headers = {}
-        if len(rows) == limit:
-            last = rows[-1].event_id
-            chosen = "" if only is None else f"&state={only}"
-            query = f"/webhooks/{name}/deliveries?after={last}&limit={limit}{chosen}"
-            headers = {"X-Next-Cursor": str(last), "Link": f'<{query}>; rel="next"'}
-        return Response(rows, headers=headers)
+        if len(rows) < limit:
+            return Response(rows)
+        return Response(rows, headers=next_page(request, "after", str(rows[-1].event_id)))
 
     @post(
         "/webhooks/{name:str}/replay",

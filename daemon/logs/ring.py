@@ -8,6 +8,7 @@ import collections
 import collections.abc as cabc
 import contextlib
 import itertools
+import re
 import secrets
 import threading
 import typing as t
@@ -20,6 +21,7 @@ from daemon.logs.line import LogLine
 MAX_LINES: t.Final = 10_000
 MAX_BYTES: t.Final = 4 * 1024 * 1024
 MAX_READERS: t.Final = 32
+_CURSOR: t.Final = re.compile(r"(?P<run>[0-9a-f]+)\.(?P<number>[0-9]{1,18})", re.ASCII)
 PIECE: t.Final = 200  # lines read at once
 
 
@@ -84,8 +86,10 @@ class LogRing:
 
     def _start(self, query: LogQuery, after: str | None) -> int:
         if after is not None:
-            run, _, number = after.partition(".")
-            return int(number) + 1 if run == self.run and number.isdecimal() else self._first
+            match = _CURSOR.fullmatch(after)
+            if match is None or match["run"] != self.run:
+                return self._first
+            return int(match["number"]) + 1
         tail = self.tail(query)
         with self._lock:
             following = self._first + len(self._lines)

@@ -6,6 +6,7 @@ import pytest
 
 from api.auth import Denied, HttpDoorway, caller
 from api.auth_sessions import IDLE, MOST, Sessions
+from api.openapi import operations
 from config.model import HttpConfig
 from tests.api.conftest import Served
 from tests.daemon.daemon_fakes import problem
@@ -339,3 +340,29 @@ class TestCors:
             "/status", headers={"origin": "https://evil.example"} | asked
         )
         assert "access-control-allow-origin" not in bad.headers
+
+    async def test_all_that_the_api_offers(self, served: Served) -> None:
+        """Every method that there is; parts of files, and streams that are resumed."""
+        methods = {method for _path, method, _handler in operations(served.apps.app)}
+        assert {"get", "post", "patch", "delete"} <= methods
+        for method in methods - {"head", "options"}:  # browsers ask nobody for these
+            for header in ("authorization", "range", "last-event-id", "idempotency-key"):
+                answer = await served.http.options(
+                    "/status",
+                    headers={
+                        "origin": "https://app.example",
+                        "access-control-request-method": method.upper(),
+                        "access-control-request-headers": header,
+                    },
+                )
+                assert answer.status_code == 204, answer.text
+                assert method.upper() in answer.headers["access-control-allow-methods"]
+                assert header in answer.headers["access-control-allow-headers"].lower()
+
+    async def test_what_a_page_may_read(self, served: Served) -> None:
+        """Where the next page begins, which part of a file it is, when a code ends."""
+        headers = await served.headers("read") | {"origin": "https://app.example"}
+        answer = await served.http.get("/version", headers=headers)
+        shown = answer.headers["access-control-expose-headers"].lower()
+        for name in ("link", "x-next-cursor", "content-range", "x-expires-in", "retry-after"):
+            assert name in shown.replace(" ", "").split(",")

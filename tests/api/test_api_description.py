@@ -1,10 +1,13 @@
 """The description of the API is whole: every route has what a reader needs."""
 
+import typing as t
+
 import jsonschema
+import pytest
 
 from api.app import MAX_BODY
 from api.auth import CONTROL, NONE, needed_scope_of
-from api.openapi import TAGS, document, field_comments, operations
+from api.openapi import TAGS, complete, document, field_comments, operations
 from api.openapi_examples import BODIES, MODELS
 from api.openapi_static import describe
 from api.tokens import SCOPES
@@ -42,6 +45,25 @@ async def test_every_operation_is_described(served: Served) -> None:
         if "{name}" in path:
             assert "404" in operation["responses"], where
     assert count >= 50
+
+
+async def test_it_is_made_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes long, and holds up the loop; both doorways share it."""
+    made = []
+
+    def count(*args: t.Any) -> t.Any:
+        made.append(1)
+        return complete(*args)
+
+    monkeypatch.setattr("api.openapi.complete", count)
+    headers = await served.headers("read")
+    answers = [
+        await client.get("/schema/openapi.json", headers=headers)
+        for client in (served.http, served.operator, served.http)
+    ]
+    assert len({answer.content for answer in answers}) == 1
+    assert answers[0].json()["openapi"].startswith("3.1")
+    assert len(made) == 1
 
 
 async def test_it_is_served(served: Served) -> None:

@@ -82,8 +82,13 @@ async def test_pages(client: httpx.AsyncClient, control: Control) -> None:
     answer = await client.get("/events", params={"after": first[-1]["id"], "limit": 200})
     end = (await client.get("/events/cursor")).json()
     assert answer.headers["x-next-cursor"] == str(end["id"])
-    assert answer.headers["link"] == f'</events?after={end["id"]}&limit=200>; rel="next"'
+    assert answer.headers["link"] == f'</events?limit=200&after={end["id"]}>; rel="next"'
     assert min(event["id"] for event in answer.json()) > first[-1]["id"]
+    chosen = {"connection": "sales", "types": "message.*,gap.opened", "after": 1, "limit": 1}
+    answer = await client.get("/events", params=chosen)
+    follows = httpx.URL(answer.links["next"]["url"]).params
+    after = answer.headers["x-next-cursor"]
+    assert dict(follows) == {key: str(each) for key, each in (chosen | {"after": after}).items()}
     empty = await client.get("/events", params={"after": end["id"]})
     assert (empty.json(), empty.headers["x-next-cursor"]) == ([], str(end["id"]))
 

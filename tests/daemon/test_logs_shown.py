@@ -4,9 +4,11 @@ import contextlib
 import json
 import re
 import typing as t
+import urllib.parse
 
 import httpx
 import pytest
+import structlog.testing
 import trio
 import trio_websocket as ws
 from daemon_fakes import Control, Run, open_control, problem
@@ -189,3 +191,21 @@ def test_skipped_lines_are_told_to_people(capsys: pytest.CaptureFixture[str]) ->
     show = follow_logs.Printer(as_json=False)
     show({"timestamp": "t", "level": "warning", "event": "logs.skipped", "count": 12})
     assert capsys.readouterr().out == "--- 12 lines skipped ---\n"
+
+
+@pytest.mark.parametrize(
+    "cursor", ["9" * 5000, f"1f2e3d4c.{'9' * 5000}", "nonsense", "1f2e3d4c.٣", "1f2e3d4c.-1", "."]
+)
+async def test_what_is_no_cursor(control: Control, cursor: str) -> None:
+    """Is said to be none; one of this process with so many digits, too."""
+    own = cursor.replace("1f2e3d4c", control.logs.ring.run)
+    for each in (cursor, own):
+        query = urllib.parse.urlencode({"after": each})
+        with structlog.testing.capture_logs() as logs:
+            async with follower(control, query) as socket:
+                with pytest.raises(ws.ConnectionClosed) as caught:
+                    await socket.get_message()
+        assert caught.value.reason is not None
+        assert caught.value.reason.code == 4400
+        assert "after: the cursor of a line" in (caught.value.reason.reason or "")
+        assert not [line for line in logs if line["log_level"] == "error"]
