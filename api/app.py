@@ -10,7 +10,7 @@ from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
 
 from api.answers import Answers
-from api.auth import ControlDoorway, HttpDoorway, TellingWebSockets, guard
+from api.auth import ControlDoorway, HttpDoorway, TellingWebSockets, guard, note_refusal
 from api.auth_sessions import Sessions
 from api.backend import Backend
 from api.bounds import Bounds
@@ -116,6 +116,7 @@ def _litestar(
         guards=[guard],
         cors_config=_cors(config.cors_origins),
         exception_handlers=HANDLERS,
+        after_exception=[note_refusal],
         openapi_config=openapi_config(backend.version),
         request_max_body_size=MAX_BODY,
         logging_config=None,

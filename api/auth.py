@@ -12,9 +12,10 @@ import typing as t
 import urllib.parse
 
 import attrs
+import structlog
 from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
-from litestar.exceptions import WebSocketException
+from litestar.exceptions import HTTPException, LitestarException, WebSocketException
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,12 +23,16 @@ from api.auth_sessions import Sessions
 from api.bounds import refuse, refuse_socket, short
 from api.problems import ProblemError, problem
 from api.tokens import NotReadyError, TokenError, TokenKeeper, allowed
+from supervisor.crash import leaves
 
 CONTROL: t.Final = "control"  # the scope of what only the control socket offers
 NONE: t.Final = "none"  # the scope of what everybody may
 SAFE: t.Final = frozenset({"GET", "HEAD", "OPTIONS"})
 CHALLENGE: t.Final = 'Bearer realm="zapvisor"'
 
+log: structlog.stdlib.BoundLogger = structlog.get_logger("api")
+
+_REFUSAL: t.Final = "zapvisor.refusal"
 _KEY: t.Final = "zapvisor.caller"
 _COOKIE: t.Final = "zapvisor_session"
 
@@ -243,6 +248,21 @@ async def _misdirected(scope: Scope, receive: Receive, send: Send, host: str) ->
     await refuse(send, problem("unknown-host", 421, detail))
 
 
+async def note_refusal(error: Exception, scope: Scope) -> None:
+    """Remember why the framework refuses a WebSocket: it calls a parameter that does not fit a
+    fault of the server (4500). And log what is one, which it does not."""
+    if scope["type"] != ScopeType.WEBSOCKET:
+        return
+    if not all(isinstance(each, LitestarException) for each in leaves(error)):
+        where = f"WEBSOCKET {t.cast('t.Any', scope).get('path_template', 'none')}"
+        log.error("api.failed", request=where, exc_info=error)
+    if isinstance(error, HTTPException):
+        extra = error.extra if isinstance(error.extra, list) else []
+        parts = [f"{part.get('key')}: {part.get('message')}" for part in extra]
+        why = "; ".join(parts) or error.detail
+        t.cast("t.Any", scope)[_REFUSAL] = (4000 + error.status_code, why)
+
+
 class TellingWebSockets:
     """A WebSocket that is refused is accepted first, or its client would never see why."""
 
@@ -261,6 +281,8 @@ class TellingWebSockets:
             if message["type"] == "websocket.close" and not accepted:
                 accept: t.Any = {"type": "websocket.accept", "subprotocol": None, "headers": []}
                 await send(accept)
+                told = t.cast("t.Any", scope).get(_REFUSAL)
+                message["code"], message["reason"] = told or (message["code"], message["reason"])
                 if reason := message.get("reason"):
                     message["reason"] = short(reason)
             accepted = True

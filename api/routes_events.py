@@ -3,6 +3,7 @@
 import collections.abc as cabc
 import contextlib
 import json
+import re
 import typing as t
 
 import attrs
@@ -234,7 +235,7 @@ def _last_event(header: str | None, after: int | None) -> int | None:
 def _cursor(what: str, written: str | None) -> int | None:
     if written is None or written == "":
         return None
-    if not (written.isascii() and written.isdigit()) or int(written) >= 2**63:
+    if not re.fullmatch("[0-9]{1,19}", written) or int(written) >= 2**63:
         raise BadRequestError(f"{what}: the id of an event, such as 1234")
     return int(written)
 

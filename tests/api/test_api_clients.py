@@ -12,8 +12,10 @@ import trio
 import wsproto.events
 from hypercorn.protocol.ws_stream import WebsocketBuffer
 from litestar import Litestar, WebSocket, websocket
+from litestar.exceptions import WebSocketDisconnect
+from litestar.params import FromPath
 
-from api.auth import HttpDoorway, TellingWebSockets, guard
+from api.auth import HttpDoorway, TellingWebSockets, guard, note_refusal
 from api.auth_sessions import Sessions
 from api.bounds import Bounds
 from api.limits import BURST, MOST, Buckets
@@ -421,6 +423,47 @@ async def test_a_websocket_is_told_why_it_is_refused(served: Served) -> None:
             assert code == expected
             assert expected == 4000 or reason
     assert who == ["here"] * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "expected", "said"),
+    [
+        ("/logs/ws?lines=x", 4400, "lines: "),
+        (f"/logs/ws?lines={'9' * 5000}", 4400, "lines: "),
+        (f"/connections/sales/pairing/ws?after={'9' * 5000}", 4400, "after: "),
+        ("/nothing/ws", 4404, "Not Found"),
+    ],
+)
+async def test_a_websocket_that_cannot_be(
+    served: Served, path: str, expected: int, said: str
+) -> None:
+    """A parameter that does not fit is the client's fault, and named; so is a wrong address."""
+    client = await Client.open(served.port, path, await served.headers("operate"))
+    code, reason = await client.closed()
+    await client.stream.aclose()
+    assert code == expected
+    assert (reason or "").startswith(said)
+
+
+async def test_a_websocket_that_fails_is_logged() -> None:
+    """Its client hears of a fault, and the log says where; to leave is none."""
+
+    @websocket("/fail/{how:str}")
+    async def fail(socket: WebSocket[t.Any, t.Any, t.Any], how: FromPath[str]) -> None:
+        await socket.accept()
+        if how == "defect":
+            async with trio.open_nursery():
+                raise KeyError("a defect")
+        raise WebSocketDisconnect(detail="it left")
+
+    app = TellingWebSockets(Litestar([fail], after_exception=[note_refusal]))
+    with structlog.testing.capture_logs() as logs:
+        async with serving(app) as clients:
+            for how, expected in (("leave", 1000), ("defect", 4500)):
+                code, _reason = await (await clients.websocket(f"/fail/{how}")).closed()
+                assert code == expected
+    [line] = [line for line in logs if line["event"] == "api.failed"]
+    assert line["request"] == "WEBSOCKET /fail/{how}"
 
 
 class TestRateLimit:
