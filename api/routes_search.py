@@ -9,7 +9,8 @@ from litestar.params import FromQuery, QueryParameter
 
 from api.addresses import contact_place
 from api.backend import Backend, Limit
-from api.pages import AnyRequest, PageCursor, Pages
+from api.pages import PageCursor, Pages
+from api.problems import AnyRequest
 from api.routes_conversations import Contact, zoned
 from api.search import FILTERS, SEARCHED, parse_query, search_headers
 from storage.inbox import Person
