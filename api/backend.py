@@ -10,20 +10,12 @@ from litestar.params import QueryParameter
 from prometheus_client.registry import Collector
 
 from api.figures import FigureReader
-from api.log_ports import LogsPort
 from api.metrics_requests import RequestTimes
-from api.ports import (
-    ActionsPort,
-    FilesPort,
-    FleetPort,
-    HistogramPort,
-    RegistrarPort,
-    ReloadPort,
-    ReprocessPort,
-    RestorerPort,
-    StoragePort,
-)
+from api.ports_connections import ActionsPort, FleetPort
+from api.ports_daemon import HistogramPort, RegistrarPort, ReloadPort, ReprocessPort, RestorerPort
 from api.ports_events import EventsPort, WebhooksPort
+from api.ports_logs import LogsPort
+from api.ports_storage import FilesPort, StoragePort
 from api.problems import ProblemError
 from api.tokens import TokenKeeper
 from api.views import LoopView, WriterView

@@ -4,7 +4,7 @@ import collections
 import collections.abc as cabc
 import typing as t
 
-from api.ports import ConnectionFacts, IncidentFacts
+from api.ports_connections import ConnectionFacts, IncidentFacts
 from api.views import DatabaseView, HealthView, IncidentView, LoopView, Verdict, WriterView
 from api.views_health import DiskView
 

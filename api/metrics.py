@@ -24,7 +24,8 @@ from api.health import unready
 from api.health_events import with_newest
 from api.metrics_events import nats_samples, webhook_samples
 from api.metrics_families import FAMILIES, OTHER, REASONS, REQUESTS, STATES, Family
-from api.ports import ConnectionFacts, HistogramPort
+from api.ports_connections import ConnectionFacts
+from api.ports_daemon import HistogramPort
 from api.routes_health import judged, last_reload
 from api.views import Verdict, WriterView
 

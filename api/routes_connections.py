@@ -10,7 +10,7 @@ from litestar.params import BodyKwarg, FromPath, FromQuery, JSONBody, QueryParam
 
 from api.backend import Backend, Limit, required
 from api.pages import PAGED, AnyRequest, PageCursor, Pages
-from api.ports import StoragePort
+from api.ports_storage import StoragePort
 from api.views import ConnectionDetail, ConnectionView
 from storage.errors import StorageError
 from storage.queues import HistoryOverview

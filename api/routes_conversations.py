@@ -13,7 +13,7 @@ from actors.drafts import BadRequestError
 from api.addresses import contact_place
 from api.backend import Backend, Before, Limit, required, storable, unknown
 from api.pages import PAGED, AnyRequest, PageCursor, Pages
-from api.ports import StoragePort
+from api.ports_storage import StoragePort
 from api.problems import ProblemError
 from api.requests import read_requests
 from api.routes_outbox import enqueue

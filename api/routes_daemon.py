@@ -9,7 +9,7 @@ from litestar import get, post
 from litestar.params import FromQuery
 
 from api.backend import Backend, Wait, required
-from api.ports import ReloadFacts, ReprocessFacts
+from api.ports_daemon import ReloadFacts, ReprocessFacts
 from api.problems import ProblemError
 from api.views import VersionView
 

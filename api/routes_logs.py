@@ -12,7 +12,7 @@ from litestar.params import FromQuery, QueryParameter
 from actors.drafts import BadRequestError
 from actors.errors import UnknownConnectionError
 from api.backend import Backend, required
-from api.log_ports import LevelFacts, LogQuery, LogReaderPort, TooManyReadersError
+from api.ports_logs import LevelFacts, LogQuery, LogReaderPort, TooManyReadersError
 from api.sockets import AnySocket, until_gone
 
 MAX_LINES: t.Final = 10_000

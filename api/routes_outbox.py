@@ -11,7 +11,7 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 from api.addresses import bare_address
 from api.backend import Backend, Before, Limit, required, storable, unknown
 from api.pages import PAGED, AnyRequest, PageCursor, Pages
-from api.ports import ActionsPort
+from api.ports_connections import ActionsPort
 from api.requests import outbox_request
 from storage.queues import OutboxRequest, OutboxRow, OutboxState
 

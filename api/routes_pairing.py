@@ -15,7 +15,7 @@ from litestar.params import FromPath, FromQuery
 from actors.drafts import BadRequestError
 from actors.errors import UnknownConnectionError
 from api.backend import LONG_POLL, Backend, Cursor, Wait
-from api.ports import FleetPort, PairingFacts
+from api.ports_connections import FleetPort, PairingFacts
 from api.problems import ProblemError
 from api.qr import qr_png, qr_svg, qr_text
 from api.sockets import AnySocket, until_gone

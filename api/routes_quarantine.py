@@ -9,7 +9,7 @@ from litestar.params import FromPath, FromQuery
 
 from api.backend import Backend, Before, Limit, required, storable, unknown
 from api.pages import PAGED, AnyRequest, PageCursor, Pages
-from api.ports import StoragePort
+from api.ports_storage import StoragePort
 from storage.quarantine import QuarantinedStanza, QuarantineRow
 
 ADVICE: t.Final = "zapvisor quarantine list shows them"

@@ -12,7 +12,7 @@ from litestar.params import FromQuery, QueryParameter
 from actors.drafts import BadRequestError
 from actors.uptime import day_start
 from api.backend import Backend
-from api.ports import ConnectionFacts
+from api.ports_connections import ConnectionFacts
 from api.views_health import PointView
 from api.zones import zone_of
 from storage.figures import MINUTES_KEPT, SyncBucket, SyncCounts

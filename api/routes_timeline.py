@@ -11,7 +11,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from actors.uptime import MAX_DAYS, Change, DayUptime, add_change, day_starts, uptime_by_day
 from api.backend import Backend, Before, Limit
 from api.pages import PAGED, AnyRequest, PageCursor, Pages
-from api.ports import StoragePort
+from api.ports_storage import StoragePort
 from api.zones import zone_of
 from storage.timeline import Transition
 

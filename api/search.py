@@ -7,7 +7,7 @@ from litestar.params import QueryParameter
 
 from actors.drafts import BadRequestError
 from api.pages import PAGED
-from api.ports import StoragePort
+from api.ports_storage import StoragePort
 from storage.search import NoWordsError, Query
 
 SearchText: t.TypeAlias = t.Annotated[

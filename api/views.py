@@ -7,7 +7,7 @@ import typing as t
 
 import attrs
 
-from api.ports import ConnectionFacts, IncidentFacts, PairingFacts
+from api.ports_connections import ConnectionFacts, IncidentFacts, PairingFacts
 from storage.api import ConversationRow
 from storage.figures import SyncCounts
 from storage.inbox import shown_address

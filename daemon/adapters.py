@@ -1,7 +1,7 @@
 """Between the words of the actors and those of the API, where they differ."""
 
 from actors.actions import Reprocessor, ReprocessRun
-from api.ports import ReprocessFacts
+from api.ports_daemon import ReprocessFacts
 
 
 class ReprocessAdapter:
@@ -11,15 +11,15 @@ class ReprocessAdapter:
         self._reprocessor = reprocessor
 
     def begin(self, connection: str | None) -> bool:
-        """See ``api.ports.ReprocessPort``."""
+        """See ``api.ports_daemon.ReprocessPort``."""
         return self._reprocessor.begin(connection)
 
     def facts(self) -> ReprocessFacts:
-        """See ``api.ports.ReprocessPort``."""
+        """See ``api.ports_daemon.ReprocessPort``."""
         return _facts(self._reprocessor.current())
 
     async def finished(self) -> ReprocessFacts:
-        """See ``api.ports.ReprocessPort``."""
+        """See ``api.ports_daemon.ReprocessPort``."""
         return _facts(await self._reprocessor.finished())
 
 

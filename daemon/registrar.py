@@ -16,7 +16,7 @@ from actors.errors import UnknownConnectionError
 from actors.fleet import Fleet
 from actors.forgetting import KeysKeptError, delete_keys
 from actors.writer_inbox import Inbox
-from api.ports import SettingsFacts
+from api.ports_daemon import SettingsFacts
 from api.problems import ProblemError
 from config.connections import effective_settings, own_settings, read_connection, written
 from config.errors import ConfigError
@@ -42,7 +42,7 @@ class _Order:
 
 
 class Registrar:
-    """See ``api.ports.RegistrarPort``."""
+    """See ``api.ports_daemon.RegistrarPort``."""
 
     def __init__(self, reloader: Reloader, fleet: Fleet, storage: Storage, writer: Inbox) -> None:
         self._reloader = reloader
@@ -65,7 +65,7 @@ class Registrar:
                 order.done.set()
 
     def settings(self, name: str) -> SettingsFacts:
-        """See ``api.ports.RegistrarPort``."""
+        """See ``api.ports_daemon.RegistrarPort``."""
         config = self._reloader.config
         own = config.connection(name)
         if own is None:
@@ -77,7 +77,7 @@ class Registrar:
         )
 
     async def create(self, values: cabc.Mapping[str, t.Any]) -> str:
-        """See ``api.ports.RegistrarPort``."""
+        """See ``api.ports_daemon.RegistrarPort``."""
         connection = _read(values)
 
         async def work() -> None:
@@ -92,7 +92,7 @@ class Registrar:
         return connection.name
 
     async def change(self, name: str, values: cabc.Mapping[str, t.Any]) -> None:
-        """See ``api.ports.RegistrarPort``."""
+        """See ``api.ports_daemon.RegistrarPort``."""
         if values.get("name", name) != name:
             detail = "name: a connection keeps its name; create another one instead"
             raise ProblemError("bad-connection", 422, detail)
@@ -106,7 +106,7 @@ class Registrar:
         await self._carry_out(work)
 
     async def delete(self, name: str, *, force: bool = False) -> None:
-        """See ``api.ports.RegistrarPort``."""
+        """See ``api.ports_daemon.RegistrarPort``."""
 
         async def work() -> None:
             if not self._is_made(name):

@@ -13,7 +13,7 @@ from actors.fleet import Fleet
 from actors.messages import Fence
 from actors.roster import Plan, plan
 from actors.writer_inbox import Inbox
-from api.ports import ReloadFacts
+from api.ports_daemon import ReloadFacts
 from config.errors import ConfigError
 from config.model import Config
 from daemon.made import Made, adopt, with_made

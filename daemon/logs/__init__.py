@@ -16,7 +16,7 @@ import attrs
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from api.log_ports import LevelFacts, LogQuery, NumberedLine
+from api.ports_logs import LevelFacts, LogQuery, NumberedLine
 from daemon.logs.flood import FloodGate
 from daemon.logs.journald import SOCKET, JournalTarget, on_journal
 from daemon.logs.levels import Levels

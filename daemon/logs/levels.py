@@ -8,7 +8,7 @@ import typing as t
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from api.log_ports import LevelFacts
+from api.ports_logs import LevelFacts
 from daemon.logs.line import LEVELS, level_number
 
 QUIET: t.Final = ("hypercorn.error", "httpx", "httpcore", "asyncio", "litestar", "trio-websocket")

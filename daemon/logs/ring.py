@@ -15,7 +15,7 @@ import typing as t
 
 import trio
 
-from api.log_ports import LogQuery, NumberedLine, TooManyReadersError
+from api.ports_logs import LogQuery, NumberedLine, TooManyReadersError
 from daemon.logs.line import LogLine
 
 MAX_LINES: t.Final = 10_000

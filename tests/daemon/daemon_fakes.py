@@ -24,8 +24,8 @@ from actors.webhook_post import WebhookSettings
 from api.app import Backend, build_app
 from api.control_socket import control_socket
 from api.figures import FigureReader
-from api.log_ports import LevelFacts
-from api.ports import ReloadFacts, ReprocessFacts, SettingsFacts
+from api.ports_daemon import ReloadFacts, ReprocessFacts, SettingsFacts
+from api.ports_logs import LevelFacts
 from api.problems import ProblemError
 from api.server import Patience, serve_app
 from api.tokens import TokenKeeper

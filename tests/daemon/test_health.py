@@ -12,7 +12,7 @@ from daemon_fakes import NOON, Control, connection
 from api.bounds import Bounds
 from api.figures import FigureReader, look_at_disks
 from api.health import judge, unready
-from api.ports import ReloadFacts
+from api.ports_daemon import ReloadFacts
 from api.views import DatabaseView, Verdict, WriterView
 from api.views_health import DiskView
 from storage.api import SyncRun

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from api.log_ports import LogQuery, TooManyReadersError
+from api.ports_logs import LogQuery, TooManyReadersError
 from daemon.logs.line import LogLine
 from daemon.logs.ring import MAX_READERS, LogRing
 

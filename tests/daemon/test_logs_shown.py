@@ -13,7 +13,7 @@ import trio
 import trio_websocket as ws
 from daemon_fakes import Control, Run, open_control, problem
 
-from api.log_ports import LogQuery
+from api.ports_logs import LogQuery
 from daemon import follow_logs
 from daemon.errors import NoDaemonError, RefusedError
 

@@ -20,7 +20,7 @@ from actors.nats_link import NatsSettings
 from actors.webhook_post import WebhookSettings
 from api.metrics import Samples, bounded
 from api.metrics_families import FAMILIES, OTHER, REASONS, STATES
-from api.ports import ReloadFacts
+from api.ports_daemon import ReloadFacts
 from api.routes_metrics import accepts_openmetrics
 from api.views import DeafSuspicionView, IncidentView
 from storage.events import DeliveryFailure

@@ -2,7 +2,7 @@
 
 from daemon_fakes import Control, Run
 
-from api.ports import ReloadFacts
+from api.ports_daemon import ReloadFacts
 
 
 async def test_what_changed(zapvisor: Run, control: Control) -> None:
