@@ -22,7 +22,11 @@ MAX_SOCKETS: t.Final = 500
 DEADLINE: t.Final = 30.0  # seconds; longer than the longest poll
 FILE_DEADLINE: t.Final = 3600.0  # seconds
 MAX_LOGINS: t.Final = 8
-LIVE: t.Final = "/health/live"  # answers at once, however many are under way
+LIVE: t.Final = "/health/live"
+PROBES: t.Final = frozenset({LIVE, "/health/ready"})
+"""Answered however many requests are under way, and however often they are asked: whoever asks
+would take "later" for a sign of a sick daemon. They cost next to nothing: all who ask share one
+reading of the database."""
 LOGIN: t.Final = "/session"  # open to strangers, who could wait there with half a request
 HEALTH: t.Final = ("/health", "/metrics")  # the beginnings of paths with a ceiling of their own
 FILES: t.Final = "/media"  # the end of the paths under which files go up and down
@@ -54,8 +58,8 @@ class Bounds:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         is_socket = scope["type"] == ScopeType.WEBSOCKET
-        if not is_socket and route_of(scope) == LIVE:
-            await self._app(scope, receive, send)
+        if not is_socket and route_of(scope) in PROBES:
+            await self._serve(scope, receive, send)
             return
         lasts = streams(scope)
         limiter = self._sockets if lasts else self._limiter_of(route_of(scope))

@@ -9,13 +9,11 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from api.auth import Caller, Denied, caller
-from api.bounds import LIVE, refuse, refuse_socket, route_of
+from api.bounds import PROBES, refuse, refuse_socket, route_of
 from api.problems import problem
 
 BURST: t.Final = 2.0  # seconds' worth of requests that may come at once
 MAX_STRANGERS: t.Final = 32  # requests of people without a token: half of all that there may be
-PROBES: t.Final = frozenset({LIVE, "/health/ready"})
-"""Whoever asks these acts on the answer: one that says "later" would be taken for a sick daemon."""
 MOST: t.Final = 10_000  # buckets; beyond that, the ones that are full anyway are forgotten
 
 Seconds: t.TypeAlias = float
