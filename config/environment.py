@@ -37,9 +37,12 @@ def overrides(environ: cabc.Mapping[str, str]) -> dict[tuple[str, str], tuple[st
     return {known[name]: (name, value) for name, value in environ.items() if name in known}
 
 
-def unknown_variables(environ: cabc.Mapping[str, str]) -> list[Problem]:
-    """A problem for each ``ZAPVISOR_`` variable that stands for nothing."""
-    known = (*variables(), *OTHERS)
+def unknown_variables(
+    environ: cabc.Mapping[str, str], named: cabc.Iterable[str] = ()
+) -> list[Problem]:
+    """A problem for each ``ZAPVISOR_`` variable that stands for nothing, and that the file does
+    not name either."""
+    known = (*variables(), *OTHERS, *named)
     return [
         Problem(where=name, message="unknown variable", nearest=nearest(name, known))
         for name in sorted(environ)

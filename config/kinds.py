@@ -316,6 +316,22 @@ class SecretUrl:
 
 
 @attrs.frozen
+class ChannelUrl:
+    """The URL of a service that carries notifications, which holds its secrets: never shown.
+    Empty: it is elsewhere."""
+
+    def read(self, value: object) -> str:
+        expected = 'a URL such as "mailtos://user:password@smtp.example.com?to=…", or empty'
+        if not isinstance(value, str):
+            raise BadValueError("its value is not text", expected)
+        if value and not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*://[^\x00-\x20\x7f]+", value):
+            raise BadValueError("its value is no such URL", expected)
+        if len(value) > 4096:
+            raise BadValueError("its value is too long", expected)
+        return str(value)
+
+
+@attrs.frozen
 class ProxyUrl:
     """The URL of a proxy, which may hold a password: never shown. Empty: none."""
 

@@ -18,7 +18,7 @@ from config.environment import (
 from config.errors import BadValueError, ConfigError, Problem
 from config.kinds import EnvText, nearest, show
 from config.lines import KeyPath, key_lines, line_of
-from config.model import Config, ConnectionConfig, WebhookConfig
+from config.model import ChannelConfig, Config, ConnectionConfig, WebhookConfig
 from config.rules import RULES
 
 SEARCHED: t.Final = (Path("supervisor.toml"), Path("/etc/zapvisor/supervisor.toml"))
@@ -86,20 +86,23 @@ class _Loader:
         self._override(document)
         connections = self._connections(document.pop("connections", []))
         webhooks = self._webhooks(document.pop("webhooks", []))
+        channels = self._channels(document.pop("channels", []))
         for name, raw in document.items():
             if name in _SECTIONS:
                 tables[name] = self._table(_SECTIONS[name], raw, (name,))
             else:
-                self._unknown((name,), (*_SECTIONS, "connections", "webhooks"))
+                self._unknown((name,), (*_SECTIONS, "connections", "webhooks", "channels"))
         config = Config(
             **{name: _SECTIONS[name](**values) for name, values in tables.items()},
             connections=tuple(connections),
             webhooks=tuple(webhooks),
+            channels=tuple(channels),
             path=self._path,
             base_dir=Path.cwd() if self._path is None else self._path.absolute().parent,
         )
         self._check_rules(config)
-        self._problems += [(_LATE, each) for each in unknown_variables(self._environ)]
+        named = [each.url_variable for each in channels]
+        self._problems += [(_LATE, each) for each in unknown_variables(self._environ, named)]
         if self._problems:
             self._problems.sort(key=lambda each: each[0])
             raise ConfigError(problem for _, problem in self._problems)
@@ -159,29 +162,55 @@ class _Loader:
         return connections
 
     def _webhooks(self, raw: object) -> list[WebhookConfig]:
-        if not isinstance(raw, list):
-            self._problem(("webhooks",), "not an array of tables", "[[webhooks]] tables")
-            return []
-        webhooks: list[WebhookConfig] = []
-        seen: dict[str, KeyPath] = {}
-        for position, table in enumerate(raw):
-            path = ("webhooks", position)
-            values = self._table(WebhookConfig, table, path)
-            if not isinstance(table, dict):
-                continue
-            for key in ("name", "url"):
-                if key not in table:
-                    self._problem(path, f"the webhook has no {key}")
+        def check(path: KeyPath, table: dict[str, t.Any]) -> None:
+            if "url" not in table:
+                self._problem(path, "the webhook has no url")
             if bool(table.get("secret")) == bool(table.get("secret_file")):
                 self._problem(path, "the webhook needs either a secret or a secret_file")
+
+        found = self._named_tables("webhooks", "webhook", raw, WebhookConfig, check)
+        return [WebhookConfig(**values) for values in found if "url" in values]
+
+    def _channels(self, raw: object) -> list[ChannelConfig]:
+        def check(path: KeyPath, table: dict[str, t.Any]) -> None:
+            places = ("url", "url_file", "url_variable")
+            if sum(bool(table.get(key)) for key in places) != 1:
+                self._problem(path, "the channel needs one of url, url_file and url_variable")
+
+        found = self._named_tables("channels", "channel", raw, ChannelConfig, check)
+        return [ChannelConfig(**values) for values in found]
+
+    def _named_tables(
+        self,
+        section: str,
+        noun: str,
+        raw: object,
+        model: type,
+        check: cabc.Callable[[KeyPath, dict[str, t.Any]], None],
+    ) -> list[dict[str, t.Any]]:
+        """The good values of each table of an array that has a name of its own; ``check`` looks
+        at a table as a whole."""
+        if not isinstance(raw, list):
+            self._problem((section,), "not an array of tables", f"[[{section}]] tables")
+            return []
+        found: list[dict[str, t.Any]] = []
+        seen: dict[str, KeyPath] = {}
+        for position, table in enumerate(raw):
+            path = (section, position)
+            values = self._table(model, table, path)
+            if not isinstance(table, dict):
+                continue
+            if "name" not in table:
+                self._problem(path, f"the {noun} has no name")
+            check(path, table)
             name = values.get("name", "")
             if name in seen:
                 taken = f"the name {show(name)} is taken by {self._where(seen[name])[0]}"
                 self._problem((*path, "name"), taken)
-            elif name and "url" in values:
+            elif name:
                 seen[name] = (*path, "name")
-                webhooks.append(WebhookConfig(**values))
-        return webhooks
+                found.append(values)
+        return found
 
     def _connection_tables(self, raw: object) -> list[tuple[KeyPath, object]]:
         """What describes the connections, with its place; the variable chooses among it."""

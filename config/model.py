@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 
 from config.kinds import (
+    ChannelUrl,
     ConnectionName,
     Count,
     Dsn,
@@ -46,6 +47,21 @@ class LogLevel(enum.Enum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class Severity(enum.Enum):
+    """How much a notification matters at least."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Language(enum.Enum):
+    """What people are written in."""
+
+    ENGLISH = "en"
+    PORTUGUESE = "pt-BR"
 
 
 class ReopenFrom(enum.Enum):
@@ -299,6 +315,34 @@ class WebhookConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ChannelConfig:
+    """One ``[[channels]]`` table. What its URL means is not known here: see actors.channels."""
+
+    name: t.Annotated[str, ConnectionName()]
+    url: t.Annotated[str, ChannelUrl()] = attrs.field(default="", repr=False)
+    url_file: t.Annotated[str, FilePath(allow_empty=True)] = ""
+    """As written; see ``Config.channel_url_file``."""
+    url_variable: t.Annotated[
+        str,
+        Text("the name of an environment variable", r"[A-Za-z_][A-Za-z0-9_]*", allow_empty=True),
+    ] = ""
+    kinds: t.Annotated[
+        tuple[str, ...], Names("some of alert, report", "alert|report", allow_empty=True)
+    ] = ("alert", "report")
+    severity: Severity = Severity.WARNING
+    connections: t.Annotated[
+        tuple[str, ...],
+        Names("names of connections", r"[a-z0-9][a-z0-9_-]{0,62}", allow_empty=True),
+    ] = ()
+    """Empty: all."""
+    language: Language = Language.ENGLISH
+    timeout: t.Annotated[float, Duration(1, 300)] = 30.0  # seconds for one attempt
+    attempts: t.Annotated[int, Count(1, 1000)] = 30
+    ca_file: t.Annotated[str, FilePath(allow_empty=True)] = ""
+    """As written; see ``Config.channel_ca_file``."""
+
+
+@attrs.frozen(kw_only=True)
 class ControlConfig:
     """``[control]``"""
 
@@ -369,6 +413,7 @@ class Config:
     control: ControlConfig = attrs.field(factory=ControlConfig)
     http: HttpConfig = attrs.field(factory=HttpConfig)
     webhooks: tuple[WebhookConfig, ...] = ()
+    channels: tuple[ChannelConfig, ...] = ()
     connections: tuple[ConnectionConfig, ...] = ()
     path: Path | None = None
     """The file this was read from; None when there is none."""
@@ -411,6 +456,14 @@ class Config:
     def webhook_secret_file(self, webhook: WebhookConfig) -> Path | None:
         """The file with the secret of a webhook; absolute. None: it is in the configuration."""
         return self._absolute(webhook.secret_file) if webhook.secret_file else None
+
+    def channel_url_file(self, channel: ChannelConfig) -> Path | None:
+        """The file with the URL of a channel; absolute. None: it is elsewhere."""
+        return self._absolute(channel.url_file) if channel.url_file else None
+
+    def channel_ca_file(self, channel: ChannelConfig) -> Path | None:
+        """More certificates to trust for a channel; absolute. None: no more."""
+        return self._absolute(channel.ca_file) if channel.ca_file else None
 
     def connection(self, name: str) -> ConnectionConfig | None:
         """The connection of this name, or None."""

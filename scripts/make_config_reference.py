@@ -17,7 +17,7 @@ from config.convert import read_value
 from config.durations import format_duration
 from config.environment import OTHERS, PREFIX, variables
 from config.errors import BadValueError
-from config.model import Config, ConnectionConfig, WebhookConfig
+from config.model import ChannelConfig, Config, ConnectionConfig, WebhookConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -48,15 +48,16 @@ def reference() -> str:
                     effect=effect(*place),
                 )
             )
-    parts.append(webhooks(told[("webhooks", "")]))
+    parts.append(named_tables("webhooks", WebhookConfig, told[("webhooks", "")]))
+    parts.append(named_tables("channels", ChannelConfig, told[("channels", "")]))
     parts.append(connections(told[("connections", "")]))
     return "".join(parts)
 
 
-def webhooks(preface: str) -> str:
-    """The table of each webhook."""
-    parts = [f"\n## [[webhooks]]\n\n{preface}\n\n| key | takes | without it |\n|---|---|---|\n"]
-    for key in attrs.fields(WebhookConfig):
+def named_tables(section: str, model: type, preface: str) -> str:
+    """The table of each webhook or channel."""
+    parts = [f"\n## [[{section}]]\n\n{preface}\n\n| key | takes | without it |\n|---|---|---|\n"]
+    for key in attrs.fields(model):
         without = "required" if key.default is attrs.NOTHING else f"`{shown(key.default)}`"
         parts.append(f"| `{key.name}` | {cell(expected(key.type))} | {without} |\n")
     return "".join(parts)
@@ -64,6 +65,8 @@ def webhooks(preface: str) -> str:
 
 def shown(value: object) -> str:
     """A default as it would be written."""
+    if isinstance(value, enum.Enum):
+        return toml(value.value)
     if isinstance(value, float):
         return toml(format_duration(value))
     return toml(list(value) if isinstance(value, tuple) else value)
@@ -133,6 +136,8 @@ def comments(text: str) -> dict[tuple[str, str], str]:
             section, above = head[1], []
         elif line.startswith("# [[webhooks]]"):
             found["webhooks", ""] = " ".join(above).strip()
+        elif line.startswith("# [[channels]]"):
+            found["channels", ""] = " ".join(above).strip()
         elif line.startswith("# [[connections]]"):
             found["connections", ""] = " ".join(above).strip()
             break

@@ -13,6 +13,7 @@ from storage.figures import Figures
 from storage.gaps import Gaps, GapStep
 from storage.inbox import Inbox
 from storage.made import Made
+from storage.notifications import Notifications
 from storage.quarantine import Quarantined
 from storage.queues import Queues
 from storage.search import Search
@@ -283,6 +284,7 @@ class Storage(
     EventStream,
     Search,
     Made,
+    Notifications,
     t.Protocol,
 ):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``

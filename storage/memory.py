@@ -35,6 +35,7 @@ from storage.memory_figures import MemoryFigures
 from storage.memory_made import MemoryMade
 from storage.memory_media import MediaOrigin
 from storage.memory_merge import resolve
+from storage.memory_notifications import MemoryNotifications
 from storage.memory_quarantine import MemoryQuarantine
 from storage.memory_search import MemorySearch, conversation_row
 from storage.memory_state import (
@@ -55,7 +56,14 @@ HANDLED_LIFETIME: t.Final = 14 * 86_400  # seconds
 NAME_REFRESH: t.Final = 3_600.0  # seconds after which a name that stays the same is dated anew
 
 
-class MemoryStorage(MemorySearch, MemoryQuarantine, MemoryMade, MemoryFigures, MemoryTokens):
+class MemoryStorage(
+    MemorySearch,
+    MemoryQuarantine,
+    MemoryMade,
+    MemoryFigures,
+    MemoryNotifications,
+    MemoryTokens,
+):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
     def __init__(self, clock: cabc.Callable[[], float] = time.time) -> None:  # noqa: TID251

@@ -53,6 +53,7 @@ from storage.postgres_figures import PostgresFigures
 from storage.postgres_gaps import PostgresGaps
 from storage.postgres_inbox import PostgresInbox
 from storage.postgres_made import PostgresMade
+from storage.postgres_notifications import PostgresNotifications
 from storage.postgres_quarantine import PostgresQuarantine
 from storage.postgres_queues import PostgresQueues
 from storage.postgres_search import PostgresSearch
@@ -101,6 +102,7 @@ class PostgresStorage(
     PostgresEvents,
     PostgresSearch,
     PostgresMade,
+    PostgresNotifications,
 ):
     """Use :meth:`open`; the storage serves until its context ends."""
 

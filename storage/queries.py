@@ -25,6 +25,7 @@ FUNCTION_FILES: t.Final = (
     "views.sql",
     "events.sql",
     "search.sql",
+    "notifications.sql",
 )
 """What is made anew at start whenever it has changed; run in this order, as one text."""
 
