@@ -28,8 +28,8 @@ class Housekeeper:
         keep_events: float,
         keep_stream: float,
     ) -> None:
-        """How long, in seconds: sent messages can be encrypted again; transitions and
-        statistics are kept; the stream of events is."""
+        """How long, in seconds: sent messages can be encrypted again; transitions,
+        statistics and notifications are kept; the stream of events is."""
         self._storage = storage
         self._wall_clock = wall_clock
         self._keep_payloads = keep_payloads
@@ -57,6 +57,9 @@ class Housekeeper:
             events += gone
             await trio.sleep(PAUSE)
         while gone := await self._storage.trim_events(now - self._keep_stream, BATCH):
+            events += gone
+            await trio.sleep(PAUSE)
+        while gone := await self._storage.trim_notifications(now - self._keep_events, BATCH):
             events += gone
             await trio.sleep(PAUSE)
         return payloads, events

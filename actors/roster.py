@@ -90,3 +90,5 @@ def _differences(config: Config, new: Config) -> cabc.Iterator[str]:
                 yield f"{section.name}.{key.name}"
     if config.webhooks != new.webhooks:
         yield "webhooks"
+    if config.channels != new.channels:
+        yield "channels"

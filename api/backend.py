@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from api.figures import FigureReader
 from api.metrics_requests import RequestTimes
+from api.ports_channels import ChannelsPort
 from api.ports_connections import ActionsPort, FleetPort
 from api.ports_daemon import HistogramPort, RegistrarPort, ReloadPort, ReprocessPort, RestorerPort
 from api.ports_events import EventsPort, WebhooksPort
@@ -61,6 +62,7 @@ class Backend:
     logs: LogsPort | None = None
     events: EventsPort | None = None
     webhooks: WebhooksPort | None = None
+    channels: ChannelsPort | None = None
     registrar: RegistrarPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 

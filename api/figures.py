@@ -16,6 +16,7 @@ import attrs
 import structlog
 import trio
 
+from actors.channel_views import ChannelView
 from actors.event_views import WebhookView
 from api.views_health import DiskView
 from storage.errors import StorageError
@@ -48,6 +49,11 @@ async def no_webhooks() -> list[WebhookView]:
     return []
 
 
+async def no_channels() -> list[ChannelView]:
+    """None is configured."""
+    return []
+
+
 @attrs.frozen(kw_only=True)
 class Stored:
     """What the database told."""
@@ -59,6 +65,7 @@ class Stored:
     size_bytes: int
     newest_event: int
     webhooks: tuple[WebhookView, ...]
+    channels: tuple[ChannelView, ...]
     search_waiting: int  # messages; see ``storage.search.Search.search_waiting``
 
 
@@ -81,14 +88,16 @@ class FigureReader:
         places: cabc.Sequence[Path] = (),
         *,
         webhooks: cabc.Callable[[], cabc.Awaitable[list[WebhookView]]] = no_webhooks,
+        channels: cabc.Callable[[], cabc.Awaitable[list[ChannelView]]] = no_channels,
         kept: float = KEPT,
         limit: float = LIMIT,
         patience: float = PATIENCE,
     ) -> None:
-        """``places``: directories whose disks are looked at. ``webhooks`` asks the same database.
-        Times in seconds."""
+        """``places``: directories whose disks are looked at. ``webhooks`` and ``channels`` ask
+        the same database. Times in seconds."""
         self._storage = storage
         self._webhooks = webhooks
+        self._channels = channels
         self._places = places
         self._kept = kept
         self._limit = limit
@@ -187,6 +196,7 @@ class FigureReader:
             size_bytes=await self._database_size(),
             newest_event=(await storage.event_range()).newest,
             webhooks=tuple(await self._webhooks()),
+            channels=tuple(await self._channels()),
             search_waiting=await storage.search_waiting(),
         )
 

@@ -77,6 +77,7 @@ def judge(
     http_trouble: str | None = None,
     part_troubles: cabc.Iterable[str] = (),
     event_troubles: cabc.Iterable[str] = (),
+    channel_troubles: cabc.Iterable[str] = (),
 ) -> HealthView:
     """Weigh the measurements; every verdict but ``ok`` comes with its reasons."""
     failing: list[str] = []
@@ -108,6 +109,7 @@ def judge(
     alone = [facts for facts in troubled if facts.reason not in IN_INCIDENTS]
     degraded += [f"{facts.name} is {facts.state}: {facts.sentence}" for facts in alone]
     degraded += event_troubles
+    degraded += channel_troubles
     degraded += _gaps(statistics.get("gaps", {}))
     wanted = [facts for facts in connections if facts.state != "stopped"]
     if wanted and len(troubled) == len(wanted):

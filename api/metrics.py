@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from api.figures import Reading, Stored
 from api.health import unready
 from api.health_events import with_newest
+from api.metrics_channels import channel_samples
 from api.metrics_events import nats_samples, webhook_samples
 from api.metrics_families import FAMILIES, OTHER, REASONS, REQUESTS, STATES, Family
 from api.ports_connections import ConnectionFacts
@@ -224,3 +225,5 @@ def _stored(samples: Samples, stored: Stored) -> None:
     samples.add("events_newest", stored.newest_event)
     for view in stored.webhooks:
         webhook_samples(samples.add, view)
+    for channel in stored.channels:
+        channel_samples(samples.add, channel)

@@ -236,6 +236,19 @@ FAMILIES: t.Final[tuple[Family, ...]] = (
         "When an event was delivered last, unix time; absent if never.",
         "webhook",
     ),
+    _counter(
+        "notifications",
+        "What became of notifications: sent, attempts that failed, given up.",
+        "channel",
+        "outcome",
+    ),
+    _gauge("notifications_pending", "Notifications that wait, or are retried.", "channel"),
+    _gauge("channel_failing", "1 while the newest attempt of a channel has failed.", "channel"),
+    _gauge(
+        "channel_last_success_timestamp_seconds",
+        "When a notification was sent last, unix time; absent if never.",
+        "channel",
+    ),
     _gauge(
         "nats_state",
         "1 for the state that publishing to NATS is in, 0 for the others; absent unless wanted.",

@@ -11,6 +11,7 @@ from actors.event_views import EventsView, NatsView
 from api.backend import Backend
 from api.figures import Reading
 from api.health import judge, unready
+from api.health_channels import channel_troubles
 from api.health_events import event_troubles, with_newest
 from api.views import ConnectionView, DatabaseView, HealthView, IncidentView
 from api.views_health import (
@@ -105,6 +106,9 @@ def judged(backend: Backend, reading: Reading) -> HealthView:
         else event_troubles(
             events_view(backend, reading), nats_view(backend, reading), stored.webhooks
         ),
+        channel_troubles=()
+        if stored is None
+        else channel_troubles(stored.channels, backend.wall_clock()),
     )
 
 
@@ -164,6 +168,7 @@ def detailed_health(backend: Backend, reading: Reading) -> DetailedHealthView:
         events=events_view(backend, reading),
         webhooks=None if stored is None else stored.webhooks,
         nats=nats_view(backend, reading),
+        channels=None if stored is None else stored.channels,
         search=None if stored is None else SearchView(waiting=stored.search_waiting),
     )
 

@@ -5,6 +5,7 @@ import typing as t
 
 import attrs
 
+from actors.channel_views import ChannelView
 from actors.event_views import EventsView, NatsView, WebhookView
 from api.views import ConnectionView, DatabaseView, IncidentView, LoopView, Verdict, WriterView
 
@@ -102,6 +103,7 @@ class DetailedHealthView:
     events: EventsView | None  # those who follow the events live
     webhooks: tuple[WebhookView, ...] | None
     nats: NatsView | None  # None: events are not published there
+    channels: tuple[ChannelView, ...] | None  # that carry notifications
     search: SearchView | None
 
 

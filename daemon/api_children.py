@@ -50,7 +50,9 @@ def api_supervisor(
     parts: list[Supervisor] = []
     keeper = TokenKeeper(core.storage, core.clock)
     places = (core.config.data_dir, core.config.media_directory)
-    figures = FigureReader(core.storage, places, webhooks=core.events.webhooks.views)
+    figures = FigureReader(
+        core.storage, places, webhooks=core.events.webhooks.views, channels=core.notifier.views
+    )
     listener: HttpListener | None = None
     backend = Backend(
         fleet=core.fleet,
@@ -66,6 +68,7 @@ def api_supervisor(
         reloader=reloader,
         events=core.events,
         webhooks=core.events.webhooks,
+        channels=core.notifier,
         registrar=registrar,
         figures=figures,
         commits=core.writer.commits,

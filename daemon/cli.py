@@ -11,6 +11,7 @@ from pathlib import Path
 from cyclopts import App, Parameter
 
 from daemon import (
+    cli_channels,
     cli_connections,
     cli_conversations,
     cli_db,
@@ -58,6 +59,7 @@ cli_token.register(app)
 cli_install.register(app)
 cli_db.register(app)
 cli_webhooks.register(app)
+cli_channels.register(app)
 
 
 @app.command
@@ -175,11 +177,11 @@ def check_config(file: Path | None = None, /, *, json: Json = False) -> int:
         The file to check; by default the one that ``zapvisor run`` would use.
     """
     from config.errors import ConfigError
-    from config.load import load_config
+    from daemon.channel_wiring import load_checked
     from daemon.screen import print_json
 
     try:
-        settings = load_config(file, os.environ)
+        settings = load_checked(file, os.environ)
     except ConfigError as error:
         if json:
             problems = [_problem_facts(problem) for problem in error.problems]

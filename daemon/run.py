@@ -15,9 +15,9 @@ import trio
 from actors.resolver import BoundedResolver
 from api.control_socket import control_socket
 from api.errors import ApiError
-from config.load import load_config
 from config.model import Config
 from daemon.api_children import api_supervisor
+from daemon.channel_wiring import load_checked
 from daemon.clocks import Clocks, SteadyClock
 from daemon.errors import CommandError, StartError
 from daemon.file_limit import raise_file_limit
@@ -184,7 +184,7 @@ async def _run_tree(
     await _check_key(config, core.storage)
     reloader = Reloader(
         config,
-        functools.partial(load_config, config.path, os.environ),
+        functools.partial(load_checked, config.path, os.environ),
         core.fleet,
         core.storage,
         core.writer.inbox,

@@ -125,19 +125,21 @@ def event_lines(facts: Facts) -> cabc.Iterator[tuple[str, str]]:
             f"newest {newest}, {events['clients']} clients, {events['dropped']} dropped{trouble}",
         )
     if webhooks := facts["webhooks"]:
-        yield "webhooks", webhooks_line(webhooks)
+        yield "webhooks", deliveries_line(webhooks, "dead")
     if (nats := facts["nats"]) is not None:
         yield "nats", nats_line(nats)
+    if channels := facts["channels"]:
+        yield "channels", deliveries_line(channels, "given_up")
 
 
-def webhooks_line(rows: cabc.Sequence[Facts]) -> str:
-    """All webhooks: how many are in which state, and what they have left to do."""
+def deliveries_line(rows: cabc.Sequence[Facts], given_up: str) -> str:
+    """All webhooks or channels: how many are in which state, and what they have left to do."""
     states = collections.Counter(row["state"] for row in rows)
     told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    sums = {name: sum(row[name] for row in rows) for name in ("pending", "retrying", "dead")}
+    sums = {name: sum(row[name] for row in rows) for name in ("pending", "retrying", given_up)}
     return (
         f"{told}; {sums['pending']} waiting, {sums['retrying']} of them failed before,"
-        f" {sums['dead']} given up"
+        f" {sums[given_up]} given up"
     )
 
 

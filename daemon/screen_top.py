@@ -14,12 +14,12 @@ from daemon.screen_health import (
     ago,
     by_trouble,
     database_line,
+    deliveries_line,
     facts_grid,
     gaps_line,
     nats_line,
     seconds,
     sync_line,
-    webhooks_line,
     writer_line,
 )
 from daemon.top_rates import Rates
@@ -86,7 +86,12 @@ def _reasons(health: Facts) -> cabc.Iterator[Text]:
 
 def _connections(health: Facts, picture: Picture) -> RenderableType:
     rows = by_trouble(health["connections"])
-    others = OTHER_LINES + bool(health["webhooks"]) + (health["nats"] is not None)
+    others = (
+        OTHER_LINES
+        + bool(health["webhooks"])
+        + bool(health["channels"])
+        + (health["nats"] is not None)
+    )
     room = len(rows) if picture.height is None else max(3, picture.height - others)
     columns = ["connection", "state", "for", ">/min"]
     if picture.width >= NARROW:
@@ -138,6 +143,8 @@ def _lines(health: Facts, picture: Picture) -> cabc.Iterator[tuple[str, str]]:
         outbox = ", ".join(f"{count} {state}" for state, count in health["outbox"].items())
         yield "outbox", f"{outbox}; quarantine: {health['quarantine']}"
     if webhooks := health["webhooks"]:
-        yield "webhooks", webhooks_line(webhooks)
+        yield "webhooks", deliveries_line(webhooks, "dead")
     if health["nats"] is not None:
         yield "nats", nats_line(health["nats"])
+    if channels := health["channels"]:
+        yield "channels", deliveries_line(channels, "given_up")

@@ -27,12 +27,14 @@ from actors.assembly import (
 from actors.event_services import EventServices
 from actors.fleet import Fleet
 from actors.messages import Drain
+from actors.notifier import Notifier
 from actors.pulse import LAST_WORD, Pulse
 from actors.restoring import Restorer
 from actors.services import Services
 from actors.writer import Writer
 from api.views import WriterView
 from config.model import Config
+from daemon.channel_wiring import make_notifier
 from daemon.clocks import DELETING_HOLD, Clocks, SteadyClock, watch_clocks
 from daemon.event_wiring import make_event_services
 from daemon.made import Made, adopt, load_made, with_made
@@ -72,6 +74,7 @@ class Core:
     reprocessor: Reprocessor
     restorer: Restorer
     events: EventServices
+    notifier: Notifier
     made: Made = attrs.field(factory=dict)
     """The connections of ``config`` that were made through the API."""
 
@@ -152,6 +155,8 @@ async def build_core(
     services.bind(fleet)
     events = make_event_services(config, storage, fleet, clock)
     writer.listeners.append(events.committed)
+    notifier = make_notifier(config, storage, clock)
+    await notifier.begin()
     return Core(
         config=config,
         storage=storage,
@@ -167,6 +172,7 @@ async def build_core(
         reprocessor=Reprocessor(storage),
         restorer=Restorer(storage, writer.inbox, fleet),
         events=events,
+        notifier=notifier,
         made=made,
     )
 
@@ -201,6 +207,7 @@ def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor
             connections,
             *core.services.children(),
             *core.events.children(),
+            *core.notifier.children(),
             reprocess,
             *children,
         ],

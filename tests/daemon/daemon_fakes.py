@@ -14,12 +14,14 @@ import httpx
 import trio
 
 from actors.adoption import Adoption
+from actors.channels import Carrier, ChannelSettings
 from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
 from actors.event_services import EventServices
 from actors.histogram import COMMIT_BOUNDS, Histogram
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
 from actors.nats_link import NatsSettings
+from actors.notifier import Notifier
 from actors.webhook_post import WebhookSettings
 from api.app import Backend, build_app
 from api.control_socket import control_socket
@@ -52,6 +54,7 @@ from storage.figures import Figures
 from storage.gaps import Gaps
 from storage.inbox import Inbox
 from storage.memory import MemoryStorage
+from storage.notifications import Notifications
 from storage.quarantine import Quarantined, QuarantineRow
 from storage.queues import Queues
 from storage.search import Filter, Found, Position, Query, Search
@@ -65,7 +68,13 @@ ANA = "5511999990001@s.whatsapp.net"
 ACCOUNT = "5511999990000@s.whatsapp.net"
 GROUP = "120363000000000001@g.us"
 IN_MEMORY = frozenset().union(
-    *map(dir, (Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream, Search))
+    *map(
+        dir,
+        (
+            *(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream, Search),
+            Notifications,
+        ),
+    )
 )
 
 
@@ -588,6 +597,8 @@ class Control:
     events: EventServices = attrs.field(init=False)
     webhooks: tuple[WebhookSettings, ...] = ()
     nats: NatsSettings | None = None  # nobody runs it
+    channels: tuple[tuple[ChannelSettings, Carrier], ...] = ()  # nobody runs them
+    notifier: Notifier = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         places = (self.path.parent, self.path.parent / "media")
@@ -604,8 +615,18 @@ class Control:
             uniform=lambda: 0.5,
             random=bytes,
         )
+        self.notifier = Notifier(
+            self.channels,
+            t.cast("t.Any", self.storage),
+            wall_clock=NOON.timestamp,
+            uniform=lambda: 0.5,
+        )
         self.figures = FigureReader(
-            self.storage, places, kept=0.0, webhooks=self.events.webhooks.views
+            self.storage,
+            places,
+            kept=0.0,
+            webhooks=self.events.webhooks.views,
+            channels=self.notifier.views,
         )
 
     def backend(self, *, complete: bool = True) -> Backend:
@@ -625,6 +646,7 @@ class Control:
             logs=self.logs if complete else None,
             events=self.events if complete else None,
             webhooks=self.events.webhooks if complete else None,
+            channels=self.notifier if complete else None,
             registrar=self.registrar if complete else None,
             tokens=self.tokens,
             figures=self.figures,
@@ -649,7 +671,10 @@ async def running(control: Control) -> cabc.AsyncIterator[None]:
 
 
 async def make_control(
-    path: Path, webhooks: tuple[WebhookSettings, ...] = (), nats: NatsSettings | None = None
+    path: Path,
+    webhooks: tuple[WebhookSettings, ...] = (),
+    nats: NatsSettings | None = None,
+    channels: tuple[tuple[ChannelSettings, Carrier], ...] = (),
 ) -> Control:
     """The fakes, filled."""
     writer = WriterView(
@@ -668,8 +693,10 @@ async def make_control(
         writer=writer,
         webhooks=webhooks,
         nats=nats,
+        channels=channels,
     )
     await control.storage.fill()
+    await control.notifier.begin()
     await control.tokens.load()
     return control
 
@@ -681,10 +708,11 @@ async def open_control(
     complete: bool = True,
     webhooks: tuple[WebhookSettings, ...] = (),
     nats: NatsSettings | None = None,
+    channels: tuple[tuple[ChannelSettings, Carrier], ...] = (),
     patience: Patience | None = None,
 ) -> cabc.AsyncIterator[Control]:
     """Serve the fakes at ``path``; unless ``complete``, a daemon that only receives."""
-    control = await make_control(path, webhooks, nats)
+    control = await make_control(path, webhooks, nats, channels)
     stop = trio.Event()
     with control_socket(path) as listener:
         async with running(control), trio.open_nursery() as nursery:
