@@ -110,9 +110,9 @@ class MailCarrier:
         except ssl.SSLCertVerificationError as error:
             advice = "name the CA that signed it in ca_file"
             return self._failed(f"the certificate is not trusted: {error.verify_message}; {advice}")
-        except TimeoutError:
-            return self._failed(f"no answer within {attempt.timeout:g} s")
         except (OSError, smtplib.SMTPException, ValueError) as error:
+            if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+                return self._failed(f"no answer within {attempt.timeout:g} s")
             return self._failed(str(error) or type(error).__name__)
         self._taken = (letter.identity, taken | (set(left) - set(refused)))
         return self._refused(self._taken[1], refused) if refused else Outcome()

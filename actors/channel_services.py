@@ -10,15 +10,21 @@ import logging
 import re
 import typing as t
 import urllib.parse
-
-import apprise
-import apprise.plugins.email.base as apprise_email
-import apprise.utils.parse
+import warnings
 
 from actors.channel_mail import MailCarrier, MailSettings
 from actors.channels import Attempt, Carrier, ChannelError, ChannelSettings, Letter, Outcome, hide
 from actors.mail_message import Envelope, Mailbox
 from storage.notifications import NotificationKind, Severity
+
+with warnings.catch_warnings():
+    # It, and what it finds installed, import modules that newer Pythons deprecate.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import apprise
+    import apprise.plugins.email.base as apprise_email
+    import apprise.utils.parse
+
+    apprise.plugins.N_MGR.load_modules()
 
 SHORTEST: t.Final = 4  # characters of a part of a URL that may be secret
 REMARKS: t.Final = 10  # of apprise, that are kept of one call

@@ -14,6 +14,7 @@ import attrs
 from storage.notifications import Content
 
 SUBJECT_LENGTH: t.Final = 200  # characters
+POLICY: t.Final = email.policy.SMTP.clone(cte_type="7bit")  # not all servers take 8 bits
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +61,7 @@ def make_mail(
     Raises:
         ValueError: an address or a header cannot be written.
     """
-    mail = EmailMessage(policy=email.policy.SMTP)
+    mail = EmailMessage(policy=POLICY)
     for name, value in envelope.headers:
         mail[one_line(name)] = one_line(value)
     _head(mail, "From", [envelope.sender])
