@@ -28,6 +28,11 @@ with warnings.catch_warnings():
 
 SHORTEST: t.Final = 4  # characters of a part of a URL that may be secret
 REMARKS: t.Final = 10  # of apprise, that are kept of one call
+MAIL: t.Final = frozenset({"mailto", "mailtos"})
+MAIL_FORM: t.Final = (
+    "write it like mailtos://user:password@smtp.example.com?to=somebody@example.com, and an @ in"
+    " user or password as %40"
+)
 NOT_PERSONAL: t.Final = frozenset({"http", "https", "true", "false", "yes", "html", "text"})
 
 _remarks: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar(
@@ -71,6 +76,8 @@ def make_carrier(settings: ChannelSettings) -> Carrier:
     """
     _quiet()
     url = settings.url
+    if _schema(url) in MAIL:
+        _check_mail(url)
     with _listening() as heard:
         try:
             plugin = apprise.Apprise.instantiate(url, asset=_asset())
@@ -96,7 +103,7 @@ def _asset() -> apprise.AppriseAsset:
 
 
 def _unusable(url: str, heard: list[str]) -> str:
-    schema = url.partition("://")[0].lower()
+    schema = _schema(url)
     services: t.Any = apprise.plugins.N_MGR
     if schema not in services.schemas():
         known = "mailtos, mailto, tgram, slack, ntfy, and those of https://appriseit.com/services/"
@@ -112,12 +119,8 @@ def _mail_settings(plugin: t.Any, settings: ChannelSettings) -> MailSettings:
     def boxes(addresses: t.Iterable[str]) -> tuple[Mailbox, ...]:
         return tuple(Mailbox(address=each, name=plugin.names.get(each) or "") for each in addresses)
 
-    _check_recipients(settings.url)
     if not plugin.smtp_host or not 0 < plugin.port < 65536:
-        raise ChannelError(
-            "the URL of the mail names no server that there can be; write it like mailtos://user:"
-            "password@smtp.example.com?to=somebody@example.com, and an @ in user or password as %40"
-        )
+        raise ChannelError(f"the URL of the mail names no server that there can be; {MAIL_FORM}")
     if not plugin.targets:
         raise ChannelError("the URL of the mail names no recipient; say &to=somebody@example.com")
     if plugin.pgp_mode != "no":
@@ -144,8 +147,19 @@ def _mail_settings(plugin: t.Any, settings: ChannelSettings) -> MailSettings:
     )
 
 
-def _check_recipients(url: str) -> None:
-    """apprise leaves out silently what is no address."""
+def _schema(url: str) -> str:
+    return url.partition("://")[0].lower()
+
+
+def _check_mail(url: str) -> None:
+    """What apprise would misunderstand, or leave out silently.
+
+    Raises:
+        ChannelError: there is such a thing.
+    """
+    server = re.split("[/?]", url.partition("://")[2])[0]
+    if server.count("@") > 1:
+        raise ChannelError(f"the URL of the mail holds more than one @; {MAIL_FORM}")
     is_email: t.Any = apprise.utils.parse.is_email
     for name, value in urllib.parse.parse_qsl(url.partition("?")[2]):
         if name.lower() not in ("to", "cc", "bcc"):
