@@ -98,6 +98,8 @@ class MailCarrier:
         if known != letter.identity:
             taken = frozenset()
         left = [each for each in self._settings.envelope.recipients if each not in taken]
+        if not left:
+            return Outcome()
         try:
             with self._session(attempt) as session:
                 if attempt.abandoned:

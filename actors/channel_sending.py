@@ -10,6 +10,7 @@ fail until one of them ends. Nothing here waits for another channel, and nobody 
 import collections.abc as cabc
 import contextlib
 import datetime as dt
+import functools
 import typing as t
 
 import attrs
@@ -103,11 +104,8 @@ class Channel:
         while True:
             self._woken = trio.Event()
             deadline = self._wall_clock() + self.settings.timeout + CLAIM_SLACK
-            claimed = await self._persist(
-                lambda deadline=deadline: self._storage.claim_notification(
-                    self.settings.name, deadline
-                )
-            )
+            claim = self._storage.claim_notification
+            claimed = await self._persist(functools.partial(claim, self.settings.name, deadline))
             if claimed is not None:
                 await self._tell(claimed)
                 continue

@@ -24,7 +24,8 @@ with warnings.catch_warnings():
     import apprise.plugins.email.base as apprise_email
     import apprise.utils.parse
 
-    apprise.plugins.N_MGR.load_modules()
+    _services: t.Any = apprise.plugins.N_MGR
+    _services.load_modules()
 
 SHORTEST: t.Final = 4  # characters of a part of a URL that may be secret
 REMARKS: t.Final = 10  # of apprise, that are kept of one call
@@ -104,11 +105,10 @@ def _asset() -> apprise.AppriseAsset:
 
 def _unusable(url: str, heard: list[str]) -> str:
     schema = _schema(url)
-    services: t.Any = apprise.plugins.N_MGR
-    if schema not in services.schemas():
+    if schema not in _services.schemas():
         known = "mailtos, mailto, tgram, slack, ntfy, and those of https://appriseit.com/services/"
         return f"no service is called {hide(schema, ())}://; known are {known}"
-    if not services[schema].enabled:
+    if not _services[schema].enabled:
         return f"{schema}:// does not work on this system: it needs a package that is not here"
     said = [each for each in heard if "://" not in each]  # apprise shows parts of the URL there
     told = hide("; ".join(said), _parts(url)) or "it is not of the form that this service needs"

@@ -2,6 +2,7 @@
 
 import collections.abc as cabc
 import functools
+import itertools
 import typing as t
 
 import attrs
@@ -59,6 +60,7 @@ class Notifier:
         }
         self._storage = storage
         self._wall_clock = wall_clock
+        self._tests = itertools.count()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,7 +115,7 @@ class Notifier:
         channel = self._channels[name]
         begun = trio.current_time()
         test = Notification(
-            key=f"test:{name}:{self._wall_clock():.3f}",
+            key=f"test:{name}:{self._wall_clock():.3f}:{next(self._tests)}",
             kind=NotificationKind.TEST,
             severity=Severity.INFO,
             **attrs.asdict(TEST),
@@ -138,7 +140,9 @@ class Notifier:
         if not self._channels:
             return []
         rows = {row.name: row for row in await self._storage.channels()}
-        return [_view(channel, rows[name]) for name, channel in self._channels.items()]
+        return [
+            _view(channel, rows[name]) for name, channel in self._channels.items() if name in rows
+        ]
 
     async def view(self, name: str) -> ChannelView:
         """One of them."""

@@ -66,7 +66,12 @@ cli_channels.register(app)
 def run(*, config: ConfigFile = None) -> int:
     """Run the daemon until SIGTERM or Ctrl-C."""
     settings = load(config)
+    from daemon.channel_wiring import channel_problems
     from daemon.run import run_daemon
+
+    if problems := channel_problems(settings, os.environ):  # before a database is started
+        say_problems(problems)
+        raise UsageError("channels of the configuration cannot be used; nothing was started")
 
     return run_daemon(settings, version=program_version())
 

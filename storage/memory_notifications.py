@@ -11,6 +11,7 @@ import trio
 
 from storage.notifications import (
     CHANNEL_GONE,
+    INTERRUPTED,
     TOO_OLD,
     ChannelRow,
     ChannelRule,
@@ -76,6 +77,10 @@ class MemoryNotifications(abc.ABC):
             known = self._channels.get(rule.name)
             row = _new_row(rule.name) if known is None else known[1]
             self._channels[rule.name] = (rule, attrs.evolve(row, active=True))
+        for delivery in self._told.values():
+            if delivery.state == "sending":
+                delivery.state, delivery.next_attempt_at = "failed", None
+                delivery.error = INTERRUPTED
         given_up = 0
         for (channel, number), delivery in self._told.items():
             active = self._channels[channel][1].active

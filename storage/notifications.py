@@ -4,7 +4,7 @@ A notification has a key; the same key is never queued twice. For each channel t
 is a delivery, made in the same transaction (``sql/notifications.sql``: whoever changes something
 in SQL calls ``enqueue_notifications`` there). A channel tells them in their order: it claims the
 first one, sends it, and settles it. What was claimed and never settled, because the daemon died
-in between, is sent again after its deadline: nobody can know whether the channel took it.
+in between, is sent again: nobody can know whether the channel took it.
 """
 
 import collections.abc as cabc
@@ -17,6 +17,7 @@ import attrs
 
 DEFAULT_LANGUAGE: t.Final = "en"
 TOO_OLD: t.Final = "it waited too long: what it tells is no longer news"
+INTERRUPTED: t.Final = "the daemon ended while it was being sent; whether it arrived is not known"
 CHANNEL_GONE: t.Final = "the channel is no longer in the configuration"
 
 
@@ -137,7 +138,8 @@ class Notifications(t.Protocol):
         ...
 
     async def set_channels(self, rules: cabc.Sequence[ChannelRule], *, stale_before: float) -> int:
-        """Which channels there are from now on. What waits for others, and what is from before
+        """Which channels there are from now on, when the daemon starts. What was being sent is due
+        at once: whoever sent it is gone. What waits for other channels, and what is from before
         ``stale_before`` (unix seconds), is given up; how many."""
         ...
 

@@ -10,6 +10,7 @@ import typing as t
 from storage.identity import clean_text
 from storage.notifications import (
     CHANNEL_GONE,
+    INTERRUPTED,
     TOO_OLD,
     ChannelRow,
     ChannelRule,
@@ -49,6 +50,7 @@ class PostgresNotifications(abc.ABC):
             for rule in rules
         ]
         await self._fetch("set_channels", json.dumps(wanted))
+        await self._fetch("release_notifications", INTERRUPTED)
         moment = _moment(stale_before)
         [[gone]] = await self._fetch("abandon_notifications", moment, TOO_OLD, CHANNEL_GONE)
         return int(gone)

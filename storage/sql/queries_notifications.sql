@@ -20,6 +20,11 @@ ON CONFLICT (name) DO UPDATE SET active = true, kinds = excluded.kinds,
 WHERE (c.active, c.kinds, c.severity, c.connections)
     IS DISTINCT FROM (true, excluded.kinds, excluded.severity, excluded.connections);
 
+-- name: release_notifications
+-- Have those tried again at once that were being sent: whoever sent them is gone.
+UPDATE notification_deliveries SET state = 'failed', next_attempt_at = NULL, error = $1
+WHERE state = 'sending';
+
 -- name: abandon_notifications
 -- Give up what is too old to be told, and what waits for channels that are gone; how many.
 WITH gone AS (

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import types
 import typing as t
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from daemon_fakes import NOON, Control, connection, open_control
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
+from actors.channels import ChannelSettings
 from actors.histogram import Histogram
 from actors.nats_link import NatsSettings
 from actors.webhook_post import WebhookSettings
@@ -24,6 +26,7 @@ from api.ports_daemon import ReloadFacts
 from api.routes_metrics import accepts_openmetrics
 from api.views import DeafSuspicionView, IncidentView
 from storage.events import DeliveryFailure
+from storage.notifications import ChannelRule
 from whatsapp.lifecycle import EndReason
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +36,7 @@ PROCESS = re.compile(r"process_\w+")
 HOOK = WebhookSettings(
     name="crm", url="http://127.0.0.1:9/", secret=b"x" * 32, patterns=("*",), types=None
 )
+MAIL = ChannelSettings(rule=ChannelRule(name="mail", kinds=frozenset()), url="")
 NATS = NatsSettings(url="nats://user:secret@127.0.0.1:9")
 
 
@@ -41,7 +45,10 @@ async def control(short_path: Path) -> t.AsyncIterator[Control]:
     """With a webhook and with NATS; nobody runs them."""
     with trio.fail_after(30):
         async with open_control(
-            short_path / "control.sock", webhooks=(HOOK,), nats=NATS
+            short_path / "control.sock",
+            webhooks=(HOOK,),
+            nats=NATS,
+            channels=((MAIL, t.cast("t.Any", types.SimpleNamespace(service="mail"))),),
         ) as control:
             yield control
             await control.events.aclose()
@@ -106,6 +113,8 @@ async def trouble(control: Control) -> None:
     )
     control.commits.observe(0.002)
     await events_in_trouble(control)
+    await control.storage.inbox.count_sent("mail")
+    await control.storage.inbox.count_sent("mail", "no route")
     control.reloader.last = (NOON.timestamp(), ReloadFacts())
 
 

@@ -164,6 +164,17 @@ async def test_a_claim_lasts_until_its_deadline(storage: Storage, clock: Clock) 
     assert state.sent_at == dt.datetime.fromtimestamp(NOW + 60, dt.UTC)
 
 
+async def test_a_start_releases_claims(storage: Storage) -> None:
+    """Whoever had them is gone: they are due at once, as another attempt."""
+    await storage.set_channels([MAIL], stale_before=0)
+    await storage.enqueue_notifications([notification("a")])
+    assert await storage.claim_notification("mail", NOW + 60) is not None
+    assert await storage.set_channels([MAIL], stale_before=0) == 0
+    again = await storage.claim_notification("mail", NOW + 60)
+    assert again is not None
+    assert (again.notification.key, again.attempt) == ("a", 2)
+
+
 async def test_a_claim_of_a_wrong_clock_is_not_believed(storage: Storage, clock: Clock) -> None:
     """Nothing is put off for years because the clock once stood there."""
     await storage.set_channels([MAIL], stale_before=0)
