@@ -33,6 +33,8 @@ HOOK_KEY: t.Final = b"Hook-Opensesame-and-then-some-more"
 HOOK_QUERY: t.Final = "Query-Opensesame"
 NATS_PASSWORD: t.Final = "Nats-Opensesame"
 NATS_TOKEN: t.Final = "Nats-Token-Opensesame"
+MAIL_PASSWORD: t.Final = "Mail-Opensesame"
+CHAT_TOKEN: t.Final = "Chat-Token-Opensesame"
 
 
 def forms(secret: bytes) -> set[str]:
@@ -72,7 +74,7 @@ runpy.run_module("daemon", run_name="__main__")
 
 @contextlib.asynccontextmanager
 async def open_followers() -> cabc.AsyncIterator[str]:
-    """Somebody for a webhook and for NATS to fail with; the settings for both."""
+    """Somebody for a webhook, NATS and channels to fail with; the settings for them."""
     secret = "whsec_" + base64.b64encode(HOOK_KEY).decode()
     async with open_receiver() as receiver, trio.open_nursery() as nursery:
         receiver.answer = answer_500
@@ -83,6 +85,10 @@ async def open_followers() -> cabc.AsyncIterator[str]:
             f'[nats]\nurl = "nats://u:{NATS_PASSWORD}@127.0.0.1:{port}"\ntoken = "{NATS_TOKEN}"\n'
             f'[[webhooks]]\nname = "crm"\nsecret = "{secret}"\n'
             f'url = "http://127.0.0.1:{receiver.port}/hook?key={HOOK_QUERY}"\n'
+            '[[channels]]\nname = "mail"\n'
+            f'url = "mailtos://u:{MAIL_PASSWORD}@127.0.0.1:9?from=a@example.com&to=b@example.com"\n'
+            '[[channels]]\nname = "chat"\n'
+            f'url = "json://127.0.0.1:{receiver.port}/{CHAT_TOKEN}?key={CHAT_TOKEN}"\n'
         )
         nursery.cancel_scope.cancel()
 
@@ -126,7 +132,7 @@ def planted(daemon: DaemonProcess, device: Device, *more: str) -> cabc.Iterator[
     yield load_or_create_key(daemon.directory / "data" / "secret.key", {})
     yield HOOK_KEY
     told = (BODY, NAME, DSN_PASSWORD, PROXY_PASSWORD, HOOK_QUERY, NATS_PASSWORD, NATS_TOKEN)
-    yield from (text.encode() for text in (*told, *more))
+    yield from (text.encode() for text in (*told, MAIL_PASSWORD, CHAT_TOKEN, *more))
 
 
 async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
@@ -204,6 +210,10 @@ async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
                 return '"nats.failing"' in daemon.log and '"webhook.failing"' in daemon.log
 
             await daemon.until(refused, "NATS and the webhook fail")
+            for channel in ("mail", "chat"):
+                tried = (await daemon.request("POST", f"/channels/{channel}/test")).json()
+                assert not tried["ok"]
+                assert "Opensesame" not in tried["error"]
             assert "crm fails" in (await daemon.request("GET", "/health")).text
             await read_until(following, seen, "Message quarantined")
             # The conversation is closed and written to again, after a restart of the daemon.
@@ -248,6 +258,7 @@ async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
             "daemon.stopped",
             "nats.failing",
             "webhook.failing",
+            "channel.failing",
         }
         numbers = [each.pn.user for each in (team, ana, rui)]
         numbers += [each.lid.user for each in (team, ana, rui)]
