@@ -18,9 +18,9 @@ import structlog
 import trio
 
 from actors.channels import Attempt, Carrier, ChannelSettings, Letter, Outcome
+from actors.patience import persist
 from storage.errors import StorageError, StorageUnavailableError
 from storage.notifications import ClaimedNotification, Notification, Notifications
-from supervisor.backoff import Backoff
 
 FIRST_RETRY: t.Final = 10.0  # seconds, threefold with each failure
 LAST_RETRY: t.Final = 1800.0
@@ -31,7 +31,6 @@ POLL: t.Final = 5.0  # seconds
 HANGING: t.Final = 3  # threads of a channel
 CLAIM_SLACK: t.Final = 60.0  # seconds past the timeout until a claim counts for nothing
 LAST_WORD: t.Final = 2.0  # seconds for an attempt that is under way when the daemon ends
-STORAGE_PAUSE: t.Final = Backoff(initial=0.5, maximum=30.0)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("channels")
 
@@ -232,12 +231,8 @@ class Channel:
 
     async def _persist(self, work: cabc.Callable[[], cabc.Awaitable[_T]]) -> _T:
         """Try until the database is there."""
-        failures = 0
-        while True:
-            try:
-                return await work()
-            except StorageUnavailableError as error:
-                failures += 1
-                if failures == 1:
-                    self._log.warning("channel.waits_for_database", error=str(error))
-                await trio.sleep(STORAGE_PAUSE.delay(failures, self._uniform()))
+
+        def waits(error: StorageUnavailableError) -> None:
+            self._log.warning("channel.waits_for_database", error=str(error))
+
+        return await persist(work, self._uniform, waits)

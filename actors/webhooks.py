@@ -20,10 +20,10 @@ import trio
 
 from actors.event_hub import EventSignal
 from actors.event_views import TestResult, WebhookView
+from actors.patience import persist
 from actors.webhook_post import Answer, Poster, WebhookSettings, envelope_json
 from storage.errors import StorageError, StorageUnavailableError
 from storage.events import Consumer, Delivery, DeliveryFailure, EventStream
-from supervisor.backoff import Backoff
 
 BACKLOG: t.Final = 1000  # deliveries that wait at a time, in lanes that get on
 PER_LANE: t.Final = 20  # deliveries of a lane that leave before their outcome is stored
@@ -35,7 +35,6 @@ FACTOR: t.Final = 3.0
 JITTER: t.Final = 0.2
 LAST_WORD: t.Final = 1.0  # seconds for the outcome of what was delivered when the daemon ends
 TEST_PATIENCE: t.Final = 20.0  # seconds; the API waits no longer
-STORAGE_PAUSE: t.Final = Backoff(initial=0.5, maximum=30.0)
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("webhooks")
 
@@ -194,15 +193,11 @@ class Webhook:
 
     async def _persist(self, work: cabc.Callable[[], cabc.Awaitable[_T]]) -> _T:
         """Try until the database is there."""
-        failures = 0
-        while True:
-            try:
-                return await work()
-            except StorageUnavailableError as error:
-                failures += 1
-                if failures == 1:
-                    self._log.warning("webhook.waits_for_database", error=str(error))
-                await trio.sleep(STORAGE_PAUSE.delay(failures, self._uniform()))
+
+        def waits(error: StorageUnavailableError) -> None:
+            self._log.warning("webhook.waits_for_database", error=str(error))
+
+        return await persist(work, self._uniform, waits)
 
     async def test(self) -> TestResult:
         """Send a ``webhook.test`` event."""

@@ -128,7 +128,7 @@ def event_lines(facts: Facts) -> cabc.Iterator[tuple[str, str]]:
         yield "webhooks", deliveries_line(webhooks, "dead")
     if (nats := facts["nats"]) is not None:
         yield "nats", nats_line(nats)
-    if channels := facts["channels"]:
+    if channels := facts.get("channels"):
         yield "channels", deliveries_line(channels, "given_up")
 
 

@@ -89,7 +89,7 @@ def _connections(health: Facts, picture: Picture) -> RenderableType:
     others = (
         OTHER_LINES
         + bool(health["webhooks"])
-        + bool(health["channels"])
+        + bool(health.get("channels"))
         + (health["nats"] is not None)
     )
     room = len(rows) if picture.height is None else max(3, picture.height - others)
@@ -146,5 +146,5 @@ def _lines(health: Facts, picture: Picture) -> cabc.Iterator[tuple[str, str]]:
         yield "webhooks", deliveries_line(webhooks, "dead")
     if health["nats"] is not None:
         yield "nats", nats_line(health["nats"])
-    if channels := health["channels"]:
+    if channels := health.get("channels"):
         yield "channels", deliveries_line(channels, "given_up")
