@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+import re
 import typing as t
 
 import attrs
@@ -13,6 +14,19 @@ from actors.channel_services import ServiceCarrier, make_carrier
 from actors.channels import Attempt, ChannelError, ChannelSettings, Letter, Outcome, hide
 from storage.notifications import ChannelRule, Content, NotificationKind, Severity
 from tests.support.webhook_receiver import Received, open_receiver
+
+DOCUMENT = pathlib.Path(__file__).parents[2] / "docs" / "notifications.md"
+FILLED = {
+    "APPPASSWORD": "abcdabcdabcdabcd",
+    "PASSWORD": "secret",
+    "USER": "robot",
+    "BOT_TOKEN": "123456789:abcdefghijklmnopqrstuvwxyz",
+    "CHAT_ID": "-12315544",
+    "TOKEN_A": "T1JJ3T3L2",
+    "TOKEN_B": "A1BRTD4JD",
+    "TOKEN_C": "TIiajkdnlazkcOXrIdevi7FQ",
+    "TOPIC": "alerts-of-ours",
+}
 
 LETTER = Letter(
     content=Content(subject="sales is down", text="It does not answer.\nhttps://zap.example/"),
@@ -91,6 +105,38 @@ def test_urls_that_cannot_be_used(
     assert words in str(refused.value)
     assert "hush" not in str(refused.value)
     assert "hush" not in caplog.text + "".join(capfd.readouterr())
+
+
+def test_the_urls_of_the_document_can_be_used() -> None:
+    """As they stand there, with something in the place of the capitals: each goes where it says."""
+    found = re.findall(r"`((?:mailtos?|tgram|slack|ntfys?)://[^` …]+)`", DOCUMENT.read_text())
+    services = []
+    for url in found:
+        filled = url
+        for word, value in FILLED.items():
+            filled = filled.replace(word, value)
+        services.append(make_carrier(settings(filled)).service)
+    assert services == [
+        "mail by smtp.gmail.com:587 to 1 recipient",
+        "mail by smtp.office365.com:587 to 1 recipient",
+        "mail by smtp.example.com:587 to 1 recipient",
+        "mail by smtp.example.com:465 to 1 recipient",
+        "mail by localhost:25 to 1 recipient",
+        "Telegram",
+        "Slack",
+        "ntfy",
+        "ntfy",
+    ]
+
+
+def test_users_of_the_document_are_kept() -> None:
+    """A provider's rules do not change them: the user is the whole address."""
+    url = "mailtos://me%40example.com:PW@smtp.gmail.com:587?from=me@example.com&to=team@example.com"
+    made = make_carrier(settings(url))
+    assert isinstance(made, MailCarrier)
+    mail = made._settings
+    assert (mail.user, mail.security) == ("me@example.com", "starttls")
+    assert mail.envelope.sender.address == "me@example.com"
 
 
 def test_a_ca_file_is_for_mail(tmp_path: pathlib.Path) -> None:
