@@ -1,17 +1,13 @@
 """The API as one branch of the tree: the tokens, the control socket, HTTP, and what carries out
 orders.
 
-Nothing of it may end the daemon, which receives messages whether or not anybody looks on. A part
-that fails too often is tried again now and then, for as long as the daemon runs, and health tells.
+Nothing of it may end the daemon, which receives messages whether or not anybody looks on.
 """
 
-import collections.abc as cabc
 import datetime as dt
-import secrets
 import socket
 import typing as t
 
-import attrs
 import trio
 
 from api.app import build_apps
@@ -21,21 +17,15 @@ from api.listener import HttpListener
 from api.server import GRACE, serve_app
 from api.tokens import TokenKeeper
 from daemon.adapters import ReprocessAdapter
+from daemon.branches import branch, part_troubles
 from daemon.logs import Logs
 from daemon.registrar import Registrar
 from daemon.reload import Reloader
-from daemon.wiring import ROOT_POLICY, Core
-from supervisor.spec import ChildSpec, OnLimit, RestartPolicy
-from supervisor.state import ChildState, ChildStatus
+from daemon.wiring import Core
+from supervisor.spec import ChildSpec
 from supervisor.tree import Supervisor
 
-TRIAL_INTERVAL: t.Final = 30.0  # seconds between two trials of a part that failed too often
 _SHUTDOWN: t.Final = GRACE + 1.0  # seconds
-
-
-def api_policy() -> RestartPolicy:
-    """How the failures of a part are treated."""
-    return attrs.evolve(ROOT_POLICY, trial_interval=TRIAL_INTERVAL)
 
 
 def api_supervisor(
@@ -47,7 +37,7 @@ def api_supervisor(
     registrar: Registrar | None = None,
 ) -> Supervisor:
     """The API on the listening socket ``control``, and over HTTP if that is configured."""
-    parts: list[Supervisor] = []
+    branches = {"services": core.background}
     keeper = TokenKeeper(core.storage, core.clock)
     places = (core.config.data_dir, core.config.media_directory)
     figures = FigureReader(
@@ -77,7 +67,9 @@ def api_supervisor(
         logs=logs,
         tokens=keeper,
         http_trouble=lambda: None if listener is None else listener.trouble,
-        part_troubles=lambda: [each for part in parts for each in part_troubles(part.snapshot())],
+        part_troubles=lambda: [
+            each for name, part in branches.items() for each in part_troubles(name, part.snapshot())
+        ],
     )
     apps = build_apps(backend, core.config.http)
     stopping = [trio.Event()]
@@ -104,18 +96,6 @@ def api_supervisor(
         children.append(
             ChildSpec(id="http", start=listener.run, stop=listener.stop, shutdown_timeout=_SHUTDOWN)
         )
-    uniform = secrets.SystemRandom().random
-    made = Supervisor("api", children, api_policy(), on_limit=OnLimit.FATAL, uniform=uniform)
-    parts.append(made)
-    return made
-
-
-def part_troubles(parts: cabc.Iterable[ChildStatus]) -> cabc.Iterator[str]:
-    """What an operator should know of the parts of the API; one hiccup is none of it."""
-    for part in parts:
-        waits = part.state in (ChildState.BACKOFF, ChildState.FATAL)
-        if waits or part.failures > 1:
-            yield (
-                f"the part {part.id} of the API keeps failing; it is tried again by itself,"
-                " and the daemon's log tells more"
-            )
+    api = branch("api", children)
+    branches["API"] = api
+    return api

@@ -34,6 +34,7 @@ from actors.services import Services
 from actors.writer import Writer
 from api.views import WriterView
 from config.model import Config
+from daemon.branches import ROOT_POLICY, branch
 from daemon.channel_wiring import make_notifier
 from daemon.clocks import DELETING_HOLD, Clocks, SteadyClock, watch_clocks
 from daemon.event_wiring import make_event_services
@@ -43,16 +44,10 @@ from daemon.watchdog import LoopWatch
 from storage.api import Storage
 from storage.open import open_storage
 from storage.seal import load_or_create_key
-from supervisor.backoff import Backoff
-from supervisor.spec import ChildSpec, RestartIntensity, RestartPolicy
+from supervisor.spec import ChildSpec
 from supervisor.tree import Supervisor
 from supervisor.wakefulness import Wakefulness
 
-ROOT_POLICY: t.Final = RestartPolicy(
-    intensity=RestartIntensity(limit=10, window=60.0),
-    backoff=Backoff(initial=0.1, maximum=5.0),
-    stable_after=60.0,
-)
 DRAIN_SHARE: t.Final = 0.6  # of the shutdown timeout, for the writer
 
 
@@ -75,6 +70,8 @@ class Core:
     restorer: Restorer
     events: EventServices
     notifier: Notifier
+    background: Supervisor
+    """Of the services that work behind the writer."""
     made: Made = attrs.field(factory=dict)
     """The connections of ``config`` that were made through the API."""
 
@@ -157,6 +154,8 @@ async def build_core(
     writer.listeners.append(events.committed)
     notifier = make_notifier(config, storage, clock)
     await notifier.begin()
+    reprocessor = Reprocessor(storage)
+    reprocess = ChildSpec(id="reprocess", start=reprocessor.run)
     return Core(
         config=config,
         storage=storage,
@@ -169,10 +168,11 @@ async def build_core(
         fleet=fleet,
         services=services,
         actions=make_actions(fleet, services, storage, clock),
-        reprocessor=Reprocessor(storage),
+        reprocessor=reprocessor,
         restorer=Restorer(storage, writer.inbox, fleet),
         events=events,
         notifier=notifier,
+        background=branch("services", [*services.children(), reprocess]),
         made=made,
     )
 
@@ -197,7 +197,6 @@ def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor
         ChildSpec(id="watchdog", start=core.loop_watch.run),
     ]
     connections = ChildSpec(id="connections", start=core.fleet.run)
-    reprocess = ChildSpec(id="reprocess", start=core.reprocessor.run)
     return Supervisor(
         "daemon",
         [
@@ -205,10 +204,9 @@ def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor
             pulse,
             writer,
             connections,
-            *core.services.children(),
+            core.background.as_child(),
             *core.events.children(),
             *core.notifier.children(),
-            reprocess,
             *children,
         ],
         ROOT_POLICY,

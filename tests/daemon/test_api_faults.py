@@ -1,4 +1,4 @@
-"""A fault in the API ends neither the daemon nor what its connections receive."""
+"""A fault in the API, or in a service, ends neither the daemon nor what its connections receive."""
 
 import collections.abc as cabc
 import contextlib
@@ -13,11 +13,13 @@ import structlog.testing
 import trio
 import trio.testing
 
-import daemon.api_children
+import daemon.branches
+from actors.indexer import Indexer
+from actors.media import MediaKeeper
 from api.figures import FigureReader
 from api.tokens import TokenKeeper
 from config.load import load_config
-from daemon.api_children import api_policy, part_troubles
+from daemon.branches import branch_policy, part_troubles
 from daemon.registrar import Registrar
 from daemon.reload import Reloader
 from daemon.run import serve
@@ -28,8 +30,15 @@ from supervisor.backoff import Backoff
 from supervisor.spec import RestartIntensity
 from supervisor.state import ChildState, ChildStatus
 
-FAULTY: t.Final = (FigureReader, TokenKeeper, Registrar, Reloader)
-NAMES: t.Final = {"figures", "tokens", "registrar", "reload"}
+FAULTY: t.Final = (FigureReader, TokenKeeper, Registrar, Reloader, Indexer, MediaKeeper)
+NAMES: t.Final = {
+    "figures": "API",
+    "tokens": "API",
+    "registrar": "API",
+    "reload": "API",
+    "search": "services",
+    "media": "services",
+}
 
 
 async def always_crash(_self: object, *, task_status: trio.TaskStatus[None]) -> t.NoReturn:
@@ -43,12 +52,12 @@ async def always_crash(_self: object, *, task_status: trio.TaskStatus[None]) -> 
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """The policy of the API's parts, with little patience; what it does at its end is the same."""
     policy = attrs.evolve(
-        api_policy(),
+        branch_policy(),
         intensity=RestartIntensity(limit=2, window=60.0),
         backoff=Backoff(initial=0.01, maximum=0.01),
         trial_interval=0.05,
     )
-    monkeypatch.setattr(daemon.api_children, "api_policy", lambda: policy)
+    monkeypatch.setattr(daemon.branches, "branch_policy", lambda: policy)
     monkeypatch.setattr("daemon.run.exit_after", lambda _seconds: None)
 
 
@@ -135,14 +144,14 @@ async def test_a_connection_goes_on(
             await until(stored)
             reasons = (await client.get("/health")).json()["reasons"]
     assert {each["trial_after"] for each in logs if each["event"] == "child.fatal"} == {0.05}
-    for name in NAMES:
-        assert any(f"the part {name} of the API keeps failing" in reason for reason in reasons)
+    for name, branch in NAMES.items():
+        assert any(f"the part {name} of the {branch} keeps failing" in reason for reason in reasons)
 
 
 def test_the_policy() -> None:
     """After ten failures in a minute a part is tried every 30 seconds."""
-    assert api_policy().trial_interval == 30.0
-    assert api_policy().intensity == RestartIntensity(limit=10, window=60.0)
+    assert branch_policy().trial_interval == 30.0
+    assert branch_policy().intensity == RestartIntensity(limit=10, window=60.0)
 
 
 def test_one_hiccup_is_no_trouble() -> None:
@@ -150,7 +159,7 @@ def test_one_hiccup_is_no_trouble() -> None:
 
     def told(state: ChildState, failures: int) -> bool:
         status = ChildStatus(id="figures", state=state, since=0.0, failures=failures)
-        return bool(list(part_troubles([status])))
+        return bool(list(part_troubles("API", [status])))
 
     assert not told(ChildState.RUNNING, 0)
     assert not told(ChildState.RUNNING, 1)
