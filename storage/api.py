@@ -7,6 +7,8 @@ import typing as t
 
 import attrs
 
+from storage.changes import Changes
+from storage.epochs import Epochs
 from storage.events import EventStream
 from storage.facts import Fact
 from storage.figures import Figures
@@ -285,6 +287,8 @@ class Storage(
     Search,
     Made,
     Notifications,
+    Changes,
+    Epochs,
     t.Protocol,
 ):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``

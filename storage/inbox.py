@@ -143,6 +143,8 @@ class MessageDetail:
     retries: int
     sent_at: dt.datetime
     received_at: dt.datetime
+    withheld: bool = False
+    """Former content is left out: what it said before it was deleted or edited."""
 
 
 @attrs.frozen(kw_only=True)

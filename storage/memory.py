@@ -30,6 +30,8 @@ from storage.api import (
 from storage.errors import StorageRejectedError
 from storage.facts import NameSource
 from storage.identity import clean_text
+from storage.memory_changes import MemoryChanges
+from storage.memory_epochs import MemoryEpochs
 from storage.memory_facts import apply_fact
 from storage.memory_figures import MemoryFigures
 from storage.memory_made import MemoryMade
@@ -62,6 +64,8 @@ class MemoryStorage(
     MemoryMade,
     MemoryFigures,
     MemoryNotifications,
+    MemoryChanges,
+    MemoryEpochs,
     MemoryTokens,
 ):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
@@ -300,6 +304,7 @@ class MemoryStorage(
         for name in prepared.resets:
             self._connection(name).records = {kind: {} for kind in RecordKind}
             self._connection(name).jid = None
+            self._forget_stale(name)
             self._reset_queues(name)
         for record in prepared.records:
             connection = self._connection(record.connection)

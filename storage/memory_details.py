@@ -205,11 +205,24 @@ def _options(side: Message) -> tuple[str, ...] | None:
 
 
 def deletion(owner: Connection, row: Message) -> Deletion | None:
-    for side in _sides(owner, row, "revoke"):
-        by_admin = not row.chat.direct and side.content.target_author is not None
-        if side.sender == row.sender or (by_admin and means(owner, side, row)):
-            return Deletion(by=person(owner, side.sender), at=utc(side.content.sent_at))
+    for side in _deletions(owner, row):
+        return Deletion(by=person(owner, side.sender), at=utc(side.content.sent_at))
     return None
+
+
+def _deletions(owner: Connection, row: Message) -> list[Message]:
+    return [
+        side
+        for side in _sides(owner, row, "revoke")
+        if side.sender == row.sender
+        or (not row.chat.direct and side.content.target_author is not None)
+        and means(owner, side, row)
+    ]
+
+
+def changes_of(owner: Connection, row: Message) -> list[Message]:
+    """All edits and deletions of a message, the oldest first."""
+    return sorted([*edits(owner, row), *_deletions(owner, row)], key=_newest)
 
 
 def _quoted(owner: Connection, row: Message) -> Quoted | None:

@@ -365,6 +365,11 @@ class MemoryQueues(MemoryMedia):
                 return queues.outbox[outbox_id]
         return None
 
+    def _give_up_sending(self, connection: str, reason: str) -> None:
+        for sent in self._queues_of(connection).outbox.values():
+            if sent.row.state in (OutboxState.QUEUED, OutboxState.SENDING):
+                self._put_back(sent, OutboxState.UNKNOWN, reason)
+
     def _put_back(self, sent: _Sent, state: OutboxState, reason: str | None) -> None:
         previous = sent.row.state
         sent.row = attrs.evolve(

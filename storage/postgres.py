@@ -48,6 +48,8 @@ from storage.errors import (
 )
 from storage.identity import clean_text
 from storage.migrate import Migration, migrate
+from storage.postgres_changes import PostgresChanges
+from storage.postgres_epochs import PostgresEpochs
 from storage.postgres_events import PostgresEvents
 from storage.postgres_figures import PostgresFigures
 from storage.postgres_gaps import PostgresGaps
@@ -103,6 +105,8 @@ class PostgresStorage(
     PostgresSearch,
     PostgresMade,
     PostgresNotifications,
+    PostgresChanges,
+    PostgresEpochs,
 ):
     """Use :meth:`open`; the storage serves until its context ends."""
 

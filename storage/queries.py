@@ -26,6 +26,8 @@ FUNCTION_FILES: t.Final = (
     "events.sql",
     "search.sql",
     "notifications.sql",
+    "changes.sql",
+    "epochs.sql",
 )
 """What is made anew at start whenever it has changed; run in this order, as one text."""
 

@@ -252,6 +252,7 @@ BEGIN
         DELETE FROM signal_sender_keys WHERE connection_id = ANY (v_resets);
         DELETE FROM peer_messages WHERE connection_id = ANY (v_resets);
         DELETE FROM app_state_keys WHERE connection_id = ANY (v_resets);
+        DELETE FROM stale_keys WHERE connection_id = ANY (v_resets);
         PERFORM reset_queue_records(v_resets);
     END IF;
     IF 'device' = ANY (v_written) THEN

@@ -1,0 +1,98 @@
+"""How new the keys are, in MemoryStorage: see :class:`storage.epochs.Epochs`."""
+
+import collections.abc as cabc
+
+import attrs
+import trio
+
+from storage.api import RecordKind
+from storage.epochs import BegunEpoch, Epoch, StaleKeys
+from storage.memory_state import MemoryState, utc
+
+
+@attrs.define
+class _Mark:
+    found_at: float
+    expected: int
+    accepted: bool = False
+
+
+class MemoryEpochs(MemoryState):
+    """The part of MemoryStorage that knows it."""
+
+    def __init__(self, clock: cabc.Callable[[], float]) -> None:
+        super().__init__(clock)
+        self._epoch = Epoch(database=f"memory-{id(self)}", epoch=0)
+        self._stale: dict[str, _Mark] = {}
+
+    async def begin_epoch(self, remembered: Epoch | None) -> BegunEpoch:
+        """See :meth:`storage.epochs.Epochs.begin_epoch`."""
+        await trio.lowlevel.checkpoint()
+        behind = (
+            remembered is not None
+            and remembered.database == self._epoch.database
+            and remembered.epoch > self._epoch.epoch
+        )
+        if behind and remembered is not None:
+            for name, connection in self._connections.items():
+                known = self._stale.get(name)
+                newer = known is None or known.expected < remembered.epoch
+                if connection.records[RecordKind.DEVICE] and newer:
+                    found_at = self._clock() if known is None else known.found_at
+                    self._stale[name] = _Mark(found_at, remembered.epoch)
+        return BegunEpoch(**attrs.asdict(self._epoch), behind=behind)
+
+    async def advance_epoch(self, remembered: Epoch | None) -> Epoch | None:
+        """See :meth:`storage.epochs.Epochs.advance_epoch`."""
+        await trio.lowlevel.checkpoint()
+        if remembered is not None and remembered.database == self._epoch.database:
+            if remembered.epoch > self._epoch.epoch:
+                return None
+        if any(mark.expected > self._epoch.epoch for mark in self._stale.values()):
+            return None
+        self._epoch = attrs.evolve(self._epoch, epoch=self._epoch.epoch + 1)
+        return self._epoch
+
+    async def stale_keys(self, connection: str | None = None) -> list[StaleKeys]:
+        """See :meth:`storage.epochs.Epochs.stale_keys`."""
+        await trio.lowlevel.checkpoint()
+        return [
+            StaleKeys(connection=name, found_at=utc(mark.found_at), accepted=mark.accepted)
+            for name, mark in sorted(self._stale.items())
+            if connection in (None, name)
+        ]
+
+    async def renew_keys(
+        self, connection: str, device: bytes, own: cabc.Sequence[str], reason: str
+    ) -> bool:
+        """See :meth:`storage.epochs.Epochs.renew_keys`."""
+        await trio.lowlevel.checkpoint()
+        mark = self._stale.get(connection)
+        if mark is None:
+            return False
+        mark.accepted = True
+        self._leave(mark)
+        records = self._connection(connection).records
+        records[RecordKind.SESSION] = {}
+        records[RecordKind.DEVICE] = {"": device}
+        gone = {*own, "distributed"}
+        kept = records[RecordKind.SENDER_KEY].items()
+        records[RecordKind.SENDER_KEY] = {
+            key: value for key, value in kept if key.rpartition("::")[2] not in gone
+        }
+        self._give_up_sending(connection, reason)
+        return True
+
+    async def keys_renewed(self, connection: str) -> None:
+        """See :meth:`storage.epochs.Epochs.keys_renewed`."""
+        await trio.lowlevel.checkpoint()
+        if connection in self._stale and self._stale[connection].accepted:
+            self._forget_stale(connection)
+
+    def _forget_stale(self, connection: str) -> None:
+        if (mark := self._stale.pop(connection, None)) is not None:
+            self._leave(mark)
+
+    def _leave(self, mark: _Mark) -> None:
+        epoch = max(self._epoch.epoch, mark.expected + 1)
+        self._epoch = attrs.evolve(self._epoch, epoch=epoch)
