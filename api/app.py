@@ -20,6 +20,7 @@ from api.metrics_requests import Timed
 from api.openapi import openapi_config
 from api.problems import HANDLERS
 from api.routes_channels import channel_routes
+from api.routes_changes import change_routes
 from api.routes_connections import connection_routes
 from api.routes_conversations import conversation_routes
 from api.routes_daemon import daemon_routes
@@ -95,6 +96,7 @@ def _litestar(
             *pairing_routes(backend),
             *conversation_routes(backend),
             *search_routes(backend),
+            *change_routes(backend),
             *outbox_routes(backend),
             *media_routes(backend),
             *people_routes(backend),

@@ -57,7 +57,7 @@ class Denied:
 
 
 OPERATOR: t.Final = Caller(
-    name="control socket", scopes=frozenset({"read", "operate", "send", CONTROL})
+    name="control socket", scopes=frozenset({"read", "operate", "send", "history", CONTROL})
 )
 STRANGER: t.Final = Denied(
     "unauthorized",
@@ -105,6 +105,25 @@ def guard(
         raise WebSocketException(code=4000 + who.status, detail=who.detail)
     headers = {"WWW-Authenticate": CHALLENGE} if who.status == 401 else {}
     raise ProblemError(who.kind, who.status, who.detail, headers)
+
+
+def allows(scope: Scope, needed: str) -> bool:
+    """Whether who asks has a scope besides the one that the route needs."""
+    who = caller(scope)
+    return isinstance(who, Caller) and needed in who.scopes
+
+
+def demand(scope: Scope, needed: str) -> None:
+    """The same for what cannot be answered without.
+
+    Raises:
+        ProblemError: 403 that says what is missing.
+    """
+    who = caller(scope)
+    if isinstance(who, Caller) and needed not in who.scopes:
+        who = _missing(who, needed)
+    if isinstance(who, Denied):
+        raise ProblemError(who.kind, who.status, who.detail)
 
 
 def _missing(who: Caller, needed: str) -> Denied:

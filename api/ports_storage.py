@@ -4,6 +4,7 @@ import collections.abc as cabc
 import datetime as dt
 import typing as t
 
+from api.ports_changes import ChangesPort
 from storage.api import ConversationRow
 from storage.blobs import Blob
 from storage.events import EventPage, EventRange
@@ -16,7 +17,7 @@ from storage.search import Filter, Found, Hits, Position, Query
 from storage.timeline import Transition
 
 
-class StoragePort(t.Protocol):
+class StoragePort(ChangesPort, t.Protocol):
     """The part of storage that the API reads and orders; see ``storage.api.Storage``,
     ``storage.inbox.Inbox``, ``storage.queues.Queues``, ``storage.timeline.Timeline``,
     ``storage.gaps.Gaps``, ``storage.quarantine.Quarantined``, ``storage.figures.Figures``

@@ -11,7 +11,9 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 
 from actors.drafts import BadRequestError
 from api.addresses import contact_place
+from api.auth import demand
 from api.backend import Backend, Before, Limit, required, storable, unknown
+from api.former import HISTORY, present, record
 from api.pages import PAGED, AnyRequest, PageCursor, Pages
 from api.ports_storage import StoragePort
 from api.problems import ProblemError
@@ -20,6 +22,7 @@ from api.routes_outbox import enqueue
 from api.search import FILTERS, SEARCHED, SearchText, parse_query, search_headers
 from api.views import ConversationView
 from storage.api import ConversationRow
+from storage.changes import AccessKind
 from storage.errors import StorageRejectedError
 from storage.inbox import MessageDetail
 from storage.queues import OutboxRow
@@ -102,10 +105,21 @@ def conversation_routes(backend: Backend) -> list[t.Any]:
             deleted=deleted,
         )
         before = t.cast("tuple[dt.datetime, int] | None", _PAGES.read(cursor))
+        if former or deleted:
+            demand(request.scope, HISTORY)
         asked = None if words is None else parse_query(words)
         found = await storage.find_conversations(
             wanted, query=asked, before=before, limit=limit + 1
         )
+        if words is not None and (former or deleted):
+            await record(
+                storage,
+                request.scope,
+                AccessKind.SEARCH,
+                query=words,
+                connection=connection,
+                conversations=tuple(row.id for row in found.rows[:limit]),
+            )
         answer = _PAGES.answer(request, found.rows, limit, ConversationView.of)
         if asked is not None:
             answer.headers.update(await search_headers(storage, cut=found.cut))
@@ -164,7 +178,7 @@ def conversation_routes(backend: Backend) -> list[t.Any]:
             raise unknown("conversation", number, _CONVERSATIONS)
         if not found and place and await storage.message(place) is None:
             raise unknown("message", place, "it became one with another; begin at the newest")
-        page = found[-limit:]
+        page = await present(storage, found[-limit:])
         end = (page[0].id,) if len(found) > limit else None
         return _MESSAGE_PAGES.with_next(request, page, end)
 
@@ -190,13 +204,16 @@ def conversation_routes(backend: Backend) -> list[t.Any]:
     @get(
         "/messages/{number:int}",
         tags=["messages"],
-        summary="One message, as it reads now and as it read before",
+        summary="One message, as it reads now",
+        description="What it said before it was deleted or edited is left out (`withheld`): see"
+        " `/messages/{number}/history`.",
     )
     async def message(number: FromPath[int]) -> MessageDetail:
         found = await storage.message(storable(number, "message", _MESSAGES))
         if found is None:
             raise unknown("message", number, _MESSAGES)
-        return found
+        [shown] = await present(storage, [found])
+        return shown
 
     return [
         conversations,

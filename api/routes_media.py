@@ -1,5 +1,6 @@
 """Files: up, to be sent; and down, as a message carries them."""
 
+import collections.abc as cabc
 import typing as t
 
 from litestar import Request, Response, get, post
@@ -8,9 +9,11 @@ from litestar.response import Stream
 
 from api.backend import Backend, Before, Limit, required, storable, unknown
 from api.downloads import Part, UnsatisfiableRangeError, download_headers, wanted_part
+from api.former import record
 from api.pages import PAGED, AnyRequest, PageCursor, Pages
 from api.problems import ProblemError
 from api.views import FileView, MediaView
+from storage.changes import AccessKind
 from storage.queues import MediaRow, MediaState
 
 MAX_UPLOAD: t.Final = 2 * 1024**3  # bytes; WhatsApp takes no larger document
@@ -38,6 +41,10 @@ def media_routes(backend: Backend) -> list[t.Any]:
         if row is None:
             raise unknown("file of message", number, advice)
         return row
+
+    def view(row: MediaRow, gone: cabc.Container[int]) -> MediaView:
+        found = MediaView.of(row)
+        return found.withheld() if row.message_id in gone else found
 
     @post(
         "/media",
@@ -70,14 +77,16 @@ def media_routes(backend: Backend) -> list[t.Any]:
         place = _PAGES.number(cursor, before)
         state = None if only is None else only.value
         rows = await storage.media_list(connection, state=state, before=place, limit=limit + 1)
-        return _PAGES.answer(request, rows, limit, MediaView.of)
+        gone = await storage.deleted_among([row.message_id for row in rows])
+        return _PAGES.answer(request, rows, limit, lambda row: view(row, gone))
 
     @get(
         "/messages/{number:int}/media",
         tags=["media"],
         summary="The file of a message, once it is stored",
         description="Takes `Range` with one stretch of bytes (206, 416), `If-Range` and"
-        " `If-None-Match` (304) with the ETag of the file, which is that of its content.",
+        " `If-None-Match` (304) with the ETag of the file, which is that of its content."
+        " That of a message which was deleted needs the scope `history`, and is put on record.",
     )
     async def download(
         request: AnyRequest,
@@ -88,6 +97,14 @@ def media_routes(backend: Backend) -> list[t.Any]:
     ) -> Stream | Response[None]:
         row = await file_of(number)
         files = required(backend.files, _FILES)
+        if number in await storage.deleted_among([number]):
+            await record(
+                storage,
+                request.scope,
+                AccessKind.MEDIA,
+                connection=row.connection,
+                messages=(number,),
+            )
         if row.state != MediaState.STORED or row.blob_sha256 is None:
             raise _not_there(row)
         size = await files.size(row.blob_sha256)
@@ -122,7 +139,7 @@ def media_routes(backend: Backend) -> list[t.Any]:
         row = await file_of(number)
         actions = required(backend.actions, "connections that fetch files")
         await actions.fetch_media(row.connection, row.message_id)
-        return MediaView.of(await file_of(number))
+        return view(await file_of(number), await storage.deleted_among([number]))
 
     return [upload, listed, download, fetch]
 

@@ -10,6 +10,7 @@ from litestar.params import FromPath, HeaderParameter, JSONBody, QueryParameter
 
 from api.addresses import bare_address
 from api.backend import Backend, Before, Limit, required, storable, unknown
+from api.former import present_outbox
 from api.pages import PAGED, AnyRequest, PageCursor, Pages
 from api.ports_connections import ActionsPort
 from api.requests import outbox_request
@@ -97,7 +98,7 @@ def outbox_routes(backend: Backend) -> list[t.Any]:
     ) -> Response[list[OutboxRow]]:
         state = None if only is None else only.value
         rows = await storage.outbox_list(name, state=state, before=place, limit=limit + 1)
-        return _PAGES.answer(request, rows, limit)
+        return _PAGES.answer(request, await present_outbox(storage, rows), limit)
 
     @get(
         "/outbox",
@@ -136,7 +137,8 @@ def outbox_routes(backend: Backend) -> list[t.Any]:
         row = await storage.outbox_row(None, storable(number, "outbox message", _ADVICE))
         if row is None:
             raise unknown("outbox message", number, _ADVICE)
-        return row
+        [shown] = await present_outbox(storage, [row])
+        return shown
 
     @post(
         "/outbox/{number:int}/retry",
@@ -150,6 +152,7 @@ def outbox_routes(backend: Backend) -> list[t.Any]:
             raise unknown("outbox message", number, _ADVICE)
         if backend.actions is not None:
             backend.actions.outbox_changed(row.connection)
-        return row
+        [shown] = await present_outbox(storage, [row])
+        return shown
 
     return [send, typing, outbox, outbox_of, outbox_row, retry]

@@ -8,11 +8,14 @@ from litestar import Response, get
 from litestar.params import FromQuery, QueryParameter
 
 from api.addresses import contact_place
+from api.auth import demand
 from api.backend import Backend, Limit
+from api.former import HISTORY, record
 from api.pages import PageCursor, Pages
 from api.problems import AnyRequest
 from api.routes_conversations import Contact, zoned
 from api.search import FILTERS, SEARCHED, parse_query, search_headers
+from storage.changes import AccessKind
 from storage.inbox import Person
 from storage.search import Filter, Hit, Piece, Query, snippet
 
@@ -95,9 +98,21 @@ def search_routes(backend: Backend) -> list[t.Any]:
             former=former,
             deleted=deleted,
         )
+        if former or deleted:
+            demand(request.scope, HISTORY)
         query = parse_query(words)
         before = t.cast("tuple[dt.datetime, int] | None", _PAGES.read(cursor))
         page = await storage.search_messages(query, wanted, before=before, limit=limit)
+        if former or deleted:
+            await record(
+                storage,
+                request.scope,
+                AccessKind.SEARCH,
+                query=words,
+                connection=connection,
+                conversations=tuple(dict.fromkeys(hit.conversation for hit in page.hits)),
+                messages=tuple(dict.fromkeys(hit.message for hit in page.hits)),
+            )
         views = [HitView.of(hit, query) for hit in page.hits]
         answer = _PAGES.with_next(request, views, page.next)
         answer.headers.update(await search_headers(storage))

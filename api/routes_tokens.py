@@ -26,7 +26,7 @@ class TokenRequest:
     """A token to make."""
 
     name: str  # 1 to 63 of a-z, 0-9, _, . and -
-    scopes: tuple[str, ...]  # some of "read", "operate", "send"
+    scopes: tuple[str, ...]  # some of "read", "operate", "send", "history"
     expires_in: float | None = None  # seconds; null: it does not expire
 
 

@@ -23,7 +23,8 @@ SearchText: t.TypeAlias = t.Annotated[
 
 FILTERS: t.Final = (
     "Searched is what messages read now, captions included; with `former` what they said before"
-    " they were edited as well, with `deleted` those that were deleted for everyone, too."
+    " they were edited as well, with `deleted` those that were deleted for everyone, too;"
+    " both need the scope `history`, and each such search is put on record."
     " New messages can be found within seconds. The header `X-Search` says what a search left"
     " out: `filling` while older messages are still being made searchable, `cut` when more texts"
     " or names fit than are looked at in one go, else `complete`."

@@ -20,6 +20,7 @@ import functools
 import logging
 import math
 import socket
+import struct
 import typing as t
 
 import attrs
@@ -38,6 +39,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from api.request_id import PEER_UID
 from api.server_websocket import TooLargeError, WebSocketStream
 
 GRACE: t.Final = 1.0  # seconds that requests under way get when the server stops
@@ -236,7 +238,7 @@ class PatientServer(TCPServer):
                 self.config,
                 self.context,
                 tasks,
-                ConnectionState(self.state),
+                ConnectionState({**self.state, PEER_UID: _peer_uid(sock)}),
                 False,
                 client,
                 server,
@@ -295,6 +297,15 @@ class PatientServer(TCPServer):
                     await trio.aclose_forcefully(self.stream)
         if not whole:
             raise trio.BrokenResourceError("it does not read")
+
+
+def _peer_uid(sock: t.Any) -> int | None:
+    if sock.family != socket.AF_UNIX:
+        return None
+    size = struct.calcsize("3i")
+    facts = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    _pid, uid, _gid = struct.unpack("3i", facts)
+    return int(uid)
 
 
 hypercorn.trio.run.TCPServer = PatientServer  # type: ignore[attr-defined]  # made there alone

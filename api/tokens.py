@@ -21,10 +21,11 @@ import trio
 from storage.errors import StorageError, StorageRejectedError
 from storage.tokens import TokenRow, Tokens
 
-SCOPES: t.Final = ("read", "operate", "send")
+SCOPES: t.Final = ("read", "operate", "send", "history")
 IMPLIED: t.Final[cabc.Mapping[str, frozenset[str]]] = {"operate": frozenset({"read"})}
 """Whoever changes connections has to see them. Sending needs no reading: a program that only sends
-need not be trusted with what customers write."""
+need not be trusted with what customers write. Nor is what was said before it was deleted or changed
+(``history``) implied by anything."""
 
 NAME: t.Final = r"[a-z0-9][a-z0-9_.-]{0,62}"
 MARK_INTERVAL: t.Final = 60.0  # seconds between two writings of what was used

@@ -201,6 +201,12 @@ class MediaView:
             stored_size=row.blob_size,
         )
 
+    def withheld(self) -> "MediaView":
+        """The same of a message that was deleted: without what tells of its content."""
+        return attrs.evolve(
+            self, mimetype=None, name=None, size=None, sha256=None, stored_size=None, error=None
+        )
+
 
 @attrs.frozen(kw_only=True)
 class OlderHistoryView:

@@ -17,6 +17,7 @@ from daemon import (
     cli_db,
     cli_gaps,
     cli_health,
+    cli_history,
     cli_import,
     cli_inbox,
     cli_install,
@@ -49,6 +50,7 @@ cli_connections.register(app)
 cli_conversations.register(app)
 cli_gaps.register(app)
 cli_health.register(app)
+cli_history.register(app)
 cli_import.register(app)
 cli_inbox.register(app)
 cli_logs.register(app)

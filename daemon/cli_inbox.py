@@ -1,4 +1,4 @@
-"""The commands that read: messages, people, groups, history; and reading stored messages anew."""
+"""The commands that read: messages, people, groups; and reading stored messages anew."""
 
 import typing as t
 
@@ -10,15 +10,13 @@ from daemon.cli_base import (
     FromCursor,
     HowMany,
     Json,
-    Name,
     OnlyConnection,
     now,
     open_daemon,
     read_rows,
-    segment,
     show,
 )
-from daemon.errors import RefusedError, UsageError
+from daemon.errors import RefusedError
 
 LONG_POLL: t.Final = 20.0  # seconds
 
@@ -30,7 +28,6 @@ def register(app: App) -> None:
     app.command(messages)
     app.command(contacts_app)
     app.command(groups)
-    app.command(history)
     app.command(reprocess)
 
 
@@ -152,39 +149,6 @@ def groups(
             after=after,
         )
     show(rows, json, lambda: groups_table(rows), "No group is known.")
-    return 0
-
-
-def history(
-    name: Name,
-    /,
-    *,
-    older: t.Annotated[
-        str | None, Parameter(help="Ask the phone for older messages of this chat.")
-    ] = None,
-    count: t.Annotated[int, Parameter(help="How many of them, at most 500.")] = 50,
-    retry: t.Annotated[
-        bool, Parameter(negative="", help="Import the parts that failed again.")
-    ] = False,
-    json: Json = False,
-    config: ConfigFile = None,
-) -> int:
-    """Show how far the import of a connection's history is, or ask for more of it."""
-    from daemon.screen_inbox import history_table
-
-    if older is not None and retry:
-        raise UsageError("--older and --retry exclude each other")
-    path = f"/connections/{segment(name)}/history"
-    with open_daemon(config) as client:
-        if older is not None:
-            asked = client.post(path, body={"chat": older, "count": count})
-            sentence = (
-                f"Asked the phone for {asked['count']} messages; they come while it is online."
-            )
-            show(asked, json, lambda: sentence)
-            return 0
-        facts = client.post(f"{path}/retry") if retry else client.get(path)
-    show(facts, json, lambda: history_table(facts))
     return 0
 
 

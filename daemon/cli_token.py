@@ -22,10 +22,11 @@ def create(
     /,
     *,
     scope: t.Annotated[
-        list[t.Literal["read", "operate", "send"]],
+        list[t.Literal["read", "operate", "send", "history"]],
         Parameter(
             negative="",
-            help="What it allows; can be repeated. operate includes read, send does not.",
+            help="What it allows; can be repeated. operate includes read, send does not; history"
+            " shows what was deleted or changed, with its former content.",
         ),
     ],
     expires: t.Annotated[

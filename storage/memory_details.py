@@ -214,10 +214,12 @@ def _deletions(owner: Connection, row: Message) -> list[Message]:
     return [
         side
         for side in _sides(owner, row, "revoke")
-        if side.sender == row.sender
-        or (not row.chat.direct and side.content.target_author is not None)
-        and means(owner, side, row)
+        if side.sender == row.sender or (_by_admin(side) and means(owner, side, row))
     ]
+
+
+def _by_admin(side: Message) -> bool:
+    return not side.chat.direct and side.content.target_author is not None
 
 
 def changes_of(owner: Connection, row: Message) -> list[Message]:

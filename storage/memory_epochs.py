@@ -28,11 +28,7 @@ class MemoryEpochs(MemoryState):
     async def begin_epoch(self, remembered: Epoch | None) -> BegunEpoch:
         """See :meth:`storage.epochs.Epochs.begin_epoch`."""
         await trio.lowlevel.checkpoint()
-        behind = (
-            remembered is not None
-            and remembered.database == self._epoch.database
-            and remembered.epoch > self._epoch.epoch
-        )
+        behind = self._is_behind(remembered)
         if behind and remembered is not None:
             for name, connection in self._connections.items():
                 known = self._stale.get(name)
@@ -45,9 +41,8 @@ class MemoryEpochs(MemoryState):
     async def advance_epoch(self, remembered: Epoch | None) -> Epoch | None:
         """See :meth:`storage.epochs.Epochs.advance_epoch`."""
         await trio.lowlevel.checkpoint()
-        if remembered is not None and remembered.database == self._epoch.database:
-            if remembered.epoch > self._epoch.epoch:
-                return None
+        if self._is_behind(remembered):
+            return None
         if any(mark.expected > self._epoch.epoch for mark in self._stale.values()):
             return None
         self._epoch = attrs.evolve(self._epoch, epoch=self._epoch.epoch + 1)
@@ -88,6 +83,11 @@ class MemoryEpochs(MemoryState):
         await trio.lowlevel.checkpoint()
         if connection in self._stale and self._stale[connection].accepted:
             self._forget_stale(connection)
+
+    def _is_behind(self, remembered: Epoch | None) -> bool:
+        if remembered is None or remembered.database != self._epoch.database:
+            return False
+        return remembered.epoch > self._epoch.epoch
 
     def _forget_stale(self, connection: str) -> None:
         if (mark := self._stale.pop(connection, None)) is not None:

@@ -47,6 +47,7 @@ from storage.api import (
     ReceivedMessage,
 )
 from storage.blobs import Blob
+from storage.changes import Changes
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.events import EventStream
 from storage.facts import Fact
@@ -72,7 +73,7 @@ IN_MEMORY = frozenset().union(
         dir,
         (
             *(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream, Search),
-            Notifications,
+            *(Changes, Notifications),
         ),
     )
 )
