@@ -91,6 +91,7 @@ def make_services(
         keep_payloads=config.sending.keep_payloads,
         keep_events=config.storage.keep_events,
         keep_stream=config.events.keep,
+        keep_accesses=config.history_access.keep,
     )
 
 

@@ -27,14 +27,17 @@ class Housekeeper:
         keep_payloads: float,
         keep_events: float,
         keep_stream: float,
+        keep_accesses: float,
     ) -> None:
         """How long, in seconds: sent messages can be encrypted again; transitions,
-        statistics and notifications are kept; the stream of events is."""
+        statistics and notifications are kept; the stream of events is; who looked at former content
+        is."""
         self._storage = storage
         self._wall_clock = wall_clock
         self._keep_payloads = keep_payloads
         self._keep_events = keep_events
         self._keep_stream = keep_stream
+        self._keep_accesses = keep_accesses
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -61,5 +64,7 @@ class Housekeeper:
             await trio.sleep(PAUSE)
         while gone := await self._storage.trim_notifications(now - self._keep_events, BATCH):
             events += gone
+            await trio.sleep(PAUSE)
+        while await self._storage.forget_accesses(now - self._keep_accesses, BATCH):
             await trio.sleep(PAUSE)
         return payloads, events

@@ -72,10 +72,11 @@ class Services:
         keep_payloads: float,
         keep_events: float,
         keep_stream: float,
+        keep_accesses: float,
     ) -> None:
         """``keep_payloads``: seconds that sent messages can be encrypted again; ``keep_events``:
         seconds that transitions and statistics are kept; ``keep_stream``: those of the stream of
-        events."""
+        events; ``keep_accesses``: those of the records of who looked at former content."""
         self._outside = outside
         self.housekeeper = Housekeeper(
             outside.storage,
@@ -83,6 +84,7 @@ class Services:
             keep_payloads=keep_payloads,
             keep_events=keep_events,
             keep_stream=keep_stream,
+            keep_accesses=keep_accesses,
         )
         self.indexer = Indexer(outside.storage)
         self._fleet: Connections | None = None

@@ -198,6 +198,13 @@ class HistoryConfig:
     groups: bool = True
 
 
+@attrs.frozen(kw_only=True)
+class HistoryAccessConfig:
+    """``[history_access]``"""
+
+    keep: t.Annotated[float, Duration(30 * 86400, 3650 * 86400)] = 34_560_000.0  # seconds
+
+
 _MEDIA_KINDS: t.Final = ("image", "video", "audio", "document", "sticker", "sticker_pack")
 
 
@@ -407,6 +414,7 @@ class Config:
     conversations: ConversationsConfig = attrs.field(factory=ConversationsConfig)
     sending: SendingConfig = attrs.field(factory=SendingConfig)
     history: HistoryConfig = attrs.field(factory=HistoryConfig)
+    history_access: HistoryAccessConfig = attrs.field(factory=HistoryAccessConfig)
     media: MediaConfig = attrs.field(factory=MediaConfig)
     events: EventsConfig = attrs.field(factory=EventsConfig)
     nats: NatsConfig = attrs.field(factory=NatsConfig)

@@ -5,6 +5,7 @@ import trio.testing
 
 from actors.housekeeping import BATCH, INTERVAL, Housekeeper
 from storage.api import ConnectionEvent, ConversationRules, SyncRun
+from storage.changes import Access, AccessKind
 from storage.errors import StorageUnavailableError
 from storage.memory import MemoryStorage
 
@@ -54,7 +55,12 @@ async def test_old_transitions_go_in_batches(
     )
     storage.away = True
     keeper = Housekeeper(
-        storage, trio.current_time, keep_payloads=DAY, keep_events=4 * DAY, keep_stream=DAY
+        storage,
+        trio.current_time,
+        keep_payloads=DAY,
+        keep_events=4 * DAY,
+        keep_stream=DAY,
+        keep_accesses=60 * DAY,
     )
     nursery.start_soon(keeper.run)
     await trio.sleep(INTERVAL / 2)
@@ -65,4 +71,27 @@ async def test_old_transitions_go_in_batches(
     assert (await storage.statistics())["sync"] is not None
     await trio.sleep(5 * DAY)
     assert len(await storage.timeline("sales")) == 1  # the newest stays, however old
+    nursery.cancel_scope.cancel()
+
+
+async def test_records_of_accesses_are_kept_for_their_time(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    """And then go; a later one stays."""
+    storage = MemoryStorage(trio.current_time)
+    await storage.record_access(Access(who="crm", what=AccessKind.MESSAGE))
+    keeper = Housekeeper(
+        storage,
+        trio.current_time,
+        keep_payloads=DAY,
+        keep_events=DAY,
+        keep_stream=DAY,
+        keep_accesses=30 * DAY,
+    )
+    nursery.start_soon(keeper.run)
+    await trio.sleep(29 * DAY)
+    await storage.record_access(Access(who="erp", what=AccessKind.MESSAGE))
+    assert len(await storage.history_accesses()) == 2
+    await trio.sleep(2 * DAY)
+    assert [row.who for row in await storage.history_accesses()] == ["erp"]
     nursery.cancel_scope.cancel()

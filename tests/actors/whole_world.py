@@ -74,6 +74,7 @@ class WholeWorld(World):
             keep_payloads=7 * 86_400.0,
             keep_events=400 * 86_400.0,
             keep_stream=14 * 86_400.0,
+            keep_accesses=400 * 86_400.0,
         )
         self.files: Files = self.services.files
         self.fleet = await make_fleet(self, self.names)

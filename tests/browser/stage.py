@@ -56,7 +56,7 @@ class Stage:
 
     def sign_in(self, *scopes: str) -> None:
         """Be somebody with these scopes."""
-        self.session = {"name": "stage", "scopes": list(scopes or ("operate", "read"))}
+        self.session = {"name": "stage", "scopes": list(scopes or ("history", "operate", "read"))}
 
     def tell(self, kind: str, connection: str | None = None, **data: t.Any) -> None:
         """An event, for everybody who listens."""
@@ -299,12 +299,17 @@ def routes(stage: Stage) -> list[t.Any]:
     ) -> list[dict[str, t.Any]]:
         stage.check(what := f"GET /conversations/{number}/messages before={before}")
         older = [each for each in stage.messages if before is None or each["id"] < before]
-        return await stage.answer(what, older[-limit:])
+        return await stage.answer(what, [props.withheld(each) for each in older[-limit:]])
 
     @get("/messages/{number:int}")
     async def message(number: FromPath[int]) -> dict[str, t.Any]:
         stage.check(f"GET /messages/{number}")
-        return stage.message(number)
+        return props.withheld(stage.message(number))
+
+    @get("/messages/{number:int}/history")
+    async def history(number: FromPath[int]) -> dict[str, t.Any]:
+        stage.check(f"GET /messages/{number}/history", "history")
+        return {"message": stage.message(number), "changes": []}
 
     @get("/messages/{number:int}/media")
     async def media(number: FromPath[int]) -> Response[bytes]:
@@ -333,7 +338,7 @@ def routes(stage: Stage) -> list[t.Any]:
     return [
         log_in, who, log_out, health, statistics, timeline, gaps, accept, quarantine, quarantined,
         retry, order, pairing, picture, pairing_socket, conversations, conversation,
-        order_conversation, messages, message, media, cursor, events,
+        order_conversation, messages, message, history, media, cursor, events,
     ]  # fmt: skip
 
 

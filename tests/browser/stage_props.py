@@ -294,6 +294,18 @@ def message(number: int, text: str | None, **changes: t.Any) -> dict[str, t.Any]
     } | changes  # fmt: skip
 
 
+def withheld(found: dict[str, t.Any]) -> dict[str, t.Any]:
+    """A message as the API shows it: without its former content."""
+    if found["deleted"]:
+        left = {"text": None, "original_text": None, "media": None, "versions": []}
+        return found | left | {"withheld": True}
+    if found["versions"]:
+        *former, present = found["versions"]
+        silent = [version | {"text": None} for version in former]
+        return found | {"original_text": None, "versions": [*silent, present], "withheld": True}
+    return found | {"withheld": False}
+
+
 def messages() -> list[dict[str, t.Any]]:
     """A long talk with everything in it, some of it not nice."""
     team = {"from_me": True, "sender": person(None, own=True)}

@@ -77,12 +77,14 @@ async def test_messages_in_all_their_forms(page: Page, stage: Stage) -> None:
     deleted = "[data-message='138']"
     assert "Deleted for everyone by Ana Souza" in await page.text(deleted)
     assert "CPF" not in await page.text(deleted)
+    assert asked(stage, "GET /messages/138/history") == 0
     await page.click(f"{deleted} summary")
-    assert "meu CPF é fictício" in await page.text(deleted)
+    await page.wait(f"{deleted} >> text=meu CPF é fictício")
     edited = "[data-message='137']"
     assert "1.580" not in await page.text(edited)
     await page.click(f"{edited} summary")
-    assert "R$ 1.580" in await page.text(edited)
+    await page.wait(f"{edited} >> text=R$ 1.580")
+    assert asked(stage, "GET /messages/137/history") == 1
     assert "could not be decrypted yet" in await page.text("[data-message='139']")
     assert "👍" in await page.text("[data-message='133']")
     assert "R$ 1.850" in await page.text("[data-message='141'] blockquote")
@@ -116,12 +118,35 @@ async def test_what_is_deleted_is_hidden_at_once(page: Page, stage: Stage) -> No
     await page.visit("#/conversations/1")
     await page.wait("[data-message='142']")
     await page.click("[data-message='137'] summary")
+    await page.wait("[data-message='137'] >> text=R$ 1.580")
     stage.message(137)["deleted"] = {"by": props.person("Ana Souza"), "at": props.ago(0)}
     stage.tell("message.deleted", "suporte", message_id=137, conversation_id=1)
     await page.wait("[data-message='137'].deleted")
     assert "1.850" not in await page.text("[data-message='137']")
     await page.click("[data-message='137'] details[data-key=deleted] > summary")
-    assert "1.850" in await page.text("[data-message='137']")
+    await page.wait("[data-message='137'] >> text=R$ 1.850")
+
+
+async def test_former_content_needs_a_scope(open_page: OpenPage, stage: Stage) -> None:
+    """Without it the page says who deleted or edited what and when, and offers no more."""
+    stage.sign_in("read", "operate")
+    page = await open_page()
+    await page.goto(stage.url + "#/conversations/1")
+    await page.wait("[data-message='142']")
+    deleted, edited = "[data-message='138']", "[data-message='137']"
+    assert "Deleted for everyone by Ana Souza" in await page.text(deleted)
+    assert "Edited" in await page.text(edited)
+    assert await page.count(f"{deleted} summary, {edited} summary") == 0
+    assert asked(stage, "GET /messages/137/history") == 0
+
+
+async def test_former_content_that_is_refused(page: Page, stage: Stage) -> None:
+    """The reason stands where it would be; asking again is possible."""
+    await page.visit("#/conversations/1")
+    await page.wait("[data-message='142']")
+    stage.session = {"name": "stage", "scopes": ["read"]}
+    await page.click("[data-message='138'] summary")
+    await page.wait("[data-message='138'] >> text=this needs the scope history")
 
 
 async def test_reading_upwards_keeps_the_place(page: Page, stage: Stage) -> None:

@@ -1,12 +1,13 @@
 """Former content: who sees it, where it is not seen, and that it is on record first."""
 
+import os
 import typing as t
 from pathlib import Path
 
 import attrs
 import httpx
 import pytest
-from daemon_fakes import ACCOUNT, ANA, NOON, Control, make_control, problem, running
+from daemon_fakes import ACCOUNT, ANA, NOON, Control, Run, make_control, problem, running
 
 from api.app import build_apps
 from config.model import HttpConfig
@@ -230,8 +231,6 @@ async def test_the_control_socket_is_recorded_too(
     client: httpx.AsyncClient, control: Control
 ) -> None:
     """With the user who used it; page by page."""
-    import os
-
     await changed(control)
     numbers = control.storage.numbers
     headers = {"x-request-id": "who-asks"}
@@ -245,3 +244,46 @@ async def test_the_control_socket_is_recorded_too(
     assert [each["messages"] for each in following.json()] == [[numbers["ED"]]]
     one = await client.get(f"/history/accesses?message={numbers['ED']}")
     assert len(one.json()) == 1
+
+
+async def test_the_commands(control: Control, zapvisor: Run) -> None:
+    """The list tells what was changed; what was said before only if asked for."""
+    await changed(control)
+    numbers = control.storage.numbers
+    listed = await zapvisor("history")
+    assert listed.code == 0
+    assert "edited" in listed.out
+    assert "deleted (document)" in listed.out
+    assert "rascunho" not in listed.out
+    told = await zapvisor("history", "--deleted", "--content", "--connection", "sales")
+    assert "segredo 3" in told.out
+    assert "edited" not in told.out
+    shown = await zapvisor("history", "show", str(numbers["ED"]))
+    assert [word in shown.out for word in ("said: segredo 1", "edited to: rascunho")] == [True] * 2
+    gone = await zapvisor("history", "show", str(numbers["GONE"]))
+    assert "file: contrato.pdf, pending" in gone.out
+    assert "deleted by Ana" in gone.out
+    seen = await zapvisor("history", "accesses")
+    assert "control socket" in seen.out
+    assert len((await zapvisor("history", "accesses", "--json")).json) == 3
+    one = await zapvisor("history", "accesses", "--message", str(numbers["GONE"]), "--json")
+    assert [row["what"] for row in one.json] == ["message", "changes"]
+    later = await zapvisor("history", "--since", "2026-03-02")
+    assert "Nothing was deleted or edited" in later.out
+
+
+async def test_the_import_of_a_connection_is_another_thing(
+    control: Control, zapvisor: Run
+) -> None:
+    """A name asks for that; options of the one do not go with the other."""
+    assert (await zapvisor("history", "sales")).code == 0
+    for tokens, said in (
+        (("sales", "--deleted"), "--connection sales"),
+        (("--retry",), "name of a connection"),
+        (("--older", ANA), "name of a connection"),
+        (("--deleted", "--edited"), "exclude each other"),
+        (("--since", "yesterday"), "2026-11-21"),
+    ):
+        result = await zapvisor("history", *tokens)
+        assert result.code == 2, tokens
+        assert said in result.err, tokens

@@ -1,6 +1,6 @@
 // One message. What strangers wrote only ever becomes text.
 
-import { address, post } from '../api.js'
+import { address, get, post } from '../api.js'
 import { h } from '../dom.js'
 import * as format from '../format.js'
 import { has, t } from '../i18n.js'
@@ -11,6 +11,8 @@ const LINK = /https?:\/\/[^\s<>"'`]+/gi
 const TRAILING = /[.,;:!?)\]}…]+$/ // ends the sentence, not the link
 const PICTURES = new Set(['image/jpeg', 'image/png', 'image/webp', 'image/gif'])
 const LARGEST_PICTURE = 3_000_000 // bytes that are shown without being asked for
+const MOST_REVEALED = 500 // messages whose former content is kept, until the page is left
+const revealed = new Map() // how to show it, by message and state
 const SPOKEN = new Set(['text']) // kinds that need no word
 
 /** A message as an item of a list. */
@@ -34,12 +36,34 @@ const person = ({ name, shown, is_self: self }) => self ? t('message.team') : na
 function deleted(message, app) {
   const { by, at } = message.deleted
   return [h('p', { class: 'gone' }, icon('bin'), t('message.deleted', { name: person(by), time: format.moment(at) })),
-    h('details', { class: 'reveal', 'data-key': 'deleted' }, h('summary', {}, t('message.reveal')), content(message, app))]
+    former(message, app, { class: 'reveal', 'data-key': 'deleted' }, t('message.reveal'), full => content(full, app))]
+}
+
+/** What a message said before, once somebody asks for it: that is put on record. */
+function former(message, app, props, label, show) {
+  if (!app.can('history')) return null
+  const key = `${message.id} ${message.versions.length} ${message.deleted !== null}`
+  return h('details', { ...props, ontoggle: event => event.target.open && reveal(message.id, key, app) },
+    h('summary', {}, label), revealed.has(key) ? revealed.get(key)(show) : h('p', { class: 'soft' }, t('app.loading')))
+}
+
+async function reveal(id, key, app) {
+  if (revealed.has(key)) return
+  try {
+    const { message } = await get(`/messages/${id}/history`)
+    if (revealed.size >= MOST_REVEALED) revealed.clear()
+    revealed.set(key, show => show(message))
+  } catch (error) {
+    announce(error.message)
+    revealed.set(key, () => h('p', { class: 'soft' }, error.message))
+    setTimeout(() => revealed.delete(key), 5000) // then it can be asked for again
+  }
+  app.render()
 }
 
 function content(message, app) {
   if (message.state === 'undecryptable') return unreadable(message)
-  return [quote(message.quoted), file(message, app), text(message), votes(message), versions(message)]
+  return [quote(message.quoted), file(message, app), text(message), votes(message), versions(message, app)]
 }
 
 function unreadable({ reason, verdict, retries }) {
@@ -123,11 +147,18 @@ function votes({ votes: cast }) {
     h('li', {}, h('span', { dir: 'auto' }, option), ' ', badge(format.number(voters.length)), h('span', { class: 'soft', dir: 'auto' }, ` ${voters.join(', ')}`))))
 }
 
-function versions({ versions: texts }) {
+function versions(message, app) {
+  const { versions: texts, withheld } = message
   if (!texts?.length) return null
-  return h('details', { class: 'versions', 'data-key': 'versions' }, h('summary', {}, t('message.edited', { count: texts.length - 1 })),
-    h('ol', {}, texts.slice(0, -1).map(version => h('li', {}, when(version.at), ' ', h('span', { class: 'text', dir: 'auto' }, version.text ?? format.NOTHING)))))
+  const count = texts.length - 1
+  if (withheld && !app.can('history')) return h('p', { class: 'soft' }, t('message.changed', { count }), ' ', when(texts[count].at))
+  const props = { class: 'versions', 'data-key': 'versions' }
+  const label = t('message.edited', { count })
+  return withheld ? former(message, app, props, label, earlier) : h('details', props, h('summary', {}, label), earlier(message))
 }
+
+const earlier = ({ versions: texts }) => h('ol', {}, texts.slice(0, -1).map(version =>
+  h('li', {}, when(version.at), ' ', h('span', { class: 'text', dir: 'auto' }, version.text ?? format.NOTHING))))
 
 function reactions({ reactions: all }) {
   if (!all?.length) return null
