@@ -90,6 +90,7 @@ class Connection:
                 f"no phone is linked; run: zapvisor pair {self.name}",
                 state="stopped",
             )
+        renewing = await self._check_age()
         self.jid = masked(device.jid)
         self.own = own_addresses(device)
         life = Life(
@@ -104,6 +105,7 @@ class Connection:
             self._asked,
             self.hearing,
             self.outages,
+            renewing=renewing,
         )
         self.device_jid, self.sender, self._life = device.jid, life.parts.sender, life
         try:
@@ -137,6 +139,24 @@ class Connection:
                 f" or link the phone anew: zapvisor pair {self.name}",
                 state="parked",  # nobody wished it, so health has to tell
             ) from error
+
+    async def _check_age(self) -> bool:
+        """Whether the server is to get fresh prekeys, because older keys were accepted."""
+        try:
+            marks = await self._tools.storage.stale_keys(self.name)
+        except StorageUnavailableError as error:
+            raise ConnectionHeldError(
+                "storage_unavailable", f"the database is away: {error}"
+            ) from error
+        if marks and not marks[0].accepted:
+            raise ConnectionStoppedError(
+                "stale_keys",
+                "the keys in this database are older than what was sent with them: what they"
+                " encrypt now would be lost; put the newer database back, or accept it:"
+                f" zapvisor recover {self.name}, or link the phone anew: zapvisor pair {self.name}",
+                state="parked",
+            )
+        return bool(marks)
 
     async def _pair(self, task_status: "trio.TaskStatus[None]") -> None:
         self._report("pairing", "pairing", "asking WhatsApp for a code to scan")

@@ -7,13 +7,14 @@ import structlog
 import trio
 
 from actors.adoption import ADOPTED, Adoption, NotAdoptedError
-from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
+from actors.errors import ActorError, AlreadyPairedError, StillRunningError, UnknownConnectionError
 from actors.forgetting import KeysKeptError, delete_keys
 from actors.incidents import Incident
 from actors.line import Line, NotOnlineError
 from actors.member import SHUTDOWN, ConnectionStatus, FleetSettings, Member
 from actors.messages import Replay
 from actors.pairing import PairingView
+from actors.recovery import check_stale, renew_keys
 from actors.sender import Sender
 from actors.settings import Tools
 from storage.api import Envelope, Outcome
@@ -246,6 +247,33 @@ class Fleet:
             if isinstance(refusal, StorageUnavailableError):
                 raise refusal
             raise NotAdoptedError(f"the database refuses the keys of {name}: {refusal}")
+
+    async def recover(self, name: str) -> None:
+        """Accept that the keys of a connection are older than what was seen of them: what could be
+        used twice is forgotten, and it is started; see ``actors.recovery``.
+
+        Raises:
+            NotStaleError: they are not.
+            NoDeviceError: it has none.
+            StorageError: nothing was changed, as far as is known; to be asked again.
+        """
+        member = self._member(name)
+        await check_stale(name, self._tools.storage)
+        await self._want(member, True)
+        refusals: list[Exception] = []
+
+        async def carry_out(member: Member, reason: tuple[str, str]) -> None:
+            await self._end(member, reason)
+            try:
+                await renew_keys(member.name, self._tools.storage, self._tools.writer)
+            except (ActorError, StorageError) as error:
+                refusals.append(error)
+            member.wish()
+            await self._begin(member)
+
+        await self._in_full(carry_out, member, ("recovery", "stopped to have its keys renewed"))
+        for refusal in refusals:
+            raise refusal
 
     def pairing(self, name: str) -> PairingView:
         """The pairing of a connection now."""

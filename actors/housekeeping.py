@@ -65,6 +65,7 @@ class Housekeeper:
         while gone := await self._storage.trim_notifications(now - self._keep_events, BATCH):
             events += gone
             await trio.sleep(PAUSE)
-        while await self._storage.forget_accesses(now - self._keep_accesses, BATCH):
+        while gone := await self._storage.forget_accesses(now - self._keep_accesses, BATCH):
+            events += gone
             await trio.sleep(PAUSE)
         return payloads, events

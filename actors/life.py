@@ -66,8 +66,11 @@ class Life:
         asked: Asked,
         hearing: Hearing,
         outages: Outages,
+        *,
+        renewing: bool = False,
     ) -> None:
-        """``line``, ``asked``, ``hearing`` and ``outages`` go on from life to life."""
+        """``line``, ``asked``, ``hearing`` and ``outages`` go on from life to life; ``renewing``:
+        the server is to get fresh prekeys, see ``actors.recovery``."""
         self._name = name
         self._jid = jid
         self._settings = settings
@@ -80,6 +83,7 @@ class Life:
         self._counts = counts
         self._line = line
         self._outages = outages
+        self._renewing = renewing
         self._queue = OfflineQueue(name, tools.random(8), outages, self._in_flight)
         self._intake = Intake(
             name, device, settings, tools, cache, self.parts, hearing, self._queue
@@ -196,7 +200,7 @@ class Life:
         task_status.started()
         self._report("syncing", "logged_in", "logged in; receiving what arrived meanwhile")
         timeout = self._settings.request_timeout
-        await self.parts.prekeys.replenish(link)
+        await self._prepare_prekeys(link)
         await link.request(active_request(link.ids.next()), timeout)
         with trio.move_on_after(SYNC_DEADLINE):
             await self._intake.synced.wait()
@@ -210,6 +214,13 @@ class Life:
         self._tools.came_online(self._name)
         self._statistics.flush()
         await self.parts.prekeys.verify(link)
+
+    async def _prepare_prekeys(self, link: Link) -> None:
+        if not self._renewing:
+            await self.parts.prekeys.replenish(link)
+        elif await self.parts.prekeys.renew(link):
+            await self._tools.storage.keys_renewed(self._name)
+            self._renewing = False
 
     async def _work(self, link: Link) -> None:
         await self._online.wait()

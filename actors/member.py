@@ -23,7 +23,7 @@ from supervisor.state import ChildState, ChildStatus
 from supervisor.tree import Supervisor
 from whatsapp.jid import Jid
 
-CURED_BY_PAIRING: t.Final = frozenset({"logged_out", "locked", "keys_unreadable"})
+CURED_BY_PAIRING: t.Final = frozenset({"logged_out", "locked", "keys_unreadable", "stale_keys"})
 END_PATIENCE: t.Final = 5.0  # seconds for a life to end once its socket has
 SHUTDOWN: t.Final = ("shutdown", "the daemon stopped")
 _WAITING: t.Final = frozenset({"backoff", "parked", "conflict", "banned"})

@@ -65,6 +65,10 @@ class PrekeyUpkeep(t.Generic[P]):
         if count < LOW:
             await self._upload(link, prekey_iq.INITIAL_UPLOAD if count == 0 else MORE)
 
+    async def renew(self, link: Link) -> bool:
+        """Upload fresh ones whatever the server has; whether it took them."""
+        return await self._upload(link, prekey_iq.INITIAL_UPLOAD)
+
     async def verify(self, link: Link) -> None:
         """Compare what the server holds of us with what we hold; repair it if they differ."""
         answer = await link.request(prekey_iq.digest_request(link.ids.next()), self._timeout)
@@ -112,7 +116,7 @@ class PrekeyUpkeep(t.Generic[P]):
         self.device = attrs.evolve(self.device, routing_info=routing_info)
         await self._post(())
 
-    async def _upload(self, link: Link, count: int) -> None:
+    async def _upload(self, link: Link, count: int) -> bool:
         made = self._make(count)
         crash_point("prekeys.made")
         await self._in_flight.commit(
@@ -124,9 +128,10 @@ class PrekeyUpkeep(t.Generic[P]):
             core.require_result(await link.request(request, self._timeout))
         except RemoteProtocolError as error:
             log.warning("prekeys.upload_refused", connection=self._name, error=str(error))
-        else:
-            crash_point("prekeys.uploaded")
-            log.info("prekeys.uploaded", connection=self._name, count=count)
+            return False
+        crash_point("prekeys.uploaded")
+        log.info("prekeys.uploaded", connection=self._name, count=count)
+        return True
 
     def _make(self, count: int) -> tuple[tuple[int, KeyPair], ...]:
         made = prekeys.generate(self.device.next_prekey_id, count, self._tools.random)

@@ -219,6 +219,11 @@ class FleetPort(t.Protocol):
         """Give a stopped connection the device of another program; see ``actors.fleet``."""
         ...
 
+    async def recover(self, name: str) -> None:
+        """Accept that its keys are older than what was seen of them, and start it; see
+        ``actors.fleet``."""
+        ...
+
     async def logout(self, name: str) -> None:
         """Unlink the device and forget its keys.
 

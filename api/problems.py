@@ -14,6 +14,7 @@ from actors.drafts import BadRequestError
 from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
+from actors.recovery import NoDeviceError, NotStaleError
 from actors.restoring import NoWayOutError, SlowRetryError
 from api.request_id import current_request
 from api.views import Problem
@@ -94,6 +95,8 @@ HANDLERS: t.Final[ExceptionHandlersMap] = {
     NotOnlineError: _known("not-online", 409),
     NoHistoryError: _known("no-history", 404),
     NoWayOutError: _known("no-way-out", 409),
+    NotStaleError: _known("not-stale", 409),
+    NoDeviceError: _known("not-paired", 409),
     SlowRetryError: _known("under-way", 504),
     BadRequestError: _known("bad-request", 422),
     IqError: _known("whatsapp-refused", 502),

@@ -167,6 +167,20 @@ def connection_routes(backend: Backend) -> list[t.Any]:
         await fleet.logout(name)
         return view(name)
 
+    @post(
+        "/connections/{name:str}/recover",
+        tags=["connections"],
+        status_code=200,
+        summary="Go on with keys that are older than what was sent with them",
+        description="For a connection that is parked with the reason `stale_keys`, because its"
+        " database was put back from the past. Sessions that could be used twice are forgotten and"
+        " made anew, fresh prekeys are uploaded; identity and registration stay. From then on the"
+        " newer database must not be put back any more.",
+    )
+    async def recover(name: FromPath[str]) -> ConnectionView:
+        await fleet.recover(name)
+        return view(name)
+
     return [
         status,
         connections,
@@ -178,6 +192,7 @@ def connection_routes(backend: Backend) -> list[t.Any]:
         stop,
         restart,
         logout,
+        recover,
     ]
 
 

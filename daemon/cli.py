@@ -174,6 +174,17 @@ def logout(name: Name, /, *, json: Json = False, config: ConfigFile = None) -> i
     return _order(name, "logout", json, config)
 
 
+@app.command
+def recover(name: Name, /, *, json: Json = False, config: ConfigFile = None) -> int:
+    """Go on with keys that are older than what was sent with them; see docs/operations.md.
+
+    For a connection that is parked as stale_keys, because its database was put back from the past:
+    sessions that could be used twice are made anew, nobody has to pair again. From then on the
+    newer database must not be put back any more.
+    """
+    return _order(name, "recover", json, config)
+
+
 @config_app.command(name="check")
 def check_config(file: Path | None = None, /, *, json: Json = False) -> int:
     """Report everything that is wrong with the configuration; exit code 2 if anything is.

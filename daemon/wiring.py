@@ -24,6 +24,7 @@ from actors.assembly import (
     make_writer,
     media_proxies,
 )
+from actors.epochs import EpochKeeper
 from actors.event_services import EventServices
 from actors.fleet import Fleet
 from actors.messages import Drain
@@ -62,6 +63,7 @@ class Core:
     wakefulness: Wakefulness
     loop_watch: LoopWatch
     pulse: Pulse
+    epochs: EpochKeeper
     writer: Writer
     fleet: Fleet
     services: Services
@@ -140,6 +142,8 @@ async def build_core(
     wakefulness = Wakefulness()
     pulse = Pulse(storage)
     await pulse.begin()
+    epochs = EpochKeeper(storage, config.data_dir)
+    await epochs.begin()
     made = await load_made(storage)
     await adopt(storage, config, made)
     config = with_made(config, made)
@@ -164,6 +168,7 @@ async def build_core(
         wakefulness=wakefulness,
         loop_watch=LoopWatch(),
         pulse=pulse,
+        epochs=epochs,
         writer=writer,
         fleet=fleet,
         services=services,
@@ -202,6 +207,7 @@ def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor
         [
             *own_health,
             pulse,
+            ChildSpec(id="epochs", start=core.epochs.run),
             writer,
             connections,
             core.background.as_child(),

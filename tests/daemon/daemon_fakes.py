@@ -22,6 +22,7 @@ from actors.history import NoHistoryError
 from actors.line import NotOnlineError
 from actors.nats_link import NatsSettings
 from actors.notifier import Notifier
+from actors.recovery import NotStaleError
 from actors.webhook_post import WebhookSettings
 from api.app import Backend, build_app
 from api.control_socket import control_socket
@@ -224,6 +225,13 @@ class FakeFleet:
             raise StillRunningError(name, self.connections[name].state)
         self._change(name, paired=True, sentence="imported")
         self.orders.append(("adopt", name, adoption))
+
+    async def recover(self, name: str) -> None:
+        self._check(name)
+        if self.connections[name].reason != "stale_keys":
+            raise NotStaleError(name)
+        self._change(name, state="connecting", reason="fence", sentence="connecting")
+        self.orders.append(("recover", name))
 
     async def logout(self, name: str) -> None:
         self._check(name)

@@ -272,9 +272,7 @@ async def test_the_commands(control: Control, zapvisor: Run) -> None:
     assert "Nothing was deleted or edited" in later.out
 
 
-async def test_the_import_of_a_connection_is_another_thing(
-    control: Control, zapvisor: Run
-) -> None:
+async def test_the_import_of_a_connection_is_another_thing(control: Control, zapvisor: Run) -> None:
     """A name asks for that; options of the one do not go with the other."""
     assert (await zapvisor("history", "sales")).code == 0
     for tokens, said in (

@@ -161,7 +161,7 @@ async def test_accesses_are_only_added(
     postgres: PostgresStorage, cluster: Cluster, dsn: str, clock: Clock
 ) -> None:
     """No row is changed, none is deleted before its age, not even by who may do everything."""
-    now = dt.datetime.now(dt.UTC).timestamp()  # noqa: TID251 - the database looks at its own
+    now = dt.datetime.now(dt.UTC).timestamp()
     clock.now = now - 31 * DAY
     await postgres.record_access(Access(who="old", what=AccessKind.MESSAGE))
     clock.now = now
