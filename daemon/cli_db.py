@@ -13,6 +13,11 @@ if t.TYPE_CHECKING:
     from storage.backup import Contents
     from storage.backup_file import Manifest
 
+Scratch: t.TypeAlias = t.Annotated[
+    Path | None,
+    Parameter(help="A directory with room for the test; by default that of the data."),
+]
+
 db_app = App(name="db", help="Back the database up, put a backup back, see how big it is.")
 
 
@@ -22,7 +27,17 @@ def register(app: App) -> None:
 
 
 @db_app.command
-def backup(file: Path, /, *, json: Json = False, config: ConfigFile = None) -> int:
+def backup(
+    file: Path,
+    /,
+    *,
+    verify: t.Annotated[
+        bool, Parameter(negative="", help="Then test it, as zapvisor db verify does.")
+    ] = False,
+    scratch: Scratch = None,
+    json: Json = False,
+    config: ConfigFile = None,
+) -> int:
     """Write the whole database to a new file that only you can read; the daemon may go on working.
 
     Neither the secret key nor the files of messages are in it.
@@ -34,12 +49,57 @@ def backup(file: Path, /, *, json: Json = False, config: ConfigFile = None) -> i
     """
     settings = load(config, "nothing was backed up")
     _quiet()
-    from daemon.screen_db import backup_lines
-    from daemon.upkeep import run_backup
+    from daemon.screen_db import backup_lines, verdict_lines
+    from daemon.upkeep import run_backup, run_verify, scratch_of
 
-    facts = run_backup(settings, file.absolute(), version=program_version(), now=now())
-    show(facts, json, lambda: "\n".join(backup_lines(facts)))
-    return 0
+    if scratch is not None and not verify:
+        raise UsageError("--scratch goes with --verify")
+    place = (scratch or scratch_of(settings)).absolute()
+    facts = run_backup(
+        settings,
+        file.absolute(),
+        version=program_version(),
+        now=now(),
+        scratch=place if verify else None,
+    )
+    if not verify:
+        show(facts, json, lambda: "\n".join(backup_lines(facts)))
+        return 0
+    if not json:
+        show(facts, json, lambda: "\n".join(backup_lines(facts)))
+    verdict = run_verify(settings, file.absolute(), place)
+    show(facts | {"verified": verdict}, json, lambda: "\n".join(verdict_lines(verdict)))
+    return 0 if verdict["intact"] else 1
+
+
+@db_app.command(name="verify")
+def verify_file(
+    file: Path,
+    /,
+    *,
+    scratch: Scratch = None,
+    json: Json = False,
+    config: ConfigFile = None,
+) -> int:
+    """Prove a backup: restore it into a database of its own, compare, and delete that again.
+
+    Compared are the rows and the content of each table, and whether the credentials open with the
+    secret key of here. No daemon is disturbed. The exit code is 1 if anything differs.
+
+    Parameters
+    ----------
+    file
+        That zapvisor db backup wrote.
+    """
+    settings = load(config, "nothing was tested")
+    _quiet()
+    from daemon.screen_db import verdict_lines
+    from daemon.upkeep import run_verify, scratch_of
+
+    place = (scratch or scratch_of(settings)).absolute()
+    verdict = run_verify(settings, file.absolute(), place)
+    show(verdict, json, lambda: "\n".join(verdict_lines(verdict)))
+    return 0 if verdict["intact"] else 1
 
 
 @db_app.command
@@ -53,6 +113,12 @@ def restore(
     other_key: t.Annotated[
         bool,
         Parameter(negative="", help="Although it belongs to another secret key: pair all again."),
+    ] = False,
+    current_keys: t.Annotated[
+        bool,
+        Parameter(
+            negative="", help="Nothing has used its keys since it was made: do not park anybody."
+        ),
     ] = False,
     yes: t.Annotated[bool, Parameter(negative="", help="Do not ask.")] = False,
     json: Json = False,
@@ -73,7 +139,10 @@ def restore(
     from daemon.upkeep import RestoreOptions, run_restore
 
     options = RestoreOptions(
-        replace=replace, other_key=other_key, confirm=_agreed if yes else _confirm
+        replace=replace,
+        other_key=other_key,
+        current_keys=current_keys,
+        confirm=_agreed if yes else _confirm,
     )
     facts = run_restore(settings, file.absolute(), options)
     show(facts, json, lambda: "\n".join(restore_lines(facts)))

@@ -84,8 +84,43 @@ def backup_lines(facts: cabc.Mapping[str, t.Any]) -> list[str]:
     return lines
 
 
+def verdict_lines(facts: cabc.Mapping[str, t.Any]) -> list[str]:
+    """What came of the test of a backup."""
+    told = f"{facts['rows']:,} rows of {facts['tables']} tables in {facts['seconds']:.0f} s"
+    if facts["compared_content"]:
+        what = "rows and content are compared"
+    else:
+        what = "only the rows are counted: it was made by an older version"
+    lines = [f"{facts['file']}: restored for a test, {told}; {what}."]
+    lines += [
+        f"DIFFERS: table {each['table']}: {each['expected']} expected, {each['found']} found"
+        for each in facts["differences"]
+    ]
+    keys = facts["credentials"]
+    if keys["failed"]:
+        names = ", ".join(keys["failed"])
+        lines.append(f"DIFFERS: the credentials do not open with the key of here: {names}")
+    elif keys["unknown_because"] is not None:
+        lines.append(f"Whether its credentials open could not be tried: {keys['unknown_because']}.")
+    elif keys["devices"]:
+        lines.append(f"The credentials of {keys['devices']} connections open.")
+    lines.append("It is whole." if facts["intact"] else "It is not what was backed up.")
+    return lines
+
+
 def restore_lines(facts: cabc.Mapping[str, t.Any]) -> list[str]:
     """What is there now, and what it means."""
+    lines = _restored(facts)
+    if facts["stale_keys"]:
+        lines.append(
+            f"Its keys are older than what was sent with them ({facts['stale_keys_because']}):"
+            " linked connections will be parked (stale_keys), for what such keys encrypt is lost."
+            " Either put a newer backup back, or, for each: zapvisor recover NAME"
+        )
+    return lines
+
+
+def _restored(facts: cabc.Mapping[str, t.Any]) -> list[str]:
     return [
         f"{facts['messages']:,} messages of {facts['created_at']} are in place"
         f" (schema {facts['schema']}); {facts['replaced_messages']:,} were replaced.",

@@ -4,6 +4,7 @@ import collections.abc as cabc
 import contextlib
 import datetime as dt
 import functools
+import tempfile
 import typing as t
 from pathlib import Path
 
@@ -17,15 +18,26 @@ from daemon.owner import acting_as_owner
 from daemon.run import one_line_errors
 from storage.backup import Contents, back_up, check_backup, contents, put_back
 from storage.backup_file import Draft, Manifest, created_now, read_manifest
+from storage.epochs import Epoch, EpochFileError, read_epoch
 from storage.errors import SealError, StorageRejectedError
+from storage.key_age import KeyFacts, age_of, key_facts
 from storage.seal import find_key, fingerprint
 from storage.sizes import sizes, vacuum
+from storage.verify import Verdict, check_room, room_for, verify_backup
 
 _T = t.TypeVar("_T")
 
 
-def run_backup(config: Config, target: Path, *, version: str, now: dt.datetime) -> dict[str, t.Any]:
-    """Back the database up to a new file; what is in it.
+def run_backup(
+    config: Config,
+    target: Path,
+    *,
+    version: str,
+    now: dt.datetime,
+    scratch: Path | None = None,
+) -> dict[str, t.Any]:
+    """Back the database up to a new file; what is in it. ``scratch``: where it will be tested,
+    which needs room.
 
     Raises:
         CommandError: it cannot be done; nothing is left of it.
@@ -33,6 +45,9 @@ def run_backup(config: Config, target: Path, *, version: str, now: dt.datetime) 
     known, why = _fingerprint(config)
 
     async def work(reached: Reached, file: t.IO[bytes]) -> Manifest:
+        if scratch is not None:
+            size = (await reached.session.fetch_one("database_facts"))["bytes"]
+            await trio.to_thread.run_sync(check_room, scratch, room_for(size))
         return await back_up(
             reached.session, file, version=version, created_at=created_now(now), key=known
         )
@@ -50,12 +65,51 @@ def run_backup(config: Config, target: Path, *, version: str, now: dt.datetime) 
     return facts
 
 
+def run_verify(config: Config, file: Path, scratch: Path) -> dict[str, t.Any]:
+    """Restore a backup into a cluster of its own below ``scratch``, and compare; what came of it.
+
+    Raises:
+        CommandError: it cannot be done, or the file is damaged.
+    """
+    with one_line_errors(), _opened(file) as archive:
+        manifest = check_backup(file)
+        key = _key(config)
+
+        async def work() -> Verdict:
+            return await verify_backup(archive, manifest, scratch, key)
+
+        with acting_as_owner(scratch):
+            verdict = trio.run(work, strict_exception_groups=True)
+    return attrs.asdict(verdict) | {
+        "file": str(file),
+        "intact": verdict.intact,
+        "created_at": manifest.created_at,
+        "messages": manifest.messages,
+    }
+
+
+def scratch_of(config: Config) -> Path:
+    """Where backups are tested unless another place is named: beside the data, where there are
+    some."""
+    return config.data_dir if config.data_dir.is_dir() else Path(tempfile.gettempdir())
+
+
+def _key(config: Config) -> bytes | str:
+    """The key of here, or why there is none."""
+    try:
+        key = find_key(config.key_file)
+    except SealError as error:
+        return str(error)
+    return f"there is no key in {config.key_file}" if key is None else key
+
+
 @attrs.frozen(kw_only=True)
 class RestoreOptions:
     """How far a restore may go."""
 
     replace: bool = False  # what is there
     other_key: bool = False  # although its credentials open with another key
+    current_keys: bool = False  # nothing has used its keys since it was made
     confirm: cabc.Callable[[Contents, Manifest], bool]
     """Asked before anything is lost."""
 
@@ -70,8 +124,14 @@ def run_restore(config: Config, file: Path, options: RestoreOptions) -> dict[str
         manifest = check_backup(file)
         _check_key(config, manifest, options.other_key)
         with _opened(file) as archive:
+            remembered = _remembered(config)
             work = functools.partial(
-                _restore, archive=archive, manifest=manifest, options=options, name=str(file)
+                _restore,
+                archive=archive,
+                manifest=manifest,
+                options=options,
+                name=str(file),
+                remembered=remembered,
             )
             return _on_database(config, work, alone=True, create=True)
 
@@ -82,6 +142,7 @@ async def _restore(
     manifest: Manifest,
     options: RestoreOptions,
     name: str,
+    remembered: Epoch | None,
 ) -> dict[str, t.Any]:
     present = await contents(reached.session)
     if present.tables and not present.ours:
@@ -89,6 +150,10 @@ async def _restore(
             f"the database holds {present.tables} tables that are not zapvisor's;"
             " nothing was changed: give the backup a database of its own"
         )
+    keys = await key_facts(reached.session) if present.ours else KeyFacts()
+    age = age_of(manifest, keys, remembered)
+    if options.current_keys:
+        age = attrs.evolve(age, older=False, because="it was said so")
     if not present.worthless:
         if not options.replace:
             raise RefusedError(
@@ -96,12 +161,25 @@ async def _restore(
             )
         if not options.confirm(present, manifest):
             raise RefusedError("it was not confirmed; nothing was changed")
-    await put_back(reached.session, archive, manifest)
+    await put_back(reached.session, archive, manifest, age)
     return attrs.asdict(manifest) | {
         "file": name,
         "messages": manifest.messages,
         "replaced_messages": present.messages,
+        "stale_keys": age.older,
+        "stale_keys_because": age.because,
     }
+
+
+def _remembered(config: Config) -> Epoch | None:
+    """What the data directory remembers of the database."""
+    try:
+        return read_epoch(config.data_dir)
+    except EpochFileError as error:
+        raise RefusedError(
+            f"{error}; nothing was changed: whether the backup is older cannot be told without it;"
+            " delete it if it cannot be mended"
+        ) from error
 
 
 def run_sizes(config: Config) -> dict[str, t.Any]:

@@ -10,12 +10,14 @@ import attrs
 import trio
 
 from storage.backup_file import Manifest, read_manifest, verify
+from storage.digests import digest_tables
 from storage.errors import (
     NoRoomError,
     StorageError,
     StorageRejectedError,
     StorageUnavailableError,
 )
+from storage.key_age import Age, key_facts, marking
 from storage.maintenance import Maintenance
 from storage.migrate import load_migrations
 from storage.programs import Programs, find_programs, quiet_psql
@@ -96,7 +98,8 @@ async def back_up(
             stdout=file,
         ) as running:
             try:
-                rows = await count_rows(session)
+                found = await digest_tables(session)
+                keys = await key_facts(session)
                 applied = await session.fetch("applied_migrations")
                 status = await running.wait()
             except BaseException:
@@ -110,8 +113,14 @@ async def back_up(
         schema=max(row["number"] for row in applied),
         server=facts["server_version"],
         program=programs.major,
-        rows=rows,
+        rows={name: each.rows for name, each in found.items()},
         key=key,
+        digests={name: each.digest for name, each in found.items()},
+        database_bytes=facts["bytes"],
+        database=keys.database,
+        epoch=keys.epoch,
+        keys_at=None if keys.keys_at is None else keys.keys_at.isoformat(),
+        live=keys.live,
     )
 
 
@@ -128,12 +137,6 @@ def _failed(complaint: str) -> StorageUnavailableError:
     full = "No space left" in complaint or "File too large" in complaint
     kind = NoRoomError if full else StorageUnavailableError
     return kind(f"the backup failed, and nothing was kept: {complaint}")
-
-
-async def count_rows(session: Maintenance) -> dict[str, int]:
-    """The rows of every table, exactly."""
-    statement = (await session.fetch_one("count_statement"))["statement"]
-    return {row["name"]: row["rows"] for row in await session.run(statement)}
 
 
 async def contents(session: Maintenance) -> Contents:
@@ -175,9 +178,12 @@ def check_backup(path: pathlib.Path) -> Manifest:
     return manifest
 
 
-async def put_back(session: Maintenance, archive: t.IO[bytes], manifest: Manifest) -> None:
+async def put_back(
+    session: Maintenance, archive: t.IO[bytes], manifest: Manifest, age: Age | None = None
+) -> None:
     """Replace all that the schema holds by the backup, in one transaction, which commits only
-    if every table has as many rows as the manifest says. ``archive`` is the open file.
+    if every table has as many rows as the manifest says. ``archive`` is the open file; ``age``
+    of its keys is recorded in the same transaction.
 
     Whoever calls keeps daemons out meanwhile.
 
@@ -198,12 +204,14 @@ async def put_back(session: Maintenance, archive: t.IO[bytes], manifest: Manifes
             " newer"
         )
     await _check_schema(session)
-    await _stream(programs, session.host.dsn, archive, manifest)
+    ending = "" if age is None else marking(age)
+    checks = f"{_checks(manifest)}\n{ending}"
+    await _stream(programs, session.host.dsn, archive, checks)
     with contextlib.suppress(StorageError):  # all is back; the server does it by itself, later
         await session.run("ANALYZE")
 
 
-async def _stream(programs: Programs, dsn: str, archive: t.IO[bytes], manifest: Manifest) -> None:
+async def _stream(programs: Programs, dsn: str, archive: t.IO[bytes], checks: str) -> None:
     """pg_restore writes the statements straight to psql, between our BEGIN and COMMIT. Without
     the COMMIT, which comes last and only if all went well, nothing has happened."""
     with programs.start("psql", *quiet_psql(), dsn=dsn, stdin=subprocess.PIPE) as psql:
@@ -211,7 +219,7 @@ async def _stream(programs: Programs, dsn: str, archive: t.IO[bytes], manifest: 
         if pipe is None:
             raise AssertionError("a pipe was asked for")
         try:
-            complaint = await _feed(programs, pipe, archive, manifest)
+            complaint = await _feed(programs, pipe, archive, checks)
         except BrokenPipeError:
             complaint = "psql ended early"
         except BaseException:
@@ -227,7 +235,7 @@ async def _stream(programs: Programs, dsn: str, archive: t.IO[bytes], manifest: 
 
 
 async def _feed(
-    programs: Programs, pipe: t.IO[bytes], archive: t.IO[bytes], manifest: Manifest
+    programs: Programs, pipe: t.IO[bytes], archive: t.IO[bytes], checks: str
 ) -> str | None:
     """All statements; what went wrong instead, if there is no COMMIT at their end."""
     clear = (SQL / "clear.sql").read_text(encoding="utf-8")
@@ -243,7 +251,7 @@ async def _feed(
     with programs.start("pg_restore", *options, stdin=archive, stdout=pipe) as restore:
         if await restore.wait() != 0:
             return restore.complaint()
-    await _write(pipe, f"{_checks(manifest)}\nCOMMIT;\n")
+    await _write(pipe, f"{checks}\nCOMMIT;\n")
     return None
 
 

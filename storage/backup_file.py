@@ -22,7 +22,7 @@ import attrs
 
 from storage.errors import NoRoomError, StorageError, StorageRejectedError, StorageUnavailableError
 
-FORMAT: t.Final = 1
+FORMAT: t.Final = 2
 
 _MARK: t.Final = b"ZVBACKUP"  # the end of the file; before it, the length of the manifest
 _LENGTH: t.Final = 8  # bytes
@@ -45,6 +45,14 @@ class Manifest:
     archive_bytes: int = 0
     sha256: str = ""  # of the archive, in hexadecimal digits
     format: int = FORMAT
+    # Since format 2:
+    digests: dict[str, str] = attrs.field(factory=dict)  # of every table: see storage.digests
+    database_bytes: int = 0  # that it takes, once restored, about
+    database: str | None = None  # its id: see storage.epochs
+    epoch: int = 0
+    keys_at: str | None = None  # when the newest of its keys was written; ISO 8601
+    live: bool = True
+    """A daemon was using it, or was killed while it did: its keys have moved on since."""
 
     @property
     def messages(self) -> int:
@@ -158,6 +166,7 @@ def read_manifest(path: pathlib.Path) -> Manifest:
             )
         manifest = Manifest(**facts)
         good = all(_is_count(name, rows) for name, rows in manifest.rows.items())
+        good = good and all(map(_is_digest, manifest.digests.values()))
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise StorageRejectedError(f"the manifest of {path} is damaged") from error
     if not good or manifest.archive_bytes != begin:
@@ -168,6 +177,10 @@ def read_manifest(path: pathlib.Path) -> Manifest:
 def _is_count(table: str, rows: object) -> bool:
     """Whether a table can be called so, and have so many rows."""
     return bool(table.encode()) and "\0" not in table and type(rows) is int and rows >= 0
+
+
+def _is_digest(digest: object) -> bool:
+    return isinstance(digest, str) and digest.removeprefix("-").isdecimal()
 
 
 def verify(path: pathlib.Path, manifest: Manifest) -> None:

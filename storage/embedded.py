@@ -181,9 +181,28 @@ class EmbeddedPostgres:
             await self._end_server()
         finally:
             if self._temporary:
-                shutil.rmtree(self._home, ignore_errors=True)
-                (self._data_dir / _LOCATION).unlink(missing_ok=True)
+                self._delete()
             self._locks.close()
+
+    async def discard(self) -> None:
+        """Delete what a temporary cluster of before has left, whose owner was killed.
+
+        Raises:
+            StorageLockedError: it has an owner.
+            StorageUnavailableError: its processes do not end.
+        """
+        try:
+            self._take_directories()
+            await self._clear_orphans(self._cluster)
+            self._delete()
+        finally:
+            self._locks.close()
+
+    def _delete(self) -> None:
+        shutil.rmtree(self._home, ignore_errors=True)
+        if self._sockets.parent != self._home:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+        (self._data_dir / _LOCATION).unlink(missing_ok=True)
 
     @property
     def _cluster(self) -> pathlib.Path:

@@ -37,4 +37,4 @@ SELECT greatest(
 
 -- name: epoch_facts
 -- Which database it is, and how far it has come; older schemas have no such table.
-SELECT id::text AS id, epoch FROM database_epoch;
+SELECT id::text AS id, epoch, EXISTS (SELECT FROM stale_keys) AS stale FROM database_epoch;

@@ -56,10 +56,19 @@ SELECT count(*) AS rows FROM made_connections;
 -- A name for what this transaction sees, for others to see the same.
 SELECT pg_export_snapshot() AS snapshot;
 
--- name: count_statement
--- The text of a query that counts the rows of every table.
+-- name: digest_statement
+-- The text of a query that counts the rows of every table, and sums their hashes up. The alias is
+-- no column's name, or it would mean that.
 SELECT string_agg(
-    format('SELECT %L AS name, count(*) AS rows FROM %I.%I', relname, nspname, relname),
+    format($f$SELECT %L AS name, count(*) AS rows, coalesce(sum((
+            'x' || left(encode(sha256(convert_to("a row of it"::text, 'UTF8')), 'hex'), 16)
+        )::bit(64)::bigint), 0)::text AS digest FROM %I.%I AS "a row of it"$f$,
+        relname, nspname, relname),
     ' UNION ALL ' ORDER BY relname) AS statement
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p');
+
+-- name: sealed_devices
+-- The credentials of every connection that has some.
+SELECT c.name, d.sealed FROM device_identity d JOIN connections c ON c.id = d.connection_id
+ORDER BY c.name;

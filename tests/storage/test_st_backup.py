@@ -382,7 +382,7 @@ def test_what_is_wrong_with_a_file(tmp_path: pathlib.Path) -> None:
     with pytest.raises(StorageRejectedError, match="knows only up to"):
         check_backup(_file(tmp_path / "newer", _manifest(schema=9999)))
     with pytest.raises(StorageRejectedError, match="this version cannot read"):
-        check_backup(_file(tmp_path / "later", _manifest(format=2)))
+        check_backup(_file(tmp_path / "later", _manifest(format=3)))
     rows: list[t.Any] = [{"": 1}, {"a\0": 1}, {"\ud800": 1}, {"a": "1; SELECT"}, {"a": -1}, [1]]
     for number, evil in enumerate(rows):
         with pytest.raises(StorageRejectedError, match="manifest"):

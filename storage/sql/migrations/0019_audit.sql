@@ -44,7 +44,7 @@ CREATE TABLE stale_keys (
 );
 
 -- A backup of an older schema that was put back in the place of newer keys says so in this comment:
--- see storage/restored.py.
+-- see sql/restored.sql.
 INSERT INTO stale_keys (connection_id, found_at, expected)
 SELECT d.connection_id, now(), 0 FROM device_identity d
 WHERE obj_description('connections'::regclass) = 'zapvisor: older keys were put back';

@@ -1,0 +1,174 @@
+"""Proves a backup: restores it into a cluster of its own, and compares what is there then.
+
+The cluster lies in a directory of a fixed name, so that one that a killed run has left is found
+and taken away by the next; it is deleted whatever happens otherwise.
+"""
+
+import pathlib
+import shutil
+import time
+import typing as t
+
+import attrs
+import trio
+
+from storage.backup import put_back
+from storage.backup_file import Manifest
+from storage.digests import Difference, differences, digest_tables
+from storage.embedded import EmbeddedPostgres, cluster_of
+from storage.errors import (
+    NoRoomError,
+    SealError,
+    StorageLockedError,
+    StorageRejectedError,
+    StorageUnavailableError,
+)
+from storage.maintenance import Maintenance, open_maintenance
+from storage.programs import installed_programs
+from storage.seal import Sealer, fingerprint
+
+NAME: t.Final = "verify-scratch"
+BASE: t.Final = 128 * 1024**2  # bytes of a cluster with nothing in it, and to spare
+LOG: t.Final = 1024**3  # bytes that the server's log of changes takes at most, about
+OLD_RATIO: t.Final = 8  # how much larger a database is than its archive, where that is not said
+
+
+@attrs.frozen(kw_only=True)
+class Credentials:
+    """Whether the keys in a backup open."""
+
+    devices: int  # connections with keys
+    failed: tuple[str, ...] = ()  # those whose keys do not open
+    unknown_because: str | None = None
+    """Why that could not be tried; None: it was."""
+
+
+@attrs.frozen(kw_only=True)
+class Verdict:
+    """What came of a test."""
+
+    tables: int
+    rows: int
+    differences: tuple[Difference, ...]
+    compared_content: bool  # or, of a backup of an older version, the counts alone
+    credentials: Credentials
+    seconds: float
+
+    @property
+    def intact(self) -> bool:
+        """Everything is as it was, as far as that could be told."""
+        return not self.differences and not self.credentials.failed
+
+
+def room_needed(manifest: Manifest) -> int:
+    """Bytes that a test takes on the disk, about."""
+    return room_for(manifest.database_bytes or manifest.archive_bytes * OLD_RATIO)
+
+
+def room_for(size: int) -> int:
+    """The same of a database that takes so many bytes."""
+    return BASE + size + size // 10 + min(size, LOG)
+
+
+def check_room(directory: pathlib.Path, needed: int) -> None:
+    """Raises:
+    NoRoomError: there is not enough; says where, and what else can be done.
+    """
+    place = cluster_of(directory / NAME)
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise NoRoomError(
+            f"the test needs about {needed / 1024**2:,.0f} MiB on the disk of {place}, and"
+            f" {free / 1024**2:,.0f} MiB are free; name another place: --scratch DIRECTORY"
+        )
+
+
+async def verify_backup(
+    archive: t.IO[bytes], manifest: Manifest, directory: pathlib.Path, key: bytes | str
+) -> Verdict:
+    """Restore a backup below ``directory``, and compare it with its manifest. ``key``: that of
+    here, or why there is none.
+
+    Raises:
+        StorageRejectedError: the programs here cannot do it; or the backup cannot be restored.
+        StorageLockedError: another test is under way there.
+        StorageUnavailableError: no room; or the cluster fails.
+    """
+    began = time.monotonic()
+    _check_programs(manifest)
+    scratch = directory / NAME
+    try:
+        await _clear(scratch)
+        check_room(directory, room_needed(manifest))
+        async with (
+            EmbeddedPostgres(scratch, temporary=True, durable=False) as server,
+            open_maintenance(server.dsn) as session,
+        ):
+            await _restore(session, archive, manifest)
+            async with session.frozen():
+                found = await digest_tables(session)
+                credentials = await _credentials(session, manifest, key)
+    except StorageLockedError as error:
+        raise StorageLockedError(f"another test is under way in {scratch}: {error}") from error
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(_remove, scratch)
+    return Verdict(
+        tables=len(found),
+        rows=sum(each.rows for each in found.values()),
+        differences=tuple(differences(manifest.rows, manifest.digests, found)),
+        compared_content=bool(manifest.digests),
+        credentials=credentials,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _check_programs(manifest: Manifest) -> None:
+    newest = max((each.major for each in installed_programs()), default=0)
+    if newest < manifest.program:
+        raise StorageRejectedError(
+            f"the backup was written by pg_dump {manifest.program}, and the newest PostgreSQL here"
+            f" is {newest or 'none'}: it cannot be tested here; install postgresql-"
+            f"{manifest.program}, or test it where that is"
+        )
+
+
+async def _clear(scratch: pathlib.Path) -> None:
+    """Take away what a killed test has left."""
+    if await trio.Path(scratch).exists():
+        await EmbeddedPostgres(scratch, temporary=True).discard()
+    await trio.Path(scratch).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _remove(scratch: pathlib.Path) -> None:
+    """What is left of a test once its cluster is gone; another's is left alone."""
+    if not (scratch / "postgres").exists():
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+async def _restore(session: Maintenance, archive: t.IO[bytes], manifest: Manifest) -> None:
+    try:
+        await put_back(session, archive, attrs.evolve(manifest, rows={}))  # those are compared
+    except StorageUnavailableError as error:
+        text = str(error).removeprefix("nothing was changed: ")
+        if "No space left" in text:
+            raise NoRoomError(f"the disk ran full during the test: {text}") from error
+        raise StorageRejectedError(f"the backup cannot be restored: {text}") from error
+
+
+async def _credentials(session: Maintenance, manifest: Manifest, key: bytes | str) -> Credentials:
+    rows = await session.fetch("sealed_devices")
+    if isinstance(key, str):
+        return Credentials(devices=len(rows), unknown_because=key)
+    if manifest.key is not None and fingerprint(key) != manifest.key:
+        because = f"they belong to the key {manifest.key}, and the one here is {fingerprint(key)}"
+        return Credentials(devices=len(rows), unknown_because=because)
+    sealer, failed = Sealer(key), []
+    for row in rows:
+        try:
+            sealer.open(row["name"], "device", "", row["sealed"])
+        except SealError:
+            failed.append(row["name"])
+    return Credentials(devices=len(rows), failed=tuple(failed))
