@@ -89,6 +89,7 @@ class EmbeddedPostgres:
         self._durable = durable
         self._state_root = state_root
         self._locks = contextlib.ExitStack()
+        self._held = False  # the home is ours
         self._process: subprocess.Popen[bytes] | None = None
         self._account: Account | None = None
         self._home = self._data_dir / "postgres"
@@ -132,6 +133,8 @@ class EmbeddedPostgres:
                 await self._create_cluster()
             await self.launch()
         except BaseException:
+            if self._temporary and self._held:
+                self._delete()
             self._locks.close()
             raise
 
@@ -219,6 +222,7 @@ class EmbeddedPostgres:
             if self._account.uid == 0:
                 raise StorageRejectedError(f"{self._cluster} belongs to root")
         self._locks.enter_context(DirectoryLock(self._home))
+        self._held = True
         self._sockets = self._choose_sockets()
 
     def _choose_home(self, account: Account) -> pathlib.Path:

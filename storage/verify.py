@@ -4,6 +4,7 @@ The cluster lies in a directory of a fixed name, so that one that a killed run h
 and taken away by the next; it is deleted whatever happens otherwise.
 """
 
+import os
 import pathlib
 import shutil
 import time
@@ -139,7 +140,8 @@ async def _clear(scratch: pathlib.Path) -> None:
     """Take away what a killed test has left."""
     if await trio.Path(scratch).exists():
         await EmbeddedPostgres(scratch, temporary=True).discard()
-    await trio.Path(scratch).mkdir(parents=True, exist_ok=True, mode=0o700)
+    mode = 0o700 if os.geteuid() else 0o711  # for the user of the database to pass through
+    await trio.Path(scratch).mkdir(parents=True, exist_ok=True, mode=mode)
 
 
 def _remove(scratch: pathlib.Path) -> None:

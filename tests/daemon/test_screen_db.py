@@ -13,6 +13,7 @@ from daemon.screen_db import (
     size_lines,
     tables_table,
     vacuum_lines,
+    verdict_lines,
 )
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
@@ -78,6 +79,8 @@ def test_what_is_in_a_backup_and_what_is_not() -> None:
         "key": "abc",
         "created_at": "2026-01-01T00:00:00+00:00",
         "replaced_messages": 1,
+        "stale_keys": False,
+        "stale_keys_because": "no key was used after it was made",
     }
     text = "\n".join(backup_lines(facts))
     assert "fingerprint abc) is not in it" in text
@@ -85,6 +88,9 @@ def test_what_is_in_a_backup_and_what_is_not() -> None:
     unknown = backup_lines({**facts, "key": None, "key_unknown_because": "it is gone"})
     assert "it is gone" in unknown[1]
     assert "1 were replaced" in restore_lines(facts)[0]
+    told = restore_lines({**facts, "stale_keys": True, "stale_keys_because": "a daemon ran"})
+    assert "(a daemon ran)" in told[-1]
+    assert "zapvisor recover NAME" in told[-1]
 
 
 def test_what_a_vacuum_did() -> None:
@@ -92,3 +98,35 @@ def test_what_a_vacuum_did() -> None:
     table = {"name": "x", "bytes_before": 4096, "bytes_after": 0, "dead_rows_before": 7}
     lines = vacuum_lines({"tables": [table], "bytes_before": 8192, "bytes_after": 4096})
     assert lines == ["x: 4.0 KiB → 0 B, 7 dead rows", "The database: 8.0 KiB → 4.0 KiB."]
+
+
+def test_what_came_of_a_test() -> None:
+    """Every difference, what could not be tried, and a verdict at the end."""
+    facts: dict[str, t.Any] = {
+        "file": "b",
+        "rows": 1234,
+        "tables": 52,
+        "seconds": 2.4,
+        "compared_content": True,
+        "differences": [],
+        "credentials": {"devices": 2, "failed": [], "unknown_because": None},
+        "intact": True,
+    }
+    lines = verdict_lines(facts)
+    assert lines[0] == (
+        "b: restored for a test, 1,234 rows of 52 tables in 2 s; rows and content are compared."
+    )
+    assert lines[1:] == ["The credentials of 2 connections open.", "It is whole."]
+    difference = {"table": "messages", "expected": "5 rows", "found": "4 rows"}
+    keys = {"devices": 1, "failed": [], "unknown_because": "there is no key"}
+    told = verdict_lines(
+        facts
+        | {"differences": [difference], "credentials": keys}
+        | {"intact": False, "compared_content": False}
+    )
+    assert "only the rows are counted" in told[0]
+    assert told[1] == "DIFFERS: table messages: 5 rows expected, 4 rows found"
+    assert "could not be tried: there is no key" in told[2]
+    assert told[3] == "It is not what was backed up."
+    failed = {"devices": 2, "failed": ["sales"], "unknown_because": None}
+    assert "of here: sales" in verdict_lines(facts | {"credentials": failed})[1]
