@@ -116,5 +116,5 @@ async def present_outbox(storage: ChangesPort, rows: cabc.Sequence[OutboxRow]) -
 
 
 def _without_text(row: OutboxRow) -> OutboxRow:
-    body = {key: row.body[key] for key in ("target", "quoted") if key in row.body}
+    body = {key: value for key, value in row.body.items() if key in ("target", "quoted")}
     return attrs.evolve(row, body=body)

@@ -1,7 +1,5 @@
 """A real daemon on a database of the past: recognised, parked, cured; and never without a cause."""
 
-
-
 import json
 import os
 import pathlib
