@@ -33,15 +33,16 @@ class Binaries:
     carrier: pathlib.Path | None = None  # the wheel's directory, when they come from it
 
 
-def find_binaries(major: int | None = None) -> Binaries:
+def find_binaries(major: int | None = None, at_least: int = 0) -> Binaries:
     """The newest programs, the wheel's before installed ones; of version ``major`` if given.
 
     Raises:
-        StorageRejectedError: there are none, or none of that version.
+        StorageRejectedError: there are none, or none of that version, or all are older than
+            ``at_least``.
     """
     found = list(_candidates())
     for binaries in found:
-        if major in (None, binaries.major):
+        if major in (None, binaries.major) and binaries.major >= at_least:
             return binaries
     if not found:
         raise StorageRejectedError(
@@ -49,6 +50,11 @@ def find_binaries(major: int | None = None) -> Binaries:
             "your system's PostgreSQL, or set storage.dsn to a server of your own"
         )
     versions = ", ".join(str(binaries.major) for binaries in found)
+    if major is None:
+        raise StorageRejectedError(
+            f"it takes PostgreSQL {at_least} or newer, but only {versions} can be found; install"
+            f" postgresql-{at_least}"
+        )
     raise StorageRejectedError(
         f"the database was made by PostgreSQL {major}, but only {versions} can be found"
     )

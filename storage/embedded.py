@@ -80,6 +80,7 @@ class EmbeddedPostgres:
         stop_timeout: float = 15.0,  # seconds for a clean end
         temporary: bool = False,
         durable: bool = True,
+        at_least: int = 0,  # major version of a new cluster
         state_root: pathlib.Path = STATE_ROOT,
     ) -> None:
         self._data_dir = data_dir.absolute()
@@ -87,6 +88,7 @@ class EmbeddedPostgres:
         self._stop_timeout = stop_timeout
         self._temporary = temporary
         self._durable = durable
+        self._at_least = at_least
         self._state_root = state_root
         self._locks = contextlib.ExitStack()
         self._held = False  # the home is ours
@@ -196,20 +198,25 @@ class EmbeddedPostgres:
         """
         try:
             self._take_directories()
-            await self._clear_orphans(self._cluster)
+            for cluster in (self._cluster, self._draft):
+                await self._clear_orphans(cluster)
             self._delete()
+            if self._sockets.parent != self._home:
+                shutil.rmtree(self._sockets, ignore_errors=True)
         finally:
             self._locks.close()
 
     def _delete(self) -> None:
         shutil.rmtree(self._home, ignore_errors=True)
-        if self._sockets.parent != self._home:
-            shutil.rmtree(self._sockets, ignore_errors=True)
         (self._data_dir / _LOCATION).unlink(missing_ok=True)
 
     @property
     def _cluster(self) -> pathlib.Path:
         return self._home / "data"
+
+    @property
+    def _draft(self) -> pathlib.Path:
+        return self._home / "data.new"
 
     def _take_directories(self) -> None:
         self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -283,14 +290,15 @@ class EmbeddedPostgres:
     async def _find_binaries(self) -> None:
         version = self._cluster / "PG_VERSION"
         major = int(version.read_text(encoding="ascii")) if version.exists() else None
-        binaries = await trio.to_thread.run_sync(find_binaries, major)
+        at_least = self._at_least if major is None else 0
+        binaries = await trio.to_thread.run_sync(find_binaries, major, at_least)
         if os.geteuid() == 0 and not reachable(binaries.directory / "postgres", self._user):
             shelf = self._shelf()
             binaries = await trio.to_thread.run_sync(readable_copy, binaries, self._user, shelf)
         self._binaries = binaries
 
     async def _create_cluster(self) -> None:
-        draft = self._home / "data.new"
+        draft = self._draft
         await self._clear_orphans(draft)
         shutil.rmtree(draft, ignore_errors=True)
         self._make_private(draft)

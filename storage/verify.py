@@ -4,6 +4,8 @@ The cluster lies in a directory of a fixed name, so that one that a killed run h
 and taken away by the next; it is deleted whatever happens otherwise.
 """
 
+import collections.abc as cabc
+import contextlib
 import os
 import pathlib
 import shutil
@@ -25,12 +27,12 @@ from storage.errors import (
     StorageUnavailableError,
 )
 from storage.maintenance import Maintenance, open_maintenance
-from storage.programs import installed_programs
 from storage.seal import Sealer, fingerprint
 
 NAME: t.Final = "verify-scratch"
 BASE: t.Final = 128 * 1024**2  # bytes of a cluster with nothing in it, and to spare
 LOG: t.Final = 1024**3  # bytes that the server's log of changes takes at most, about
+CLEARING: t.Final = 60.0  # seconds for what is left to end and go
 OLD_RATIO: t.Final = 8  # how much larger a database is than its archive, where that is not said
 
 
@@ -98,24 +100,25 @@ async def verify_backup(
         StorageUnavailableError: no room; or the cluster fails.
     """
     began = time.monotonic()
-    _check_programs(manifest)
     scratch = directory / NAME
     try:
         await _clear(scratch)
+    except StorageLockedError as error:
+        raise StorageLockedError(f"another test is under way in {scratch}: {error}") from error
+    try:
         check_room(directory, room_needed(manifest))
         async with (
-            EmbeddedPostgres(scratch, temporary=True, durable=False) as server,
+            _cluster(scratch, manifest) as server,
             open_maintenance(server.dsn) as session,
         ):
             await _restore(session, archive, manifest)
             async with session.frozen():
                 found = await digest_tables(session)
                 credentials = await _credentials(session, manifest, key)
-    except StorageLockedError as error:
-        raise StorageLockedError(f"another test is under way in {scratch}: {error}") from error
     finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(_remove, scratch)
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLEARING):
+            await _clear(scratch)
+            await trio.to_thread.run_sync(shutil.rmtree, scratch)
     return Verdict(
         tables=len(found),
         rows=sum(each.rows for each in found.values()),
@@ -126,28 +129,31 @@ async def verify_backup(
     )
 
 
-def _check_programs(manifest: Manifest) -> None:
-    newest = max((each.major for each in installed_programs()), default=0)
-    if newest < manifest.program:
+@contextlib.asynccontextmanager
+async def _cluster(
+    scratch: pathlib.Path, manifest: Manifest
+) -> cabc.AsyncIterator[EmbeddedPostgres]:
+    """A new one that can read the backup."""
+    server = EmbeddedPostgres(scratch, temporary=True, durable=False, at_least=manifest.program)
+    try:
+        await server.start()
+    except StorageRejectedError as error:
         raise StorageRejectedError(
-            f"the backup was written by pg_dump {manifest.program}, and the newest PostgreSQL here"
-            f" is {newest or 'none'}: it cannot be tested here; install postgresql-"
-            f"{manifest.program}, or test it where that is"
-        )
+            f"the backup was written by pg_dump {manifest.program}, and cannot be tested here:"
+            f" {error}"
+        ) from error
+    try:
+        yield server
+    finally:
+        await server.stop()
 
 
 async def _clear(scratch: pathlib.Path) -> None:
-    """Take away what a killed test has left."""
+    """An empty directory: what a test that was killed, or has ended, has left is taken away."""
     if await trio.Path(scratch).exists():
         await EmbeddedPostgres(scratch, temporary=True).discard()
     mode = 0o700 if os.geteuid() else 0o711  # for the user of the database to pass through
     await trio.Path(scratch).mkdir(parents=True, exist_ok=True, mode=mode)
-
-
-def _remove(scratch: pathlib.Path) -> None:
-    """What is left of a test once its cluster is gone; another's is left alone."""
-    if not (scratch / "postgres").exists():
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 async def _restore(session: Maintenance, archive: t.IO[bytes], manifest: Manifest) -> None:

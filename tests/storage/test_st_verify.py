@@ -13,16 +13,17 @@ import pytest
 import trio
 from st_helpers import KEY, Cluster, envelope
 
+from storage import binaries
 from storage import verify as verify_module
 from storage.api import Envelope, RecordChange, RecordKind
 from storage.backup import back_up, check_backup
 from storage.backup_file import Draft, Manifest
+from storage.binaries import Binaries
 from storage.digests import Difference, differences, digest_tables
 from storage.embedded import EmbeddedPostgres
 from storage.errors import NoRoomError, StorageLockedError, StorageRejectedError
 from storage.maintenance import open_maintenance
 from storage.postgres import PostgresStorage
-from storage.programs import Programs
 from storage.seal import fingerprint
 from storage.verify import NAME, Verdict, room_needed, verify_backup
 
@@ -220,9 +221,10 @@ async def test_programs_that_are_too_old(
     backup: tuple[pathlib.Path, Manifest], place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What can be tested elsewhere is no failure of the backup."""
-    old = [Programs(pathlib.Path("/usr/lib/postgresql/9/bin"), 9)]
-    monkeypatch.setattr(verify_module, "installed_programs", lambda: old)
-    with pytest.raises(StorageRejectedError, match="install postgresql-"):
+    old = [Binaries(pathlib.Path("/usr/lib/postgresql/9/bin"), 9, None)]
+    monkeypatch.setattr(binaries, "_candidates", lambda: iter(old))
+    told = r"written by pg_dump \d+, and cannot be tested here: .*only 9 can.*install postgresql-"
+    with pytest.raises(StorageRejectedError, match=told):
         await proved(backup[0], place)
 
 
