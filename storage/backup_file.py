@@ -88,7 +88,8 @@ class Draft:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.file.close()
+        with contextlib.suppress(OSError):  # what a full disk did not take is of no use any more
+            self.file.close()
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
 
