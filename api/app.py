@@ -19,8 +19,8 @@ from api.limits import RateLimit, Strangers
 from api.metrics_requests import Timed
 from api.openapi import openapi_config
 from api.problems import HANDLERS
-from api.routes_channels import channel_routes
 from api.routes_changes import change_routes
+from api.routes_channels import channel_routes
 from api.routes_connections import connection_routes
 from api.routes_conversations import conversation_routes
 from api.routes_daemon import daemon_routes
