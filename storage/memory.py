@@ -62,10 +62,10 @@ class MemoryStorage(
     MemorySearch,
     MemoryQuarantine,
     MemoryMade,
-    MemoryFigures,
-    MemoryNotifications,
     MemoryChanges,
     MemoryEpochs,
+    MemoryFigures,
+    MemoryNotifications,
     MemoryTokens,
 ):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""

@@ -7,7 +7,7 @@ import pathlib
 import stat
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from st_helpers import CUSTOMER, KEY, Clock, Cluster
 
@@ -147,6 +147,7 @@ async def test_databases_are_told_apart(cluster: Cluster, clock: Clock) -> None:
     assert ids[0] == ids[1] != ids[2] == ids[3]
 
 
+@settings(deadline=None, max_examples=50)  # each waits for the disk
 @given(st.text(max_size=40), st.integers(min_value=0, max_value=2**63 - 1))
 def test_the_file_says_what_was_written(database: str, number: int) -> None:
     """For the owner's eyes alone; nothing else is left in the directory."""
@@ -202,6 +203,7 @@ def test_a_full_disk_keeps_what_was_remembered(
     assert json.loads((tmp_path / FILE).read_text())["epoch"] == 3
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["step", "kill", "restore", "start", "lost"]), max_size=30))
 async def test_only_older_ones_are_recognised(
     events: cabc.Sequence[str],
