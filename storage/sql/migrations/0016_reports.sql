@@ -14,15 +14,15 @@ CREATE TABLE conversation_quarters (
 
 -- What only the history knows was closed when it was made, at the time of its first message.
 INSERT INTO conversation_quarters (connection_id, quarter, opened, reopened, closed)
-SELECT connection_id, floor(extract(epoch FROM at) / 900)::bigint,
-    sum(opened), sum(reopened), sum(closed)
+SELECT v.connection_id, floor(extract(epoch FROM n.at) / 900)::bigint,
+    sum(n.opened), sum(n.reopened), sum(n.closed)
 FROM conversations v
 CROSS JOIN LATERAL (VALUES
     (v.opened_at, 1, 0, 0),
     (CASE WHEN v.reopened > 0 THEN v.reopened_at END, 0, 1, 0),
     (CASE WHEN v.merged_into IS NULL THEN v.closed_at END, 0, 0, 1)
 ) AS n (at, opened, reopened, closed)
-WHERE at IS NOT NULL AND v.closed_at IS DISTINCT FROM v.opened_at
+WHERE n.at IS NOT NULL AND v.closed_at IS DISTINCT FROM v.opened_at
 GROUP BY 1, 2;
 
 -- The days whose report was made, each once.
