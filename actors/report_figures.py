@@ -10,6 +10,7 @@ import zoneinfo
 import attrs
 
 from actors.report_days import QUARTER, Day, day_of, utc
+from actors.report_uptime import changes_of, outages_of, track_of
 from actors.report_values import (
     LONGEST,
     AlertLine,
@@ -21,9 +22,9 @@ from actors.report_values import (
     Responses,
     Unreported,
 )
-from actors.uptime import Change, DayUptime, Kind, add_change, spans, uptime_by_day
+from actors.uptime import DayUptime, Span, spans, uptime_by_day
 from storage.api import Storage
-from storage.reports import DayCounts, ReportTransition, WaitingCount
+from storage.reports import DayCounts, WaitingCount
 
 Alerts: t.TypeAlias = cabc.Callable[
     [dt.datetime, dt.datetime], cabc.Awaitable[cabc.Sequence[AlertLine]]
@@ -40,6 +41,7 @@ class _Stretch:
     """What happened in a day, or in a part of it, by connection."""
 
     figures: dict[str, DayFigures]
+    spans: dict[str, list[Span]]
     outages: dict[str, list[Outage]]
     total: DayFigures
     counts: DayCounts
@@ -88,7 +90,7 @@ class ReportMaker:
             complete=utc(now) >= day.end,
             made_at=utc(now).astimezone(self.zone),
             total=stretch.total,
-            connections=tuple(_connection(name, stretch, waits.get(name)) for name in shown),
+            connections=tuple(_connection(name, day, stretch, waits.get(name)) for name in shown),
             idle=tuple(sorted(there - set(shown))),
             hours=self._hours(day, stretch.counts),
             waiting=sum(each.waiting for each in waiting),
@@ -115,12 +117,13 @@ class ReportMaker:
         counts = await self._storage.report_counts(begin, until, hours)
         edge = utc(-(-until.timestamp() // QUARTER) * QUARTER)
         taken = await self._storage.sync_buckets([begin, edge], by_connection=True)
-        changes = _changes(await self._storage.report_transitions(begin, until))
+        changes = changes_of(await self._storage.report_transitions(begin, until))
         window = (begin.timestamp(), until.timestamp())
         uptimes = {
             name: uptime_by_day(each, window, window[1])[0] for name, each in changes.items()
         }
-        outages = {name: _outages(each, *window) for name, each in changes.items()}
+        stretches = {name: spans(each, window[1]) for name, each in changes.items()}
+        outages = {name: outages_of(each, *window) for name, each in stretches.items()}
         found: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
         for bucket in taken:
             found[bucket.connection or ""].update(
@@ -143,6 +146,7 @@ class ReportMaker:
         total: collections.Counter[str] = sum(found.values(), collections.Counter())
         return _Stretch(
             figures=figures,
+            spans=stretches,
             outages=outages,
             total=DayFigures(
                 **_uptime(list(uptimes.values())),
@@ -185,36 +189,18 @@ def _check(day: Day, now: float, first: dt.datetime | None) -> None:
         )
 
 
-def _connection(name: str, stretch: _Stretch, waits: WaitingCount | None) -> ConnectionDay:
+def _connection(
+    name: str, day: Day, stretch: _Stretch, waits: WaitingCount | None
+) -> ConnectionDay:
     longest = heapq.nlargest(LONGEST, stretch.outages.get(name, ()), key=lambda each: each.seconds)
     return ConnectionDay(
         name=name,
         figures=stretch.figures.get(name, DayFigures()),
+        track=track_of(stretch.spans.get(name, ()), day.begin.timestamp(), day.end.timestamp()),
         longest=tuple(sorted(longest, key=lambda each: each.began_at)),
         waiting=0 if waits is None else waits.waiting,
         waiting_since=None if waits is None else waits.since,
     )
-
-
-def _changes(transitions: cabc.Iterable[ReportTransition]) -> dict[str, list[Change]]:
-    changes: dict[str, list[Change]] = collections.defaultdict(list)
-    for each in transitions:
-        add_change(changes[each.connection], each.at.timestamp(), each.state, each.reason)
-    return changes
-
-
-def _outages(changes: cabc.Sequence[Change], begin: float, end: float) -> list[Outage]:
-    """Those in a stretch of time that ends no later than now, by when they began."""
-    return [
-        Outage(
-            began_at=utc(each.since),
-            ended_at=utc(each.until) if each.until < end else None,
-            seconds=min(each.until, end) - max(each.since, begin),
-            reason=each.reason,
-        )
-        for each in spans(changes, end)
-        if each.kind is Kind.DOWN and each.until > begin and each.until > each.since
-    ]
 
 
 def _uptime(days: cabc.Sequence[DayUptime]) -> dict[str, t.Any]:

@@ -1,6 +1,7 @@
 """What a daily report holds: figures of one local day, for programs and to be rendered."""
 
 import datetime as dt
+import enum
 import typing as t
 
 import attrs
@@ -58,12 +59,30 @@ class DayFigures:
     failed_files: int = 0
 
 
+class Way(enum.Enum):
+    """How a connection was for a while."""
+
+    ONLINE = "online"
+    DOWN = "down"
+    OFF = "off"  # an operator had it stopped, or it was not linked
+    UNKNOWN = "unknown"  # before the first transition on record, or not passed yet
+
+
+@attrs.frozen(kw_only=True)
+class Segment:
+    """So many quarters of an hour in a row that were alike."""
+
+    way: Way
+    quarters: int
+
+
 @attrs.frozen(kw_only=True)
 class ConnectionDay:
     """One connection."""
 
     name: str
     figures: DayFigures
+    track: tuple[Segment, ...]  # the whole day; a quarter with a minute of outage is down
     longest: tuple[Outage, ...]  # outages, at most 20 of them, by when they began
     waiting: int  # conversations, now
     waiting_since: dt.datetime | None
