@@ -9,6 +9,7 @@ import zoneinfo
 
 import attrs
 
+from actors.errors import NoReportError
 from actors.report_days import QUARTER, Day, day_of, utc
 from actors.report_uptime import changes_of, outages_of, track_of
 from actors.report_values import (
@@ -30,10 +31,6 @@ Alerts: t.TypeAlias = cabc.Callable[
     [dt.datetime, dt.datetime], cabc.Awaitable[cabc.Sequence[AlertLine]]
 ]
 """The alerts that fired from one moment on and before another."""
-
-
-class NoReportError(Exception):
-    """There can be no report of that day."""
 
 
 @attrs.frozen(kw_only=True)

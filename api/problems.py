@@ -11,7 +11,13 @@ from litestar.types import ExceptionHandlersMap
 
 from actors.adoption import NotAdoptedError
 from actors.drafts import BadRequestError
-from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
+from actors.errors import (
+    AlreadyPairedError,
+    NoChannelError,
+    NoReportError,
+    StillRunningError,
+    UnknownConnectionError,
+)
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
 from actors.restoring import NoWayOutError, SlowRetryError
@@ -93,6 +99,8 @@ HANDLERS: t.Final[ExceptionHandlersMap] = {
     NotAdoptedError: _known("refused", 500),
     NotOnlineError: _known("not-online", 409),
     NoHistoryError: _known("no-history", 404),
+    NoReportError: _known("no-report", 404),
+    NoChannelError: _known("no-channel", 409),
     NoWayOutError: _known("no-way-out", 409),
     SlowRetryError: _known("under-way", 504),
     BadRequestError: _known("bad-request", 422),

@@ -56,7 +56,7 @@ def _templates() -> tuple[jinja2.Template, jinja2.Template]:
     """That of the HTML, and that of the text; read once."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8")),
-        autoescape=lambda name: name is None or ".html." in name,
+        autoescape=jinja2.select_autoescape(("html.j2",), default_for_string=True),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

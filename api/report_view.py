@@ -362,9 +362,7 @@ def _when(
     shown = words.time(begin.astimezone(zone), report.day)
     if end is None:
         return words.text(f"{key}.open", begin=shown)
-    return words.text(
-        "outages.span", begin=shown, end=words.time(end.astimezone(zone), report.day)
-    )
+    return words.text("outages.span", begin=shown, end=words.time(end.astimezone(zone), report.day))
 
 
 def _more(key: str, count: int, words: Words) -> str:

@@ -22,6 +22,7 @@ from daemon import (
     cli_install,
     cli_logs,
     cli_quarantine,
+    cli_report,
     cli_sending,
     cli_timeline,
     cli_token,
@@ -55,6 +56,7 @@ cli_logs.register(app)
 cli_sending.register(app)
 cli_timeline.register(app)
 cli_quarantine.register(app)
+cli_report.register(app)
 cli_token.register(app)
 cli_install.register(app)
 cli_db.register(app)
