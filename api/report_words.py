@@ -14,8 +14,18 @@ LANGUAGES: t.Final[cabc.Mapping[str, str]] = {"en": "en", "pt-BR": "pt_BR"}
 TEMPLATES: t.Final = importlib.resources.files("api") / "report_templates"
 DASH: t.Final = "–"  # for what there is nothing to say of
 
-_STEPS: t.Final = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
-_SIZES: t.Final = (("gigabyte", 1e9), ("megabyte", 1e6), ("kilobyte", 1e3), ("byte", 1.0))
+_STEPS: t.Final[tuple[tuple[str, int], ...]] = (
+    ("day", 86_400),
+    ("hour", 3600),
+    ("minute", 60),
+    ("second", 1),
+)
+_SIZES: t.Final[tuple[tuple[str, float], ...]] = (
+    ("gigabyte", 1e9),
+    ("megabyte", 1e6),
+    ("kilobyte", 1e3),
+    ("byte", 1.0),
+)
 
 
 class Words:
