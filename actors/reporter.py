@@ -22,8 +22,8 @@ from storage.notifications import (
 )
 from supervisor.backoff import Backoff
 
-LOOK: t.Final = 60.0  # seconds; a clock that is set, or a machine that slept, is noticed that soon
-PAUSE: t.Final = Backoff(initial=1.0, maximum=LOOK)  # while the database is away
+LOOK: t.Final = 300.0  # seconds; a clock that is set, or a machine that slept, is noticed that soon
+PAUSE: t.Final = Backoff(initial=1.0, maximum=60.0)  # while the database is away
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("report")
 
