@@ -39,18 +39,18 @@ class Words:
         self._reasons = reasons(language)
 
     def text(self, key: str, **values: t.Any) -> str:
-        """A text with ``{name}`` filled in. With a ``count``, its plural form (``key.one``, or
-        ``key.zero`` where there is one), in which it is written as numbers are here."""
-        template = self._texts.get(key, "")
+        """A text with ``{name}`` filled in. With a ``count``, its plural form where it has some
+        (``key.one``, ``key.zero``), and the count as numbers are written here."""
+        forms = [key]
         if (count := values.get("count")) is not None:
             values["count"] = self.number(count)
-            forms = [f"{key}.{self._locale.plural_form(count)}", f"{key}.other"]
+            forms = [f"{key}.{self._locale.plural_form(count)}", f"{key}.other", key]
             if count == 0:
                 forms.insert(0, f"{key}.zero")
-            template = next(self._texts[form] for form in forms if form in self._texts)
-        elif key not in self._texts:
-            raise KeyError(key)
-        return template.format(**values)
+        for form in forms:
+            if form in self._texts:
+                return self._texts[form].format(**values)
+        raise KeyError(key)
 
     def reason(self, code: str) -> str:
         """What a reason code means; the code itself where there are no words for it."""

@@ -25,7 +25,7 @@ def report(
         str | None, Parameter(help="Such as 2026-11-21; by default the day before today.")
     ] = None,
     html: t.Annotated[
-        Path | None, Parameter(help="Write the mail's HTML to this file instead; - is the output.")
+        Path | None, Parameter(help="Write the mail's HTML to this file instead.")
     ] = None,
     text: t.Annotated[
         bool, Parameter(negative="", help="Print the mail's text; so it is by default.")
@@ -60,8 +60,8 @@ def report(
         from daemon.screen import print_json
 
         print_json(figures)
-    elif html is None or str(html) == "-":
-        sys.stdout.write(mail["text" if html is None else "html"])
+    elif html is None:
+        sys.stdout.write(mail["text"])
     else:
         _write(html, mail["html"])
         sys.stdout.write(f"{mail['subject']}\nwritten to {html}\n")
