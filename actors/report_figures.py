@@ -17,8 +17,8 @@ from actors.report_values import (
     AlertLine,
     ConnectionDay,
     DayFigures,
+    DayOutage,
     HourCount,
-    Outage,
     Report,
     Responses,
     Unreported,
@@ -39,7 +39,7 @@ class _Stretch:
 
     figures: dict[str, DayFigures]
     spans: dict[str, list[Span]]
-    outages: dict[str, list[Outage]]
+    outages: dict[str, list[DayOutage]]
     total: DayFigures
     counts: DayCounts
 

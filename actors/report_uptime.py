@@ -7,7 +7,7 @@ import math
 import typing as t
 
 from actors.report_days import QUARTER, utc
-from actors.report_values import Outage, Segment, Way
+from actors.report_values import DayOutage, Segment, Way
 from actors.uptime import Change, Kind, Span, add_change
 from storage.reports import ReportTransition
 
@@ -23,10 +23,10 @@ def changes_of(transitions: cabc.Iterable[ReportTransition]) -> dict[str, list[C
     return changes
 
 
-def outages_of(stretches: cabc.Iterable[Span], begin: float, end: float) -> list[Outage]:
+def outages_of(stretches: cabc.Iterable[Span], begin: float, end: float) -> list[DayOutage]:
     """Those in a stretch of time that ends no later than now, by when they began."""
     return [
-        Outage(
+        DayOutage(
             began_at=utc(each.since),
             ended_at=utc(each.until) if each.until < end else None,
             seconds=min(each.until, end) - max(each.since, begin),

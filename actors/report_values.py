@@ -10,7 +10,7 @@ LONGEST: t.Final = 20  # outages of a connection that are told one by one
 
 
 @attrs.frozen(kw_only=True)
-class Outage:
+class DayOutage:
     """A stretch of time in which a connection should have been online and was not."""
 
     began_at: dt.datetime  # perhaps before the day
@@ -83,7 +83,7 @@ class ConnectionDay:
     name: str
     figures: DayFigures
     track: tuple[Segment, ...]  # the whole day; a quarter with a minute of outage is down
-    longest: tuple[Outage, ...]  # outages, at most 20 of them, by when they began
+    longest: tuple[DayOutage, ...]  # outages, at most 20 of them, by when they began
     waiting: int  # conversations, now
     waiting_since: dt.datetime | None
 

@@ -10,8 +10,8 @@ import attrs
 from actors.report_values import (
     ConnectionDay,
     DayFigures,
+    DayOutage,
     HourCount,
-    Outage,
     Report,
     Segment,
     Way,
@@ -41,7 +41,7 @@ class Compared:
 
 
 @attrs.frozen
-class Bar:
+class HourBar:
     """One hour of the chart; shares of the greatest hour, from 0 to 1."""
 
     label: str
@@ -53,7 +53,7 @@ class Bar:
 
 
 @attrs.frozen
-class Piece:
+class TrackPiece:
     """A part of a track, in per cent of the day."""
 
     way: Way
@@ -61,7 +61,7 @@ class Piece:
 
 
 @attrs.frozen(kw_only=True)
-class ConnectionLine:
+class ListedConnection:
     """A connection in the list."""
 
     name: str
@@ -69,12 +69,12 @@ class ConnectionLine:
     received: str
     sent: str
     waiting: str
-    track: tuple[Piece, ...]
+    track: tuple[TrackPiece, ...]
     caption: str
 
 
 @attrs.frozen
-class Incident:
+class Happening:
     """An outage or an alert."""
 
     name: str
@@ -95,13 +95,13 @@ class View:
     verdict: str
     notes: tuple[str, ...]
     cards: tuple[Compared, ...]
-    bars: tuple[Bar, ...]
+    bars: tuple[HourBar, ...]
     busiest: str
-    connections: tuple[ConnectionLine, ...]
+    connections: tuple[ListedConnection, ...]
     remarks: tuple[str, ...]  # on the connections
-    outages: tuple[Incident, ...]
+    outages: tuple[Happening, ...]
     more_outages: str
-    alerts: tuple[Incident, ...] | None
+    alerts: tuple[Happening, ...] | None
     more_alerts: str
     rows: tuple[Compared, ...]
     footer: tuple[str, ...]
@@ -255,10 +255,10 @@ def _notes(report: Report, words: Words) -> cabc.Iterator[str]:
         )
 
 
-def _bars(hours: cabc.Sequence[HourCount], words: Words) -> tuple[Bar, ...]:
+def _bars(hours: cabc.Sequence[HourCount], words: Words) -> tuple[HourBar, ...]:
     greatest = max((each.received + each.sent for each in hours), default=0) or 1
     return tuple(
-        Bar(
+        HourBar(
             str(each.begins_at.hour),
             words.time(each.begins_at),
             each.received,
@@ -284,10 +284,10 @@ def _busiest(report: Report, words: Words) -> str:
     )
 
 
-def _connection(day: ConnectionDay, words: Words) -> ConnectionLine:
+def _connection(day: ConnectionDay, words: Words) -> ListedConnection:
     figures = day.figures
     online = words.percent(figures.uptime)
-    return ConnectionLine(
+    return ListedConnection(
         name=day.name,
         online=online,
         received=words.number(figures.received),
@@ -298,7 +298,7 @@ def _connection(day: ConnectionDay, words: Words) -> ConnectionLine:
     )
 
 
-def _pieces(track: cabc.Sequence[Segment]) -> tuple[Piece, ...]:
+def _pieces(track: cabc.Sequence[Segment]) -> tuple[TrackPiece, ...]:
     """Whole per cents that add up to a hundred; each piece can be seen."""
     segments = track if len(track) <= FINEST else _by_hour(track)
     whole = sum(each.quarters for each in segments) or 1
@@ -306,7 +306,7 @@ def _pieces(track: cabc.Sequence[Segment]) -> tuple[Piece, ...]:
     spare = 100 - len(segments)
     places = [number + round(spare * edge / whole) for number, edge in enumerate(edges)]
     return tuple(
-        Piece(each.way, end - begin)
+        TrackPiece(each.way, end - begin)
         for each, (begin, end) in zip(segments, itertools.pairwise(places), strict=True)
     )
 
@@ -334,24 +334,24 @@ def _remarks(report: Report, hidden: int, words: Words) -> cabc.Iterator[str]:
         yield words.text("connections.idle", names=names)
 
 
-def _outages(report: Report) -> list[tuple[str, Outage]]:
+def _outages(report: Report) -> list[tuple[str, DayOutage]]:
     """The longest of all connections, by when they began."""
     found = [(day.name, outage) for day in report.connections for outage in day.longest]
     found.sort(key=lambda each: -each[1].seconds)
     return sorted(found[:OUTAGES], key=lambda each: (each[1].began_at, each[0]))
 
 
-def _outage(name: str, outage: Outage, report: Report, words: Words) -> Incident:
+def _outage(name: str, outage: DayOutage, report: Report, words: Words) -> Happening:
     when = _when("outages", outage.began_at, outage.ended_at, report, words)
-    return Incident(name, when, words.duration(outage.seconds), words.reason(outage.reason))
+    return Happening(name, when, words.duration(outage.seconds), words.reason(outage.reason))
 
 
-def _alerts(report: Report, words: Words) -> cabc.Iterator[Incident]:
+def _alerts(report: Report, words: Words) -> cabc.Iterator[Happening]:
     for each in (report.alerts or ())[:ALERTS]:
         end = each.resolved_at
         lasted = None if end is None else (end - each.since).total_seconds()
         when = _when("alerts", each.since, end, report, words)
-        yield Incident(each.connection or "", when, words.duration(lasted), each.sentence)
+        yield Happening(each.connection or "", when, words.duration(lasted), each.sentence)
 
 
 def _when(

@@ -17,8 +17,8 @@ from actors.report_values import (
     AlertLine,
     ConnectionDay,
     DayFigures,
+    DayOutage,
     HourCount,
-    Outage,
     Report,
     Responses,
     Segment,
@@ -146,7 +146,7 @@ def test_both_languages_have_every_text() -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_full_report_renders(language: str) -> None:
     """With everything that there can be, in HTML and in text."""
-    outage = Outage(began_at=at(23, 50, 20), ended_at=None, seconds=7380.0, reason="network")
+    outage = DayOutage(began_at=at(23, 50, 20), ended_at=None, seconds=7380.0, reason="network")
     full = report(
         connection("sales", down=7380.0, longest=(outage,), waiting=2, waiting_since=at(17)),
         idle=("old", "training"),
@@ -181,7 +181,7 @@ def test_a_full_report_renders(language: str) -> None:
 def test_names_are_text(language: str) -> None:
     """Whatever somebody calls a thing, it is no markup."""
     evil = "<script>alert('1')</script>\"&"
-    outage = Outage(began_at=at(1), ended_at=at(2), seconds=3600.0, reason=evil)
+    outage = DayOutage(began_at=at(1), ended_at=at(2), seconds=3600.0, reason=evil)
     mail = mail_of(
         report(
             connection(evil, down=3600.0, longest=(outage,)),
@@ -215,7 +215,9 @@ def test_the_largest_mail_is_not_cut_off() -> None:
         Segment(way=way, quarters=1) for _ in range(48) for way in (Way.ONLINE, Way.DOWN)
     )
     outages = tuple(
-        Outage(began_at=at(hour), ended_at=at(hour, 15), seconds=900.0, reason="heartbeat_missed")
+        DayOutage(
+            began_at=at(hour), ended_at=at(hour, 15), seconds=900.0, reason="heartbeat_missed"
+        )
         for hour in range(20)
     )
     names = [f"connection-with-a-long-name-{number:03}" + "x" * 30 for number in range(200)]
