@@ -4,6 +4,7 @@ import collections.abc as cabc
 import datetime as dt
 import zoneinfo
 
+from actors.report_alerts import PastAlerts, fired_alerts
 from actors.report_days import Schedule
 from actors.report_figures import ReportMaker
 from actors.reporter import Reporter
@@ -23,9 +24,10 @@ def make_reporter(
     """Reports in the time zone that is configured, else in the system's; nothing runs yet."""
     settings = config.report
     zone = zoneinfo.ZoneInfo(settings.timezone or local_zone() or "UTC")
+    alerts = fired_alerts(storage) if isinstance(storage, PastAlerts) else None
     return Reporter(
         storage,
-        ReportMaker(storage, zone, wall_clock),
+        ReportMaker(storage, zone, wall_clock, alerts),
         Schedule(time=dt.time.fromisoformat(settings.time), zone=zone),
         mail_of,
         languages=LANGUAGES,
