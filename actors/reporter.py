@@ -8,11 +8,11 @@ import structlog
 import trio
 
 from actors.errors import NoChannelError, NoReportError
+from actors.patience import persist
 from actors.report_days import Schedule
 from actors.report_figures import ReportMaker
 from actors.report_values import Report
 from storage.api import Storage
-from storage.errors import StorageUnavailableError
 from storage.notifications import (
     DEFAULT_LANGUAGE,
     Content,
@@ -20,10 +20,8 @@ from storage.notifications import (
     NotificationKind,
     Severity,
 )
-from supervisor.backoff import Backoff
 
 LOOK: t.Final = 300.0  # seconds; a clock that is set, or a machine that slept, is noticed that soon
-PAUSE: t.Final = Backoff(initial=1.0, maximum=60.0)  # while the database is away
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("report")
 
@@ -44,6 +42,7 @@ class Reporter:
         languages: cabc.Iterable[str],
         channels: cabc.Iterable[str],
         wall_clock: cabc.Callable[[], float],
+        uniform: cabc.Callable[[], float],
     ) -> None:
         """``languages``: all that there are; ``channels``: those that take reports, by name."""
         self.channels = tuple(channels)
@@ -53,22 +52,19 @@ class Reporter:
         self._render = render
         self._languages = tuple(languages)
         self._wall_clock = wall_clock
+        self._uniform = uniform
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> t.NoReturn:
         """Report each day when it is due, until cancelled."""
         task_status.started()
-        failures = 0
         while True:
-            try:
-                await self._report_due()
-            except StorageUnavailableError as error:
-                failures += 1
-                log.warning("report.waits", error=str(error))
-                await trio.sleep(PAUSE.bound(failures))
-                continue
-            failures = 0
+            await persist(
+                self._report_due,
+                self._uniform,
+                lambda error: log.warning("report.waits", error=str(error)),
+            )
             now = self._wall_clock()
             await trio.sleep(min(LOOK, max(0.0, self._schedule.next_due(now) - now)))
 

@@ -2,6 +2,7 @@
 
 import collections.abc as cabc
 import datetime as dt
+import secrets
 import zoneinfo
 
 from actors.report_alerts import PastAlerts, fired_alerts
@@ -33,6 +34,7 @@ def make_reporter(
         languages=LANGUAGES,
         channels=[channel.name for channel in config.channels if KIND in channel.kinds],
         wall_clock=wall_clock,
+        uniform=secrets.SystemRandom().random,
     )
 
 

@@ -91,6 +91,7 @@ def reporter(storage: Storage, channels: tuple[str, ...] = ("mail",)) -> Reporte
         languages=("en", "pt-BR"),
         channels=channels,
         wall_clock=wall,
+        uniform=lambda: 0.5,
     )
 
 

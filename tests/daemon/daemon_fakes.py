@@ -639,6 +639,7 @@ class Control:
             languages=LANGUAGES,
             channels=("mail",),
             wall_clock=NOON.timestamp,
+            uniform=lambda: 0.5,
         )
         self.figures = FigureReader(
             self.storage,
