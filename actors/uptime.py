@@ -22,6 +22,7 @@ MAX_DAYS: t.Final = 92
 
 _OFF_REASONS: t.Final = frozenset({"stopped", "not_paired", "removed", "logged_out_by_operator"})
 _CARRIED_REASONS: t.Final = frozenset({"fence"})
+_SETTLED_STATES: t.Final = frozenset({"", "stopped", "pairing", "logged_out"})
 _CARRIED_STATES: t.Final = frozenset({"stopped", "pairing"})
 
 
@@ -84,9 +85,13 @@ def kind_of(state: str, reason: str, before: Kind) -> Kind:
     return Kind.DOWN
 
 
-def add_change(changes: list[Change], at: float, state: str, reason: str) -> None:
-    """Append what a transition changes; nothing when the kind of time stays the same."""
-    before = changes[-1].kind if changes else Kind.OFF
+def add_change(
+    changes: list[Change], at: float, state: str, reason: str, previous: str = ""
+) -> None:
+    """Append what a transition changes; nothing when the kind of time stays the same. What was
+    before the first one is told by the state that it left, if that was one of running."""
+    running = previous not in _SETTLED_STATES
+    before = changes[-1].kind if changes else (Kind.DOWN if running else Kind.OFF)
     kind = kind_of(state, reason, before)
     if not changes or kind is not before:
         changes.append(Change(at, kind, reason))
