@@ -169,21 +169,22 @@ class ReportMaker:
 
 
 def _check(day: Day, now: float, first: dt.datetime | None) -> None:
-    """Raises NoReportError when there can be no report of that day."""
-    if day.begin > utc(now):
-        today = day_of(now, day.zone).date
+    """Raises NoReportError when there can be no report of that day. Dates are compared: of far
+    ones there are no moments."""
+    today = day_of(now, day.zone).date
+    if day.date > today:
         raise NoReportError(
             f"{day.date} is not there yet: in {day.zone.key} it is {today}; choose that or before"
         )
-    if day.begin == day.end:
-        raise NoReportError(f"there was no {day.date} in {day.zone.key}: the clock skipped it")
     if first is None:
         raise NoReportError("there is no connection yet, so there is nothing to report")
-    if day.end <= first:
-        begun = first.astimezone(day.zone).date()
+    begun = first.astimezone(day.zone).date()
+    if day.date < begun:
         raise NoReportError(
             f"there is nothing from {day.date}: the first connection was made on {begun}"
         )
+    if day.begin == day.end:
+        raise NoReportError(f"there was no {day.date} in {day.zone.key}: the clock skipped it")
 
 
 def _connection(

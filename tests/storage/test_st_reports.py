@@ -406,6 +406,10 @@ async def test_days_without_a_report(storage: Storage, clock: Clock) -> None:
     with pytest.raises(NoReportError, match="first connection was made"):
         await maker.make()
     assert not (await maker.make(today)).complete
+    for zone in ("Asia/Tokyo", "America/Sao_Paulo"):
+        for day in (dt.date.min, dt.date.max):
+            with pytest.raises(NoReportError):
+                await ReportMaker(storage, zoneinfo.ZoneInfo(zone), clock).make(day)
 
 
 async def test_no_connection_yet() -> None:
