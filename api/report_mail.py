@@ -6,7 +6,8 @@ import typing as t
 import jinja2
 
 from actors.report_values import Report, Way
-from api.report_view import Level, View, view_of
+from api.report_verdict import Level
+from api.report_view import View, view_of
 from api.report_words import TEMPLATES, words
 from storage.notifications import Content
 

@@ -9,35 +9,21 @@ import attrs
 
 from actors.report_values import (
     ConnectionDay,
-    DayFigures,
     DayOutage,
     HourCount,
     Report,
     Segment,
     Way,
 )
-from api.report_words import DASH, Words
+from api.report_rows import CARDS, ROWS, Compared, compared
+from api.report_verdict import Level, level_of, verdict_of
+from api.report_words import Words
 
 CONNECTIONS: t.Final = 20  # shown one by one; mail clients cut a long mail off
 OUTAGES: t.Final = 10
 ALERTS: t.Final = 10
 NAMES: t.Final = 20
 FINEST: t.Final = 16  # segments of a track that are shown to the quarter of an hour
-POOR: t.Final = 99.0  # per cent online, below which a day was bad
-FAIR: t.Final = 99.9
-STALE: t.Final = dt.timedelta(days=1)  # that a conversation waits
-
-Level: t.TypeAlias = t.Literal["good", "fair", "bad"]
-
-
-@attrs.frozen(kw_only=True)
-class Compared:
-    """A figure with what it was on other days."""
-
-    label: str
-    value: str
-    before: str
-    week: str
 
 
 @attrs.frozen
@@ -122,7 +108,7 @@ def view_of(report: Report, words: Words) -> View:
         level=level_of(report),
         verdict=verdict,
         notes=tuple(_notes(report, words)),
-        cards=_compared(report, words, "key", CARDS),
+        cards=compared(report, words, "key", CARDS),
         bars=_bars(report.hours, words),
         busiest=_busiest(report, words),
         connections=tuple(_connection(each, words) for each in shown),
@@ -131,115 +117,11 @@ def view_of(report: Report, words: Words) -> View:
         more_outages=_more("outages.more", report.total.outages - len(outages), words),
         alerts=None if alerts is None else tuple(_alerts(report, words)),
         more_alerts=_more("alerts.more", max(0, len(alerts or ()) - ALERTS), words),
-        rows=_compared(report, words, "row", ROWS),
+        rows=compared(report, words, "row", ROWS),
         footer=(
             words.text("made", time=words.time(report.made_at, report.day), zone=report.zone),
             words.text("defined"),
         ),
-    )
-
-
-def level_of(report: Report) -> Level:
-    """How good the day was, at a glance."""
-    total, uptime = report.total, report.total.uptime
-    if total.missing or (uptime is not None and uptime < POOR):
-        return "bad"
-    stale = report.waiting_since is not None and report.made_at - report.waiting_since > STALE
-    if total.undecryptable or stale or (uptime is not None and uptime < FAIR):
-        return "fair"
-    return "good"
-
-
-def verdict_of(report: Report, words: Words) -> str:
-    """The day in one sentence."""
-    total = report.total
-    waiting = words.text("waiting", count=report.waiting)
-    if report.waiting and report.waiting_since is not None:
-        since = report.waiting_since.astimezone(report.made_at.tzinfo)
-        waiting = words.text("waitingSince", waiting=waiting, time=words.time(since, report.day))
-    parts = [_online(report, words), waiting]
-    if total.missing:
-        parts.append(words.text("missing", count=total.missing))
-    if total.undecryptable:
-        parts.append(words.text("undecryptable", count=total.undecryptable))
-    return "; ".join(parts) + "."
-
-
-def _online(report: Report, words: Words) -> str:
-    wanted = [each for each in report.connections if each.figures.uptime is not None]
-    if not wanted:
-        return words.text("nothing")
-    worst = max(wanted, key=lambda each: each.figures.down)
-    hit = sum(each.figures.down >= 1 for each in wanted)
-    percent = words.percent(report.total.uptime)
-    if hit == 0 and report.complete:
-        return words.text("online", count=len(wanted), name=worst.name)
-    if all((each.figures.uptime or 0.0) >= POOR for each in wanted):
-        return words.text("mostly", count=len(wanted), name=worst.name, percent=percent)
-    return words.text(
-        "down",
-        count=hit,
-        all=words.number(len(wanted)),
-        name=worst.name,
-        duration=words.duration(worst.figures.down),
-    )
-
-
-Shown: t.TypeAlias = cabc.Callable[[DayFigures, Words], str]
-
-CARDS: t.Final[cabc.Mapping[str, Shown]] = {
-    "uptime": lambda day, words: words.percent(day.uptime),
-    "received": lambda day, words: words.number(day.received),
-    "sent": lambda day, words: words.number(day.sent),
-    "response": lambda day, words: words.duration(day.responses.median),
-}
-ROWS: t.Final[cabc.Mapping[str, Shown]] = {
-    "uptime": lambda day, words: words.percent(day.uptime),
-    "down": lambda day, words: words.duration(day.down),
-    "outages": lambda day, words: words.number(day.outages),
-    "received": lambda day, words: words.number(day.received),
-    "sent": lambda day, words: words.number(day.sent),
-    "duplicates": lambda day, words: words.number(day.duplicates),
-    "errors": lambda day, words: words.number(day.errors),
-    "undecryptable": lambda day, words: words.number(day.undecryptable),
-    "opened": lambda day, words: words.number(day.opened),
-    "reopened": lambda day, words: words.number(day.reopened),
-    "closed": lambda day, words: words.number(day.closed),
-    "answered": lambda day, words: _answered(day, words),
-    "median": lambda day, words: words.duration(day.responses.median),
-    "ninetieth": lambda day, words: words.duration(day.responses.ninetieth),
-    "gaps": lambda day, words: words.number(day.gaps),
-    "announced": lambda day, words: words.number(day.announced),
-    "missing": lambda day, words: words.number(day.missing),
-    "files": lambda day, words: words.number(day.files),
-    "bytes": lambda day, words: words.size(day.bytes),
-    "failedFiles": lambda day, words: words.number(day.failed_files),
-}
-
-
-def _answered(day: DayFigures, words: Words) -> str:
-    answers = day.responses
-    return words.text(
-        "answered",
-        answered=words.number(answers.answered),
-        all=words.number(answers.conversations),
-    )
-
-
-def _compared(
-    report: Report, words: Words, prefix: str, figures: cabc.Mapping[str, Shown]
-) -> tuple[Compared, ...]:
-    def on(day: DayFigures | None, shown: Shown) -> str:
-        return DASH if day is None else shown(day, words)
-
-    return tuple(
-        Compared(
-            label=words.text(f"{prefix}.{name}"),
-            value=shown(report.total, words),
-            before=on(report.day_before, shown),
-            week=on(report.week_before, shown),
-        )
-        for name, shown in figures.items()
     )
 
 

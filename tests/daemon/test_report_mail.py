@@ -3,6 +3,7 @@
 import datetime as dt
 import html.parser
 import json
+import pathlib
 import re
 import string
 import typing as t
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import api
 from actors.report_values import (
     AlertLine,
     ConnectionDay,
@@ -26,7 +28,9 @@ from actors.report_values import (
     Way,
 )
 from api.report_mail import mail_of
-from api.report_view import CARDS, ROWS, level_of, verdict_of, view_of
+from api.report_rows import CARDS, ROWS
+from api.report_verdict import level_of, verdict_of
+from api.report_view import view_of
 from api.report_words import LANGUAGES, TEMPLATES, catalogue, words
 
 ZONE: t.Final = zoneinfo.ZoneInfo("America/Sao_Paulo")
@@ -134,7 +138,10 @@ def test_both_languages_have_every_text() -> None:
         assert gaps(english[key]) == gaps(portuguese[key]), key
     files = [
         *(file.read_text() for file in TEMPLATES.iterdir() if file.name.endswith(".j2")),
-        (TEMPLATES.parent / "report_view.py").read_text(),  # type: ignore[attr-defined]
+        *(
+            (pathlib.Path(api.__file__).parent / f"report_{name}.py").read_text()
+            for name in ("view", "rows", "verdict")
+        ),
     ]
     asked = set(re.findall(r'"([a-zA-Z]+(?:\.[a-zA-Z]+)*)"', "\n".join(files)))
     asked |= {f"key.{name}" for name in CARDS} | {f"row.{name}" for name in ROWS}
