@@ -30,6 +30,20 @@ class AlreadyPairedError(ActorError):
         )
 
 
+class NoReportError(ActorError):
+    """There can be no report of that day."""
+
+
+class NoChannelError(ActorError):
+    """No channel takes reports."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no channel takes reports: add a [[channels]] table whose kinds hold report,"
+            " then restart the daemon"
+        )
+
+
 class StillRunningError(ActorError):
     """A connection has to be stopped before its keys are replaced."""
 

@@ -22,6 +22,7 @@ MAX_DAYS: t.Final = 92
 
 _OFF_REASONS: t.Final = frozenset({"stopped", "not_paired", "removed", "logged_out_by_operator"})
 _CARRIED_REASONS: t.Final = frozenset({"fence"})
+_SETTLED_STATES: t.Final = frozenset({"", "stopped", "pairing", "logged_out"})
 _CARRIED_STATES: t.Final = frozenset({"stopped", "pairing"})
 
 
@@ -39,6 +40,17 @@ class Change:
 
     at: float
     kind: Kind
+    reason: str = attrs.field(default="", eq=False)  # of the transition, a stable code
+
+
+@attrs.frozen
+class Span:
+    """A stretch of one kind; unix seconds."""
+
+    since: float
+    until: float
+    kind: Kind
+    reason: str
 
 
 @attrs.frozen(kw_only=True)
@@ -73,12 +85,16 @@ def kind_of(state: str, reason: str, before: Kind) -> Kind:
     return Kind.DOWN
 
 
-def add_change(changes: list[Change], at: float, state: str, reason: str) -> None:
-    """Append what a transition changes; nothing when the kind of time stays the same."""
-    before = changes[-1].kind if changes else Kind.OFF
+def add_change(
+    changes: list[Change], at: float, state: str, reason: str, previous: str = ""
+) -> None:
+    """Append what a transition changes; nothing when the kind of time stays the same. What was
+    before the first one is told by the state that it left, if that was one of running."""
+    running = previous not in _SETTLED_STATES
+    before = changes[-1].kind if changes else (Kind.DOWN if running else Kind.OFF)
     kind = kind_of(state, reason, before)
     if not changes or kind is not before:
-        changes.append(Change(at, kind))
+        changes.append(Change(at, kind, reason))
 
 
 def day_starts(now: float, days: int, zone: dt.tzinfo | None = None) -> list[float]:
@@ -93,14 +109,14 @@ def uptime_by_day(
     changes: cabc.Sequence[Change], starts: cabc.Sequence[float], now: float
 ) -> list[DayUptime]:
     """The days between ``starts``, from changes in the order in which they were recorded."""
-    spans = list(_spans(changes, now))
+    stretches = spans(changes, now)
     days = []
     for begin, end in itertools.pairwise(starts):
         passed = max(begin, min(end, now))
         counted = dict.fromkeys(Kind, 0.0)
-        for since, until, kind in spans:
-            counted[kind] += max(0.0, min(until, passed) - max(since, begin))
-        known = spans[0][0] if spans else now
+        for each in stretches:
+            counted[each.kind] += max(0.0, min(each.until, passed) - max(each.since, begin))
+        known = stretches[0].since if stretches else now
         days.append(
             DayUptime(
                 begins_at=begin,
@@ -114,11 +130,14 @@ def uptime_by_day(
     return days
 
 
-def _spans(changes: cabc.Sequence[Change], now: float) -> cabc.Iterator[tuple[float, float, Kind]]:
-    """Stretches of one kind without gaps between them, the last one up to now."""
+def spans(changes: cabc.Sequence[Change], now: float) -> list[Span]:
+    """Stretches of one kind without gaps between them, the last one up to now; from changes in the
+    order in which they were recorded."""
     moments = _moments([change.at for change in changes], now)
-    for change, since, until in zip(changes, moments, [*moments, now][1:], strict=True):
-        yield since, until, change.kind
+    return [
+        Span(since, until, change.kind, change.reason)
+        for change, since, until in zip(changes, moments, [*moments, now][1:], strict=True)
+    ]
 
 
 def _moments(recorded: cabc.Sequence[float], now: float) -> list[float]:

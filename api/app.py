@@ -37,6 +37,7 @@ from api.routes_outbox import outbox_routes
 from api.routes_pairing import pairing_routes
 from api.routes_people import people_routes
 from api.routes_quarantine import quarantine_routes
+from api.routes_report import report_routes
 from api.routes_search import search_routes
 from api.routes_session import session_routes
 from api.routes_statistics import statistics_routes
@@ -115,6 +116,7 @@ def _litestar(
             *health_routes(backend),
             *metrics_routes(backend),
             *statistics_routes(backend),
+            *report_routes(backend),
             *dashboard_routes(backend),
         ],
         guards=[guard],

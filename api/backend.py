@@ -16,6 +16,7 @@ from api.ports_connections import ActionsPort, FleetPort
 from api.ports_daemon import HistogramPort, RegistrarPort, ReloadPort, ReprocessPort, RestorerPort
 from api.ports_events import EventsPort, WebhooksPort
 from api.ports_logs import LogsPort
+from api.ports_report import ReportsPort
 from api.ports_storage import FilesPort, StoragePort
 from api.problems import ProblemError
 from api.tokens import TokenKeeper
@@ -64,6 +65,7 @@ class Backend:
     webhooks: WebhooksPort | None = None
     channels: ChannelsPort | None = None
     registrar: RegistrarPort | None = None
+    reports: ReportsPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

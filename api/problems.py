@@ -11,7 +11,13 @@ from litestar.types import ExceptionHandlersMap
 
 from actors.adoption import NotAdoptedError
 from actors.drafts import BadRequestError
-from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
+from actors.errors import (
+    AlreadyPairedError,
+    NoChannelError,
+    NoReportError,
+    StillRunningError,
+    UnknownConnectionError,
+)
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
 from actors.recovery import NoDeviceError, NotStaleError
@@ -94,6 +100,8 @@ HANDLERS: t.Final[ExceptionHandlersMap] = {
     NotAdoptedError: _known("refused", 500),
     NotOnlineError: _known("not-online", 409),
     NoHistoryError: _known("no-history", 404),
+    NoReportError: _known("no-report", 404),
+    NoChannelError: _known("no-channel", 409),
     NoWayOutError: _known("no-way-out", 409),
     NotStaleError: _known("not-stale", 409),
     NoDeviceError: _known("not-paired", 409),

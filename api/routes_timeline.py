@@ -95,7 +95,7 @@ async def _changes(storage: StoragePort, name: str, first: int) -> list[Change]:
     after = first - 1
     while rows := await storage.timeline(name, after=after, limit=PAGE):
         for row in rows:
-            add_change(changes, row.at.timestamp(), row.state, row.reason)
+            add_change(changes, row.at.timestamp(), row.state, row.reason, row.previous)
         after = rows[-1].id
     return changes
 

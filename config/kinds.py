@@ -11,6 +11,7 @@ import math
 import re
 import typing as t
 import urllib.parse
+import zoneinfo
 from pathlib import Path
 
 import attrs
@@ -201,6 +202,35 @@ class FilePath:
         except RuntimeError as error:
             raise BadValueError(f"no home directory is known for {show(text)}", expected) from error
         return text
+
+
+@attrs.frozen
+class TimeOfDay:
+    """A time of the day, to the minute."""
+
+    def read(self, value: object) -> str:
+        expected = 'a time such as "08:00"'
+        return Text(expected, r"([01][0-9]|2[0-3]):[0-5][0-9]").read(value)
+
+
+@attrs.frozen
+class TimeZone:
+    """The name of a time zone that this system knows. Empty: the system's own."""
+
+    def read(self, value: object) -> str:
+        expected = 'a time zone such as "America/Sao_Paulo", or empty'
+        text: str = Text(expected, allow_empty=True).read(value)
+        if not text:
+            return text
+        try:
+            return zoneinfo.ZoneInfo(text).key
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+            hint = nearest(text, sorted(zoneinfo.available_timezones()))
+            raise BadValueError(
+                f"this system knows no time zone {show(text)}",
+                expected,
+                f'"{hint}"' if hint else None,
+            ) from error
 
 
 @attrs.frozen

@@ -26,6 +26,8 @@ from config.kinds import (
     SecretUrl,
     Size,
     Text,
+    TimeOfDay,
+    TimeZone,
     Url,
     split_address,
 )
@@ -350,6 +352,16 @@ class ChannelConfig:
 
 
 @attrs.frozen(kw_only=True)
+class ReportConfig:
+    """``[report]``"""
+
+    enabled: bool = True
+    time: t.Annotated[str, TimeOfDay()] = "08:00"
+    timezone: t.Annotated[str, TimeZone()] = ""
+    """Empty: the system's."""
+
+
+@attrs.frozen(kw_only=True)
 class ControlConfig:
     """``[control]``"""
 
@@ -418,6 +430,7 @@ class Config:
     media: MediaConfig = attrs.field(factory=MediaConfig)
     events: EventsConfig = attrs.field(factory=EventsConfig)
     nats: NatsConfig = attrs.field(factory=NatsConfig)
+    report: ReportConfig = attrs.field(factory=ReportConfig)
     control: ControlConfig = attrs.field(factory=ControlConfig)
     http: HttpConfig = attrs.field(factory=HttpConfig)
     webhooks: tuple[WebhookConfig, ...] = ()

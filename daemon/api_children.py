@@ -60,6 +60,7 @@ def api_supervisor(
         webhooks=core.events.webhooks,
         channels=core.notifier,
         registrar=registrar,
+        reports=core.reporter,
         figures=figures,
         commits=core.writer.commits,
         data_place=str(core.config.data_dir),

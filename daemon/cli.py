@@ -23,6 +23,7 @@ from daemon import (
     cli_install,
     cli_logs,
     cli_quarantine,
+    cli_report,
     cli_sending,
     cli_timeline,
     cli_token,
@@ -57,6 +58,7 @@ cli_logs.register(app)
 cli_sending.register(app)
 cli_timeline.register(app)
 cli_quarantine.register(app)
+cli_report.register(app)
 cli_token.register(app)
 cli_install.register(app)
 cli_db.register(app)

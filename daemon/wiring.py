@@ -30,6 +30,7 @@ from actors.fleet import Fleet
 from actors.messages import Drain
 from actors.notifier import Notifier
 from actors.pulse import LAST_WORD, Pulse
+from actors.reporter import Reporter
 from actors.restoring import Restorer
 from actors.services import Services
 from actors.writer import Writer
@@ -40,6 +41,7 @@ from daemon.channel_wiring import make_notifier
 from daemon.clocks import DELETING_HOLD, Clocks, SteadyClock, watch_clocks
 from daemon.event_wiring import make_event_services
 from daemon.made import Made, adopt, load_made, with_made
+from daemon.report_wiring import make_reporter, report_children
 from daemon.service_manager import status_sentence
 from daemon.watchdog import LoopWatch
 from storage.api import Storage
@@ -71,6 +73,7 @@ class Core:
     reprocessor: Reprocessor
     restorer: Restorer
     events: EventServices
+    reporter: Reporter
     notifier: Notifier
     background: Supervisor
     """Of the services that work behind the writer."""
@@ -160,6 +163,7 @@ async def build_core(
     await notifier.begin()
     reprocessor = Reprocessor(storage)
     reprocess = ChildSpec(id="reprocess", start=reprocessor.run)
+    reporter = make_reporter(config, storage, clock)
     return Core(
         config=config,
         storage=storage,
@@ -176,8 +180,11 @@ async def build_core(
         reprocessor=reprocessor,
         restorer=Restorer(storage, writer.inbox, fleet),
         events=events,
+        reporter=reporter,
         notifier=notifier,
-        background=branch("services", [*services.children(), reprocess]),
+        background=branch(
+            "services", [*services.children(), reprocess, *report_children(config, reporter)]
+        ),
         made=made,
     )
 

@@ -18,6 +18,7 @@ from storage.made import Made
 from storage.notifications import Notifications
 from storage.quarantine import Quarantined
 from storage.queues import Queues
+from storage.reports import Reports
 from storage.search import Search
 from storage.timeline import Timeline
 from storage.tokens import Tokens
@@ -286,6 +287,7 @@ class Storage(
     EventStream,
     Search,
     Made,
+    Reports,
     Notifications,
     Changes,
     Epochs,

@@ -37,8 +37,8 @@ from storage.memory_figures import MemoryFigures
 from storage.memory_made import MemoryMade
 from storage.memory_media import MediaOrigin
 from storage.memory_merge import resolve
-from storage.memory_notifications import MemoryNotifications
 from storage.memory_quarantine import MemoryQuarantine
+from storage.memory_reports import MemoryReports
 from storage.memory_search import MemorySearch, conversation_row
 from storage.memory_state import (
     SELF,
@@ -65,7 +65,7 @@ class MemoryStorage(
     MemoryChanges,
     MemoryEpochs,
     MemoryFigures,
-    MemoryNotifications,
+    MemoryReports,
     MemoryTokens,
 ):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""

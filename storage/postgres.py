@@ -58,6 +58,7 @@ from storage.postgres_made import PostgresMade
 from storage.postgres_notifications import PostgresNotifications
 from storage.postgres_quarantine import PostgresQuarantine
 from storage.postgres_queues import PostgresQueues
+from storage.postgres_reports import PostgresReports
 from storage.postgres_search import PostgresSearch
 from storage.postgres_timeline import PostgresTimeline
 from storage.postgres_tokens import PostgresTokens
@@ -104,6 +105,7 @@ class PostgresStorage(
     PostgresEvents,
     PostgresSearch,
     PostgresMade,
+    PostgresReports,
     PostgresNotifications,
     PostgresChanges,
     PostgresEpochs,

@@ -52,6 +52,8 @@ class PostgresTimeline(abc.ABC):
             await self._fetch("forget_sync", minutes, limit),
             await self._fetch("forget_quarters", int(before // QUARTER), limit),
             await self._fetch("forget_lives", moment, limit),
+            await self._fetch("forget_conversation_quarters", int(before // QUARTER), limit),
+            await self._fetch("forget_reports", moment, limit),
         ]
         return sum(len(rows) for rows in gone)
 

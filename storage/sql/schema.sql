@@ -797,3 +797,20 @@ CREATE TABLE stale_keys (
     expected bigint NOT NULL,                  -- an epoch that the keys were used up to, at least
     accepted_at timestamptz                    -- they are to be renewed: see zapvisor recover
 );
+
+-- Conversations opened, reopened and closed per quarter of an hour: see reports.sql.
+CREATE TABLE conversation_quarters (
+    connection_id integer REFERENCES connections,
+    quarter bigint,                            -- unix seconds / 900
+    opened bigint NOT NULL DEFAULT 0,          -- by their first message, when that was sent
+    reopened bigint NOT NULL DEFAULT 0,
+    closed bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (connection_id, quarter)
+) WITH (fillfactor = 70);
+
+-- The days whose report was made, each once.
+CREATE TABLE reports (
+    day date PRIMARY KEY,                      -- of the time zone
+    zone text NOT NULL,
+    made_at timestamptz NOT NULL
+);

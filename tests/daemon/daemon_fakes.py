@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import typing as t
+import zoneinfo
 from pathlib import Path
 
 import attrs
@@ -23,6 +24,9 @@ from actors.line import NotOnlineError
 from actors.nats_link import NatsSettings
 from actors.notifier import Notifier
 from actors.recovery import NotStaleError
+from actors.report_days import Schedule
+from actors.report_figures import ReportMaker
+from actors.reporter import Reporter
 from actors.webhook_post import WebhookSettings
 from api.app import Backend, build_app
 from api.control_socket import control_socket
@@ -30,6 +34,8 @@ from api.figures import FigureReader
 from api.ports_daemon import ReloadFacts, ReprocessFacts, SettingsFacts
 from api.ports_logs import LevelFacts
 from api.problems import ProblemError
+from api.report_mail import mail_of
+from api.report_words import LANGUAGES
 from api.server import Patience, serve_app
 from api.tokens import TokenKeeper
 from api.views import ConnectionView, IncidentView, LoopView, PairingView, WriterView
@@ -59,6 +65,7 @@ from storage.memory import MemoryStorage
 from storage.notifications import Notifications
 from storage.quarantine import Quarantined, QuarantineRow
 from storage.queues import Queues
+from storage.reports import Reports
 from storage.search import Filter, Found, Position, Query, Search
 from storage.timeline import Timeline
 from storage.tokens import Tokens
@@ -74,7 +81,7 @@ IN_MEMORY = frozenset().union(
         dir,
         (
             *(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream, Search),
-            *(Changes, Notifications),
+            *(Changes, Notifications, Reports),
         ),
     )
 )
@@ -606,6 +613,7 @@ class Control:
     events: EventServices = attrs.field(init=False)
     webhooks: tuple[WebhookSettings, ...] = ()
     nats: NatsSettings | None = None  # nobody runs it
+    reporter: Reporter = attrs.field(init=False)
     channels: tuple[tuple[ChannelSettings, Carrier], ...] = ()  # nobody runs them
     notifier: Notifier = attrs.field(init=False)
 
@@ -627,6 +635,17 @@ class Control:
         self.notifier = Notifier(
             self.channels,
             t.cast("t.Any", self.storage),
+            wall_clock=NOON.timestamp,
+            uniform=lambda: 0.5,
+        )
+        utc, storage = zoneinfo.ZoneInfo("UTC"), t.cast("t.Any", self.storage)
+        self.reporter = Reporter(
+            storage,
+            ReportMaker(storage, utc, lambda: NOON.timestamp() + 1),
+            Schedule(time=dt.time(8), zone=utc),
+            mail_of,
+            languages=LANGUAGES,
+            channels=("mail",),
             wall_clock=NOON.timestamp,
             uniform=lambda: 0.5,
         )
@@ -657,6 +676,7 @@ class Control:
             webhooks=self.events.webhooks if complete else None,
             channels=self.notifier if complete else None,
             registrar=self.registrar if complete else None,
+            reports=self.reporter if complete else None,
             tokens=self.tokens,
             figures=self.figures,
             commits=self.commits,
