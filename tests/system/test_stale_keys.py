@@ -130,9 +130,6 @@ async def test_a_restore_of_the_past(directory: pathlib.Path) -> None:
         refused = await daemon._run("recover", "sales")
         assert refused.returncode == 1
         assert b"nothing was changed" in refused.stderr
-        await daemon.terminate()
-        await daemon.start()
-        await until_state(daemon, "online")
 
 
 async def test_an_older_copy_of_the_cluster(directory: pathlib.Path) -> None:
