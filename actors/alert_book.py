@@ -1,0 +1,373 @@
+"""From what is wrong to alerts: when one fires, is told, told again, and resolves. Pure.
+
+Theory of operation. A *watch* follows one condition: one rule at one subject. It begins when the
+condition is first seen, and is forgotten once that has been away for a moment (``Rule.calm``), so
+what comes and goes lasts. A watch that has lasted (``Thresholds.hold``) becomes an *alert*, or
+joins one: watches of connections with the same rule and cause that are as good as due come
+together, so what hits many is one alert. What an alert that lasts explains does not become one.
+
+An alert resolves when all its watches have been away for ``recovery`` seconds. It is told when it
+fires, again and again at growing intervals until somebody acknowledges it, and once more when it
+resolves, if it ever was told. Somebody who is silenced is not told, but the alert is there.
+
+Every change gives the alert the next ``step``: storage applies each step once, in its order, so
+that a change may be stored twice. Nothing else is durable: after a restart the alerts that were
+not resolved are loaded, and what only lasted begins to last anew.
+"""
+
+import collections
+import collections.abc as cabc
+import typing as t
+
+import attrs
+
+from actors.alert_facts import SEVERITIES, Snapshot
+from actors.alert_rules import (
+    EXPLAIN_DOWN,
+    HOUR,
+    MINUTE,
+    RULES,
+    Condition,
+    Thresholds,
+    conditions,
+    unknown,
+)
+from storage.alerts import Alert, Severity, What
+
+INTERVALS: t.Final = (HOUR, 4 * HOUR, 12 * HOUR, 24 * HOUR)  # between tellings; then the last one
+GROWTH: t.Final = 5 * MINUTE  # after which more connections of an alert are told
+EARLIER: t.Final = 2 * MINUTE  # before its cause is noticed, a consequence may begin
+AS_GOOD_AS_DUE: t.Final = 0.5  # of the time that a condition has to last
+NAMED: t.Final = 200  # subjects that an alert keeps by name
+
+Silenced: t.TypeAlias = cabc.Callable[[str, str | None], bool]
+"""Takes a rule and a connection, or None for what concerns no connection."""
+
+
+@attrs.frozen(kw_only=True)
+class AlertSettings:
+    """What the operator may set; times in seconds."""
+
+    thresholds: Thresholds = Thresholds()
+    severity: Severity = "info"
+    """The least that an alert must have."""
+    grace: float = 180.0  # after the start, in which connections may take their time
+    recovery: float = 180.0  # that all has to be well before an alert resolves
+    group: int = 3  # connections that fail alike are one alert
+
+
+@attrs.frozen(kw_only=True)
+class Change:
+    """An alert after a change of it."""
+
+    what: What
+    alert: Alert
+    tell: tuple[str, ...] | None = None
+    """Tell people, of these subjects; None: nobody is told."""
+
+
+@attrs.define
+class _Watch:
+    condition: Condition
+    begun: float
+    clear_since: float | None = None
+    alert: str | None = None
+    covered: bool = False  # explained by another alert
+
+    @property
+    def lasts(self) -> bool:
+        return self.clear_since is None
+
+
+class AlertBook:
+    """All that is watched, and the alerts that are not resolved."""
+
+    def __init__(self, settings: AlertSettings, started: float) -> None:
+        """``started``: when the daemon did, in unix seconds, as all times here."""
+        self.settings = settings
+        self._started = started
+        self._watches: dict[tuple[str, str], _Watch] = {}
+        self._alerts: dict[str, Alert] = {}
+
+    @property
+    def alerts(self) -> list[Alert]:
+        """Those that are not resolved, the oldest first."""
+        return list(self._alerts.values())
+
+    def load(self, alerts: cabc.Iterable[Alert]) -> None:
+        """Take up those that were not resolved when the daemon stopped."""
+        for alert in alerts:
+            self._alerts[alert.key] = alert
+            for subject in alert.subjects or ("",):
+                condition = Condition(
+                    rule=alert.rule,
+                    subject=subject,
+                    cause=alert.cause,
+                    since=alert.since,
+                    detail=alert.detail,
+                    values=alert.facts,
+                )
+                self._watches[condition.key] = _Watch(condition, alert.since, alert=alert.key)
+
+    def acknowledge(self, key: str, by: str, at: float) -> Alert | None:
+        """Somebody takes care of it; it is told no more until it resolves. None: there is no such
+        alert, or it is resolved."""
+        alert = self._alerts.get(key)
+        if alert is None or alert.acknowledged_at is not None:
+            return alert
+        self._alerts[key] = _next(alert, acknowledged_at=at, acknowledged_by=by)
+        return self._alerts[key]
+
+    def stored(self, key: str, number: int) -> None:
+        """The database knows it by a number."""
+        if (alert := self._alerts.get(key)) is not None:
+            self._alerts[key] = attrs.evolve(alert, id=number)
+
+    # ---- what happens ----------------------------------------------------------------------
+
+    def evaluate(
+        self, snapshot: Snapshot, now: float, silenced: Silenced = lambda _rule, _name: False
+    ) -> list[Change]:
+        """What changed, in its order."""
+        untold = unknown(snapshot)
+        self._see(snapshot, untold, now)
+        self._cover(now)
+        changes = [*self._fire(now)]
+        changes += self._resolve(now)
+        return [*self._tell(changes, untold, silenced, now)]
+
+    def _see(self, snapshot: Snapshot, untold: cabc.Set[str], now: float) -> None:
+        """Bring the watches up to date with what is wrong now."""
+        early = now < self._started + self.settings.grace
+        found = {
+            each.key: each for each in conditions(snapshot, self.settings.thresholds, now)
+        }
+        for key, condition in found.items():
+            watch = self._watches.get(key)
+            if watch is None:
+                if not (early and RULES[condition.rule].of_connections):
+                    self._watches[key] = _Watch(condition, now)
+                continue
+            if not watch.lasts and watch.alert is None and self._is_forgotten(watch, now):
+                watch.begun = now
+            # What began is what is told: later sights of it do not know since when it is so.
+            since = min(condition.since, watch.condition.since) if watch.lasts else condition.since
+            watch.condition = attrs.evolve(condition, since=since)
+            watch.clear_since = None
+        for key, watch in [*self._watches.items()]:
+            if key in found or key[0] in untold:
+                continue
+            if watch.clear_since is None:
+                watch.clear_since = now
+            if watch.alert is None and self._is_forgotten(watch, now):
+                del self._watches[key]
+
+    def _is_forgotten(self, watch: _Watch, now: float) -> bool:
+        away = 0.0 if watch.clear_since is None else now - watch.clear_since
+        return away >= RULES[watch.condition.rule].calm
+
+    def _cover(self, now: float) -> None:
+        """Find out what is explained by something else. It starts to last anew when it no longer
+        is, for what follows from a cause may outlive it for a moment."""
+        causes = {
+            watch.condition.rule: watch
+            for watch in self._watches.values()
+            if not watch.condition.subject or watch.condition.rule == "disk"
+        }
+        for watch in self._watches.values():
+            watch.covered = self._is_covered(watch, causes)
+            if watch.covered and watch.alert is None:
+                watch.begun = now
+
+    def _is_covered(self, watch: _Watch, causes: cabc.Mapping[str, _Watch]) -> bool:
+        condition = watch.condition
+        for name in RULES[condition.rule].causes:
+            cause = causes.get(name)
+            if cause is not None and watch.begun >= cause.begun - EARLIER:
+                return True
+        explains: tuple[str, ...] = ()
+        if condition.rule == "down":
+            explains = EXPLAIN_DOWN
+        elif condition.rule == "phone":
+            explains = ("down", *EXPLAIN_DOWN)
+        for name in explains:
+            other = self._watches.get((name, condition.subject))
+            if other is not None and other.lasts and not self._is_shadowed(other):
+                return True
+        return condition.rule == "parked" and self._is_shadowed(watch)
+
+    def _is_shadowed(self, watch: _Watch) -> bool:
+        """Whether it says no more than that the connection is down, which was told already."""
+        if watch.condition.rule != "parked" or watch.alert is not None:
+            return False
+        down = self._watches.get(("down", watch.condition.subject))
+        return down is not None and down.alert is not None
+
+    # ---- firing ----------------------------------------------------------------------------
+
+    def _fire(self, now: float) -> cabc.Iterator[Change]:
+        groups: dict[tuple[str, str], list[_Watch]] = collections.defaultdict(list)
+        for watch in self._watches.values():
+            if watch.alert is None and watch.lasts and not watch.covered and self._counts(watch):
+                condition = watch.condition
+                rule = RULES[condition.rule]
+                alike = condition.cause if rule.of_connections else condition.subject
+                groups[condition.rule, alike].append(watch)
+        for (rule, cause), watches in groups.items():
+            hold = self.settings.thresholds.hold(rule)
+            due = [watch for watch in watches if now - watch.begun >= hold]
+            if not due:
+                continue
+            joined = self._joinable(rule, cause)
+            soon = [watch for watch in watches if now - watch.begun >= AS_GOOD_AS_DUE * hold]
+            if joined is not None:
+                yield self._join(joined, due, now)
+            elif RULES[rule].of_connections and len(soon) >= self.settings.group:
+                yield self._begin(soon, now)
+            else:
+                for watch in due:
+                    yield self._begin([watch], now)
+
+    def _counts(self, watch: _Watch) -> bool:
+        least = SEVERITIES.index(self.settings.severity)
+        return SEVERITIES.index(RULES[watch.condition.rule].severity) >= least
+
+    def _joinable(self, rule: str, cause: str) -> Alert | None:
+        """An alert that tells of many connections already."""
+        for alert in self._alerts.values():
+            many = len(alert.subjects) + alert.others >= self.settings.group
+            if alert.of_connections and many and (alert.rule, alert.cause) == (rule, cause):
+                return alert
+        return None
+
+    def _begin(self, watches: cabc.Sequence[_Watch], now: float) -> Change:
+        first = min(watches, key=lambda each: each.condition.since)
+        condition, rule = first.condition, RULES[first.condition.rule]
+        subject = condition.subject if len(watches) == 1 else f"{len(watches)} {condition.cause}"
+        alert = Alert(
+            key=f"{condition.rule}/{subject}/{now:.3f}",
+            rule=condition.rule,
+            severity=rule.severity,
+            cause=condition.cause,
+            since=condition.since,
+            fired_at=now,
+            last_seen=now,
+            detail=condition.detail,
+            facts=condition.values,
+            of_connections=rule.of_connections,
+            **_named(watches),
+        )
+        return self._put("fired", alert, watches)
+
+    def _join(self, alert: Alert, watches: cabc.Sequence[_Watch], now: float) -> Change:
+        for watch in watches:
+            watch.alert = alert.key
+        own = [watch for watch in self._watches.values() if watch.alert == alert.key]
+        return self._put("noted", _next(alert, last_seen=now, **_named(own)), watches)
+
+    def _put(self, what: What, alert: Alert, watches: cabc.Iterable[_Watch] = ()) -> Change:
+        self._alerts[alert.key] = alert
+        for watch in watches:
+            watch.alert = alert.key
+        return Change(what=what, alert=alert)
+
+    # ---- resolving -------------------------------------------------------------------------
+
+    def _resolve(self, now: float) -> cabc.Iterator[Change]:
+        own: dict[str, list[tuple[tuple[str, str], _Watch]]] = collections.defaultdict(list)
+        for key, watch in self._watches.items():
+            if watch.alert is not None:
+                own[watch.alert].append((key, watch))
+        for alert in self.alerts:
+            watches = own[alert.key]
+            well = [
+                key
+                for key, watch in watches
+                if watch.clear_since is not None
+                and now - watch.clear_since >= self.settings.recovery
+            ]
+            if len(well) < len(watches):
+                left = [watch for key, watch in watches if key not in well]
+                if well:  # some of many are well: that is noted, and told with the others
+                    yield self._put("noted", _next(alert, **_named(left)))
+            else:
+                del self._alerts[alert.key]
+                yield Change(what="resolved", alert=_next(alert, resolved_at=now))
+            for key in well:
+                del self._watches[key]
+
+    # ---- telling ---------------------------------------------------------------------------
+
+    def _tell(
+        self,
+        changes: cabc.Iterable[Change],
+        untold: cabc.Set[str],
+        silenced: Silenced,
+        now: float,
+    ) -> cabc.Iterator[Change]:
+        """The changes, with those that people are told of marked, and what is told again."""
+        changed: dict[str, Change] = {}
+        for change in changes:
+            alert = change.alert
+            if change.what == "resolved":
+                changed.pop(alert.key, None)
+                yield attrs.evolve(change, tell=alert.told if alert.times else None)
+            else:
+                known = changed.get(alert.key)
+                what = change.what if known is None else known.what
+                changed[alert.key] = attrs.evolve(change, what=what)
+        for alert in self.alerts:
+            change = changed.get(alert.key)
+            audible = self._audible(alert, untold, silenced)
+            if audible and self._is_due(alert, audible, now):
+                fired = change is not None and change.what == "fired"
+                told = tuple(dict.fromkeys((*alert.told, *audible)))[:NAMED]
+                latest = attrs.evolve(
+                    self._latest(alert), notified_at=now, times=alert.times + 1, told=told
+                )
+                if change is None:
+                    latest = _next(latest)
+                self._alerts[alert.key] = latest
+                yield Change(what="fired" if fired else "repeated", alert=latest, tell=audible)
+            elif change is not None:
+                yield attrs.evolve(change, alert=self._alerts[alert.key])
+
+    def _latest(self, alert: Alert) -> Alert:
+        """With the newest words about it."""
+        for watch in self._watches.values():
+            if watch.alert == alert.key and watch.lasts:
+                condition = watch.condition
+                return attrs.evolve(alert, detail=condition.detail, facts=condition.values)
+        return alert
+
+    def _audible(
+        self, alert: Alert, untold: cabc.Set[str], silenced: Silenced
+    ) -> tuple[str, ...]:
+        """The subjects that people can be told of now; nothing: none."""
+        if alert.rule in untold or alert.acknowledged_at is not None:
+            return ()
+        return tuple(
+            watch.condition.subject
+            for watch in self._watches.values()
+            if watch.alert == alert.key
+            and watch.lasts
+            and not watch.covered
+            and not silenced(alert.rule, watch.condition.subject if alert.of_connections else None)
+        )
+
+    def _is_due(self, alert: Alert, audible: cabc.Collection[str], now: float) -> bool:
+        if alert.notified_at is None:
+            return True
+        interval = INTERVALS[min(alert.times, len(INTERVALS)) - 1]
+        if not set(audible) <= set(alert.told) and len(alert.told) < NAMED:
+            interval = min(interval, GROWTH)
+        return now - alert.notified_at >= interval
+
+
+def _next(alert: Alert, **changes: t.Any) -> Alert:
+    return attrs.evolve(alert, step=alert.step + 1, **changes)
+
+
+def _named(watches: cabc.Sequence[_Watch]) -> dict[str, t.Any]:
+    names = sorted(watch.condition.subject for watch in watches)
+    return {"subjects": tuple(names[:NAMED]), "others": max(0, len(names) - NAMED)}
