@@ -260,6 +260,10 @@ EVENT_TYPES: t.Final = (
     "daemon.started",
     "incident.begun",
     "incident.ended",
+    "alert.fired",
+    "alert.repeated",
+    "alert.acknowledged",
+    "alert.resolved",
 )
 _EVENT_GROUPS: t.Final = tuple(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENT_TYPES))
 _EventTypes: t.TypeAlias = t.Annotated[

@@ -9,6 +9,7 @@ import attrs
 
 from storage.changes import Changes
 from storage.epochs import Epochs
+from storage.alerts import Alerts
 from storage.events import EventStream
 from storage.facts import Fact
 from storage.figures import Figures
@@ -289,6 +290,7 @@ class Storage(
     Notifications,
     Changes,
     Epochs,
+    Alerts,
     t.Protocol,
 ):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``

@@ -32,6 +32,7 @@ from storage.facts import NameSource
 from storage.identity import clean_text
 from storage.memory_changes import MemoryChanges
 from storage.memory_epochs import MemoryEpochs
+from storage.memory_alerts import MemoryAlerts
 from storage.memory_facts import apply_fact
 from storage.memory_figures import MemoryFigures
 from storage.memory_made import MemoryMade
@@ -66,6 +67,7 @@ class MemoryStorage(
     MemoryEpochs,
     MemoryFigures,
     MemoryNotifications,
+    MemoryAlerts,
     MemoryTokens,
 ):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""

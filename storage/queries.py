@@ -28,6 +28,7 @@ FUNCTION_FILES: t.Final = (
     "notifications.sql",
     "changes.sql",
     "epochs.sql",
+    "alerts.sql",
 )
 """What is made anew at start whenever it has changed; run in this order, as one text."""
 
