@@ -110,11 +110,11 @@ class AlertBook:
                 self._watches[condition.key] = _Watch(condition, alert.since, alert=alert.key)
 
     def acknowledge(self, key: str, by: str, at: float) -> Alert | None:
-        """Somebody takes care of it; it is told no more until it resolves. None: there is no such
-        alert, or it is resolved."""
+        """Somebody takes care of it; it is told no more until it resolves. None: that changes
+        nothing, for it is resolved, or somebody does already."""
         alert = self._alerts.get(key)
         if alert is None or alert.acknowledged_at is not None:
-            return alert
+            return None
         self._alerts[key] = _next(alert, acknowledged_at=at, acknowledged_by=by)
         return self._alerts[key]
 

@@ -73,8 +73,8 @@ EXPLAIN_DOWN: t.Final = ("parked", "conflict", "logged_out", "banned")
 
 @attrs.frozen(kw_only=True)
 class Thresholds:
-    """From where on something is wrong; 0 switches its rule off. Durations, in seconds, are how
-    long it may last; the others are counts."""
+    """From where on something is wrong; 0 switches its rule off. Durations are in seconds, and how
+    long it may last unless they say otherwise; the others are counts."""
 
     down: float = 5 * MINUTE
     parked: float = MINUTE
