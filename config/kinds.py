@@ -11,6 +11,7 @@ import math
 import re
 import typing as t
 import urllib.parse
+import zoneinfo
 from pathlib import Path
 
 import attrs
@@ -366,6 +367,32 @@ class Dsn:
             hint = nearest(value, ("embedded",))
             raise BadValueError("its value is neither", expected, f'"{hint}"' if hint else None)
         return str(value)
+
+
+@attrs.frozen
+class TimeZone:
+    """A time zone by its name; must be known here."""
+
+    def read(self, value: object) -> str:
+        expected = 'a time zone such as "America/Sao_Paulo" or "UTC"'
+        text = _text(value, expected)
+        try:
+            zoneinfo.ZoneInfo(text)
+        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+            raise BadValueError(f"{show(text)} is no time zone here", expected) from error
+        return text
+
+
+@attrs.frozen
+class TimeOfDay:
+    """A time of the day, written ``"22:30"``; minutes since midnight."""
+
+    def read(self, value: object) -> int:
+        expected = 'a time such as "22:30"'
+        match = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", _text(value, expected), re.ASCII)
+        if match is None:
+            raise BadValueError(f"{show(value)} is no time of the day", expected)
+        return 60 * int(match[1]) + int(match[2])
 
 
 @attrs.frozen
