@@ -48,7 +48,7 @@ Silenced: t.TypeAlias = cabc.Callable[[str, str | None], bool]
 class AlertSettings:
     """What the operator may set; times in seconds."""
 
-    thresholds: Thresholds = Thresholds()
+    thresholds: Thresholds = attrs.field(factory=Thresholds)
     severity: Severity = "info"
     """The least that an alert must have."""
     grace: float = 180.0  # after the start, in which connections may take their time
@@ -97,6 +97,8 @@ class AlertBook:
     def load(self, alerts: cabc.Iterable[Alert]) -> None:
         """Take up those that were not resolved when the daemon stopped."""
         for alert in alerts:
+            if alert.rule not in RULES:  # of another version; it stays as it is
+                continue
             self._alerts[alert.key] = alert
             for subject in alert.subjects or ("",):
                 condition = Condition(
@@ -107,6 +109,9 @@ class AlertBook:
                     detail=alert.detail,
                     values=alert.facts,
                 )
+                known = self._watches.get(condition.key)
+                if known is not None and known.alert is not None:
+                    continue  # it fires already, while this one could not be read
                 self._watches[condition.key] = _Watch(condition, alert.since, alert=alert.key)
 
     def acknowledge(self, key: str, by: str, at: float) -> Alert | None:
@@ -117,6 +122,11 @@ class AlertBook:
             return None
         self._alerts[key] = _next(alert, acknowledged_at=at, acknowledged_by=by)
         return self._alerts[key]
+
+    def unacknowledge(self, key: str) -> None:
+        """It is not known whether that was stored: so it does not count, but its step is used."""
+        if (alert := self._alerts.get(key)) is not None:
+            self._alerts[key] = attrs.evolve(alert, acknowledged_at=None, acknowledged_by=None)
 
     def stored(self, key: str, number: int) -> None:
         """The database knows it by a number."""
@@ -369,5 +379,5 @@ def _next(alert: Alert, **changes: t.Any) -> Alert:
 
 
 def _named(watches: cabc.Sequence[_Watch]) -> dict[str, t.Any]:
-    names = sorted(watch.condition.subject for watch in watches)
+    names = sorted(watch.condition.subject for watch in watches if watch.condition.subject)
     return {"subjects": tuple(names[:NAMED]), "others": max(0, len(names) - NAMED)}

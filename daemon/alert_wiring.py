@@ -1,0 +1,161 @@
+"""The service of alerts, from the configuration and from what the daemon knows of itself."""
+
+import collections.abc as cabc
+import typing as t
+
+import attrs
+import structlog
+import trio
+
+from actors.alert_book import AlertSettings
+from actors.alert_facts import (
+    ChannelHealth,
+    ConnectionHealth,
+    DiskHealth,
+    IncidentHealth,
+    Snapshot,
+    StoredHealth,
+    WebhookHealth,
+    WriterHealth,
+)
+from actors.alert_rules import HOUR, MINUTE, Thresholds
+from actors.alert_words import Wording
+from actors.alerts import AlertPolicy
+from actors.fleet import ConnectionStatus, Fleet
+from actors.maintenance import Window, zone_of
+from actors.phones import Phones
+from api.figures import FigureReader, Reading
+from api.views import WriterView
+from config.model import AlertsConfig, Config
+from storage.alerts import Alerts, Backlog
+from storage.errors import StorageError
+
+OLD: t.Final = 10 * MINUTE  # for a message to be undecryptable
+KEPT: t.Final = 60.0  # seconds for which the backlogs are as good as new
+LIMIT: t.Final = 5.0  # seconds that reading them may take
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("alerts")
+
+Channels: t.TypeAlias = cabc.Callable[[], cabc.Sequence[ChannelHealth]]
+
+
+def alert_policy(config: Config) -> AlertPolicy:
+    """What the configuration says of alerts."""
+    alerts = config.alerts
+    names = attrs.fields_dict(Thresholds)
+    return AlertPolicy(
+        settings=AlertSettings(
+            thresholds=Thresholds(**{name: getattr(alerts, name) for name in names}),
+            severity=alerts.severity.value,
+            grace=alerts.grace,
+            recovery=alerts.recovery,
+            group=alerts.group,
+        ),
+        wording=Wording(link=alerts.link.rstrip("/"), zone=zone_of(alerts.timezone)),
+        windows=tuple(
+            Window(
+                name=each.name,
+                days=frozenset(each.days),
+                start=each.start,
+                end=each.end,
+                zone=zone_of(each.timezone),
+                connections=frozenset(each.connections),
+            )
+            for each in config.maintenance
+        ),
+    )
+
+
+class Look:
+    """Takes snapshots of everything, out of what others have measured."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        figures: FigureReader,
+        storage: Alerts,
+        writer: cabc.Callable[[], WriterView],
+        phones: Phones,
+        channels: Channels,
+        wall_clock: cabc.Callable[[], float],
+        alerts: AlertsConfig,
+    ) -> None:
+        self.alerts = alerts
+        """The ones in force."""
+        self._fleet = fleet
+        self._figures = figures
+        self._storage = storage
+        self._writer = writer
+        self._phones = phones
+        self._channels = channels
+        self._wall_clock = wall_clock
+        self._backlogs: tuple[float, tuple[Backlog, ...], int] | None = None
+
+    async def __call__(self) -> Snapshot:
+        """Everything now; takes a few seconds at most."""
+        reading = await self._figures.reading()
+        stored = await self._stored(reading)
+        writer = self._writer()
+        return Snapshot(
+            connections=tuple(self._connection(each) for each in self._fleet.status()),
+            incidents=tuple(
+                IncidentHealth(
+                    code=each.code,
+                    since=each.since.timestamp(),
+                    sentence=each.sentence,
+                    connections=each.connections,
+                )
+                for each in self._fleet.incidents()
+            ),
+            writer=WriterHealth(
+                depth=writer.depth,
+                capacity=writer.capacity,
+                retrying=writer.retrying_seconds or 0.0,
+                stalled=writer.stalled_seconds,
+                error=writer.last_error or "",
+            ),
+            database_error=reading.error,
+            disks=tuple(
+                DiskHealth(path=each.path, free=each.free_bytes, total=each.total_bytes)
+                for each in reading.disks
+            ),
+            channels=tuple(self._channels()),
+            stored=stored,
+        )
+
+    def _connection(self, status: ConnectionStatus) -> ConnectionHealth:
+        deaf = status.deaf_suspicion
+        return ConnectionHealth(
+            name=status.name,
+            state=status.state,
+            reason=status.reason,
+            sentence=status.sentence,
+            since=status.since.timestamp(),
+            deaf_since=None if deaf is None else deaf.since.timestamp(),
+            deaf_why="" if deaf is None else deaf.why,
+            quarantined=status.quarantined,
+            phone_seen_at=self._phones.seen_at(status.name),
+        )
+
+    async def _stored(self, reading: Reading) -> StoredHealth | None:
+        """What the database knows; None: it does not answer."""
+        if reading.stored is None:
+            return None
+        try:
+            with trio.fail_after(LIMIT):
+                backlogs, media = await self._read_backlogs()
+        except (StorageError, trio.TooSlowError) as error:
+            log.warning("alerts.backlogs_unknown", error=str(error) or "no answer in time")
+            return None
+        hooks = tuple(WebhookHealth(name=each.name, dead=each.dead) for each in reading.stored.webhooks)
+        return StoredHealth(backlogs=backlogs, media=media, webhooks=hooks)
+
+    async def _read_backlogs(self) -> tuple[tuple[Backlog, ...], int]:
+        moment = trio.current_time()
+        if self._backlogs is None or moment - self._backlogs[0] >= KEPT:
+            now = self._wall_clock()
+            backlogs = await self._storage.backlogs(
+                undecryptable=now - OLD, gaps=now - self.alerts.gap, delivered=now - HOUR
+            )
+            self._backlogs = (moment, tuple(backlogs), await self._storage.media_waiting())
+        return self._backlogs[1], self._backlogs[2]
