@@ -149,9 +149,7 @@ class AlertBook:
     def _see(self, snapshot: Snapshot, untold: cabc.Set[str], now: float) -> None:
         """Bring the watches up to date with what is wrong now."""
         early = now < self._started + self.settings.grace
-        found = {
-            each.key: each for each in conditions(snapshot, self.settings.thresholds, now)
-        }
+        found = {each.key: each for each in conditions(snapshot, self.settings.thresholds, now)}
         for key, condition in found.items():
             watch = self._watches.get(key)
             if watch is None:
@@ -350,9 +348,7 @@ class AlertBook:
                 return attrs.evolve(alert, detail=condition.detail, facts=condition.values)
         return alert
 
-    def _audible(
-        self, alert: Alert, untold: cabc.Set[str], silenced: Silenced
-    ) -> tuple[str, ...]:
+    def _audible(self, alert: Alert, untold: cabc.Set[str], silenced: Silenced) -> tuple[str, ...]:
         """The subjects that people can be told of now; nothing: none."""
         if alert.rule in untold or alert.acknowledged_at is not None:
             return ()

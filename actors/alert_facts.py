@@ -78,6 +78,7 @@ class StoredHealth:
     backlogs: tuple[Backlog, ...] = ()
     media: int = 0  # files that wait to be fetched
     webhooks: tuple[WebhookHealth, ...] = ()
+    channels: tuple[ChannelHealth, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -89,5 +90,4 @@ class Snapshot:
     writer: WriterHealth = WriterHealth()
     database_error: str | None = None
     disks: tuple[DiskHealth, ...] = ()
-    channels: tuple[ChannelHealth, ...] = ()
     stored: StoredHealth | None = None

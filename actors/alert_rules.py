@@ -9,7 +9,7 @@ import typing as t
 
 import attrs
 
-from actors.alert_facts import ConnectionHealth, Snapshot
+from actors.alert_facts import ConnectionHealth, Snapshot, StoredHealth
 from storage.alerts import Backlog, Severity, Value
 
 MINUTE: t.Final = 60.0
@@ -66,7 +66,9 @@ def _rules() -> dict[str, Rule]:
 
 
 RULES: t.Final[cabc.Mapping[str, Rule]] = _rules()
-OUT_OF_THE_DATABASE: t.Final = frozenset({"sync_errors", "undecryptable", "gap", "media", "webhook"})
+OUT_OF_THE_DATABASE: t.Final = frozenset(
+    {"sync_errors", "undecryptable", "gap", "media", "webhook", "channel"}
+)
 EXPLAIN_DOWN: t.Final = ("parked", "conflict", "logged_out", "banned")
 """Rules that say of the same connection why it is down."""
 
@@ -171,23 +173,20 @@ def _of_daemon(snapshot: Snapshot, limits: Thresholds, now: float) -> cabc.Itera
     for disk in low.values():
         values = {"free": disk.free, "total": disk.total}
         yield Condition(rule="disk", subject=disk.path, since=now, values=values)
-    for channel in snapshot.channels:
-        if channel.failing_since is not None:
-            yield Condition(
-                rule="channel",
-                subject=channel.name,
-                since=channel.failing_since,
-                detail=channel.error,
-            )
-    if snapshot.stored is None:
-        return
-    if limits.media <= snapshot.stored.media:
-        yield Condition(rule="media", since=now, values={"count": snapshot.stored.media})
-    for hook in snapshot.stored.webhooks:
+    if snapshot.stored is not None:
+        yield from _of_services(snapshot.stored, limits, now)
+
+
+def _of_services(stored: StoredHealth, limits: Thresholds, now: float) -> cabc.Iterator[Condition]:
+    if limits.media <= stored.media:
+        yield Condition(rule="media", since=now, values={"count": stored.media})
+    for hook in stored.webhooks:
         if limits.webhook <= hook.dead:
-            yield Condition(
-                rule="webhook", subject=hook.name, since=now, values={"count": hook.dead}
-            )
+            values = {"count": hook.dead}
+            yield Condition(rule="webhook", subject=hook.name, since=now, values=values)
+    for channel in stored.channels:
+        if (since := channel.failing_since) is not None:
+            yield Condition(rule="channel", subject=channel.name, since=since, detail=channel.error)
 
 
 def _of_connection(

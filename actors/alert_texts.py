@@ -172,4 +172,3 @@ CAUSES: t.Final[dict[str, str]] = {
     "crashed": "defect",
 }
 """From the reason code of a connection that is down to what probably causes it."""
-

@@ -42,7 +42,9 @@ class AlertText:
     cure: str
 
 
-def alert_text(alert: Alert, language: str, subjects: cabc.Sequence[str] | None = None) -> AlertText:
+def alert_text(
+    alert: Alert, language: str, subjects: cabc.Sequence[str] | None = None
+) -> AlertText:
     """Title, likely cause and cure of an alert; of these of its subjects."""
     texts = LANGUAGES.get(language, ENGLISH)
     known = alert.subjects if subjects is None else subjects

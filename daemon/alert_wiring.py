@@ -1,6 +1,7 @@
 """The service of alerts, from the configuration and from what the daemon knows of itself."""
 
 import collections.abc as cabc
+import functools
 import typing as t
 
 import attrs
@@ -20,23 +21,26 @@ from actors.alert_facts import (
 )
 from actors.alert_rules import HOUR, MINUTE, Thresholds
 from actors.alert_words import Wording
-from actors.alerts import AlertPolicy
+from actors.alerts import AlertPolicy, AlertService
+from actors.event_services import Run, endure
 from actors.fleet import ConnectionStatus, Fleet
 from actors.maintenance import Window, zone_of
+from actors.notifier import Notifier
 from actors.phones import Phones
 from api.figures import FigureReader, Reading
 from api.views import WriterView
 from config.model import AlertsConfig, Config
+from daemon.wiring import Core
 from storage.alerts import Alerts, Backlog
 from storage.errors import StorageError
+from storage.notifications import Notification
+from supervisor.spec import ChildSpec
 
 OLD: t.Final = 10 * MINUTE  # for a message to be undecryptable
 KEPT: t.Final = 60.0  # seconds for which the backlogs are as good as new
 LIMIT: t.Final = 5.0  # seconds that reading them may take
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("alerts")
-
-Channels: t.TypeAlias = cabc.Callable[[], cabc.Sequence[ChannelHealth]]
 
 
 def alert_policy(config: Config) -> AlertPolicy:
@@ -76,7 +80,7 @@ class Look:
         storage: Alerts,
         writer: cabc.Callable[[], WriterView],
         phones: Phones,
-        channels: Channels,
+        notifier: Notifier,
         wall_clock: cabc.Callable[[], float],
         alerts: AlertsConfig,
     ) -> None:
@@ -87,7 +91,7 @@ class Look:
         self._storage = storage
         self._writer = writer
         self._phones = phones
-        self._channels = channels
+        self._notifier = notifier
         self._wall_clock = wall_clock
         self._backlogs: tuple[float, tuple[Backlog, ...], int] | None = None
 
@@ -119,7 +123,6 @@ class Look:
                 DiskHealth(path=each.path, free=each.free_bytes, total=each.total_bytes)
                 for each in reading.disks
             ),
-            channels=tuple(self._channels()),
             stored=stored,
         )
 
@@ -144,11 +147,27 @@ class Look:
         try:
             with trio.fail_after(LIMIT):
                 backlogs, media = await self._read_backlogs()
+                channels = await self._notifier.views()
         except (StorageError, trio.TooSlowError) as error:
             log.warning("alerts.backlogs_unknown", error=str(error) or "no answer in time")
             return None
-        hooks = tuple(WebhookHealth(name=each.name, dead=each.dead) for each in reading.stored.webhooks)
-        return StoredHealth(backlogs=backlogs, media=media, webhooks=hooks)
+        return StoredHealth(
+            backlogs=backlogs,
+            media=media,
+            webhooks=tuple(
+                WebhookHealth(name=each.name, dead=each.dead) for each in reading.stored.webhooks
+            ),
+            channels=tuple(
+                ChannelHealth(
+                    name=each.name,
+                    failing_since=None
+                    if each.failing_since is None
+                    else each.failing_since.timestamp(),
+                    error=each.error or "",
+                )
+                for each in channels
+            ),
+        )
 
     async def _read_backlogs(self) -> tuple[tuple[Backlog, ...], int]:
         moment = trio.current_time()
@@ -159,3 +178,64 @@ class Look:
             )
             self._backlogs = (moment, tuple(backlogs), await self._storage.media_waiting())
         return self._backlogs[1], self._backlogs[2]
+
+
+class DirectTeller:
+    """A :class:`Notifier` as the outbox of alerts knows it."""
+
+    def __init__(self, notifier: Notifier) -> None:
+        self._notifier = notifier
+
+    async def tell_now(self, notification: Notification) -> tuple[str, ...]:
+        """See :class:`actors.alert_outbox.Teller`."""
+        outcomes = await self._notifier.send_now(notification)
+        return tuple(name for name, outcome in outcomes.items() if outcome.error is None)
+
+    def wake(self) -> None:
+        """See :class:`actors.alert_outbox.Teller`."""
+        self._notifier.wake()
+
+
+@attrs.frozen
+class AlertParts:
+    """The services of alerts."""
+
+    alerts: AlertService
+    phones: Phones
+
+    def children(self) -> list[ChildSpec]:
+        """As children of the daemon's tree: what they fail with ends nothing."""
+        services: dict[str, Run] = {"phones": self.phones.run, "alerts": self.alerts.run}
+        return [
+            ChildSpec(id=name, start=functools.partial(endure, name, run))
+            for name, run in services.items()
+        ]
+
+
+def make_alerts(core: Core, figures: FigureReader, notifier: Notifier) -> AlertParts:
+    """All of them; nothing runs yet. A reload that changes what they do takes effect at once."""
+    phones = Phones(core.storage, core.fleet, core.clock)
+    look = Look(
+        core.fleet,
+        figures,
+        core.storage,
+        core.writer_view,
+        phones,
+        notifier,
+        core.clock,
+        core.config.alerts,
+    )
+    alerts = AlertService(
+        core.storage,
+        look,
+        DirectTeller(notifier),
+        policy=alert_policy(core.config),
+        wall_clock=core.clock,
+    )
+
+    def applied(config: Config) -> None:
+        look.alerts = config.alerts
+        alerts.use(alert_policy(config))
+
+    core.followers.append(applied)
+    return AlertParts(alerts, phones)

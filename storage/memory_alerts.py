@@ -49,17 +49,13 @@ class MemoryAlerts(abc.ABC):
             number = len(self._alerts) + 1 if known is None else known.id
             self._alerts[alert.key] = attrs.evolve(alert, id=number)
             new.append(change)
-        self.queue_notifications(
-            each.notification for each in new if each.notification is not None
-        )
+        self.queue_notifications(each.notification for each in new if each.notification is not None)
         for change in new:
             if (data := event_data(change)) is not None:
                 number = self._alerts[change.alert.key].id
                 name = change.alert.connection
                 self._tell(f"alert.{change.what}", name, alert_id=number, **data)
-        return {
-            change.alert.key: self._alerts[change.alert.key].id or 0 for change in changes
-        }
+        return {change.alert.key: self._alerts[change.alert.key].id or 0 for change in changes}
 
     async def active_alerts(self) -> list[Alert]:
         """See :meth:`storage.alerts.Alerts.active_alerts`."""

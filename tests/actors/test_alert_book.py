@@ -251,13 +251,13 @@ EVERYTHING: t.Final = of(
         DiskHealth(path="/data", free=2**20, total=2**40),
         DiskHealth(path="/data/media", free=2**20, total=2**40),
     ),
-    channels=(ChannelHealth(name="mail", failing_since=START, error="refused"),),
     stored=StoredHealth(
         backlogs=(
             Backlog(connection="i", undecryptable=30, gaps=1, missing=4, delivered=20, errors=12),
         ),
         media=5000,
         webhooks=(WebhookHealth(name="crm", dead=1),),
+        channels=(ChannelHealth(name="mail", failing_since=START, error="refused"),),
     ),
 )
 
@@ -279,11 +279,11 @@ def test_nothing_is_wrong_with_what_is_well() -> None:
     well = of(
         connection(phone_seen_at=START),
         disks=(DiskHealth(path="/data", free=2**35, total=2**40),),
-        channels=(ChannelHealth(name="mail"),),
         stored=StoredHealth(
             backlogs=(Backlog(connection="sales", undecryptable=2, delivered=999, errors=9),),
             media=10,
             webhooks=(WebhookHealth(name="crm", dead=0),),
+            channels=(ChannelHealth(name="mail"),),
         ),
     )
     story.look(well, 3 * HOUR)

@@ -54,9 +54,7 @@ async def test_a_change_commits_with_what_is_told_and_its_event(storage: Storage
     assert await storage.save_alerts([change]) == first
     [stored] = await storage.active_alerts()
     if isinstance(storage, PostgresStorage):
-        assert stored == attrs.evolve(
-            FIRED, id=first[FIRED.key], detail="the network failed\u2400"
-        )
+        assert stored == attrs.evolve(FIRED, id=first[FIRED.key], detail="the network failed\u2400")
     assert await storage.alert(first[FIRED.key]) == stored
     [row] = await storage.channels()
     assert row.pending == 1
