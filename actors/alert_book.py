@@ -221,16 +221,16 @@ class AlertBook:
                 rule = RULES[condition.rule]
                 alike = condition.cause if rule.of_connections else condition.subject
                 groups[condition.rule, alike].append(watch)
-        for (rule, cause), watches in groups.items():
-            hold = self.settings.thresholds.hold(rule)
+        for (name, cause), watches in groups.items():
+            hold = self.settings.thresholds.hold(name)
             due = [watch for watch in watches if now - watch.begun >= hold]
             if not due:
                 continue
-            joined = self._joinable(rule, cause)
+            joined = self._joinable(name, cause)
             soon = [watch for watch in watches if now - watch.begun >= AS_GOOD_AS_DUE * hold]
             if joined is not None:
                 yield self._join(joined, due, now)
-            elif RULES[rule].of_connections and len(soon) >= self.settings.group:
+            elif RULES[name].of_connections and len(soon) >= self.settings.group:
                 yield self._begin(soon, now)
             else:
                 for watch in due:
@@ -282,27 +282,30 @@ class AlertBook:
     # ---- resolving -------------------------------------------------------------------------
 
     def _resolve(self, now: float) -> cabc.Iterator[Change]:
-        own: dict[str, list[tuple[tuple[str, str], _Watch]]] = collections.defaultdict(list)
-        for key, watch in self._watches.items():
-            if watch.alert is not None:
-                own[watch.alert].append((key, watch))
+        own = self._by_alert()
         for alert in self.alerts:
-            watches = own[alert.key]
-            well = [
-                key
-                for key, watch in watches
-                if watch.clear_since is not None
-                and now - watch.clear_since >= self.settings.recovery
-            ]
-            if len(well) < len(watches):
-                left = [watch for key, watch in watches if key not in well]
+            well = [watch for watch in own[alert.key] if self._is_well(watch, now)]
+            if len(well) < len(own[alert.key]):
+                left = [watch for watch in own[alert.key] if not self._is_well(watch, now)]
                 if well:  # some of many are well: that is noted, and told with the others
                     yield self._put("noted", _next(alert, **_named(left)))
             else:
                 del self._alerts[alert.key]
                 yield Change(what="resolved", alert=_next(alert, resolved_at=now))
-            for key in well:
-                del self._watches[key]
+            for watch in well:
+                del self._watches[watch.condition.key]
+
+    def _is_well(self, watch: _Watch, now: float) -> bool:
+        since = watch.clear_since
+        return since is not None and now - since >= self.settings.recovery
+
+    def _by_alert(self) -> dict[str, list[_Watch]]:
+        """The watches of each alert."""
+        own: dict[str, list[_Watch]] = collections.defaultdict(list)
+        for watch in self._watches.values():
+            if watch.alert is not None:
+                own[watch.alert].append(watch)
+        return own
 
     # ---- telling ---------------------------------------------------------------------------
 
@@ -324,42 +327,22 @@ class AlertBook:
                 known = changed.get(alert.key)
                 what = change.what if known is None else known.what
                 changed[alert.key] = attrs.evolve(change, what=what)
+        own = self._by_alert()
         for alert in self.alerts:
-            change = changed.get(alert.key)
-            audible = self._audible(alert, untold, silenced)
+            note, watches = changed.get(alert.key), own[alert.key]
+            audible = _audible(alert, watches, untold, silenced)
             if audible and self._is_due(alert, audible, now):
-                fired = change is not None and change.what == "fired"
+                fired = note is not None and note.what == "fired"
                 told = tuple(dict.fromkeys((*alert.told, *audible)))[:NAMED]
                 latest = attrs.evolve(
-                    self._latest(alert), notified_at=now, times=alert.times + 1, told=told
+                    _latest(alert, watches), notified_at=now, times=alert.times + 1, told=told
                 )
-                if change is None:
+                if note is None:
                     latest = _next(latest)
                 self._alerts[alert.key] = latest
                 yield Change(what="fired" if fired else "repeated", alert=latest, tell=audible)
-            elif change is not None:
-                yield attrs.evolve(change, alert=self._alerts[alert.key])
-
-    def _latest(self, alert: Alert) -> Alert:
-        """With the newest words about it."""
-        for watch in self._watches.values():
-            if watch.alert == alert.key and watch.lasts:
-                condition = watch.condition
-                return attrs.evolve(alert, detail=condition.detail, facts=condition.values)
-        return alert
-
-    def _audible(self, alert: Alert, untold: cabc.Set[str], silenced: Silenced) -> tuple[str, ...]:
-        """The subjects that people can be told of now; nothing: none."""
-        if alert.rule in untold or alert.acknowledged_at is not None:
-            return ()
-        return tuple(
-            watch.condition.subject
-            for watch in self._watches.values()
-            if watch.alert == alert.key
-            and watch.lasts
-            and not watch.covered
-            and not silenced(alert.rule, watch.condition.subject if alert.of_connections else None)
-        )
+            elif note is not None:
+                yield attrs.evolve(note, alert=self._alerts[alert.key])
 
     def _is_due(self, alert: Alert, audible: cabc.Collection[str], now: float) -> bool:
         if alert.notified_at is None:
@@ -377,3 +360,27 @@ def _next(alert: Alert, **changes: t.Any) -> Alert:
 def _named(watches: cabc.Sequence[_Watch]) -> dict[str, t.Any]:
     names = sorted(watch.condition.subject for watch in watches if watch.condition.subject)
     return {"subjects": tuple(names[:NAMED]), "others": max(0, len(names) - NAMED)}
+
+
+def _latest(alert: Alert, watches: cabc.Iterable[_Watch]) -> Alert:
+    """With the newest words about it."""
+    for watch in watches:
+        if watch.lasts:
+            condition = watch.condition
+            return attrs.evolve(alert, detail=condition.detail, facts=condition.values)
+    return alert
+
+
+def _audible(
+    alert: Alert, watches: cabc.Iterable[_Watch], untold: cabc.Set[str], silenced: Silenced
+) -> tuple[str, ...]:
+    """The subjects that people can be told of now; nothing: none."""
+    if alert.rule in untold or alert.acknowledged_at is not None:
+        return ()
+    return tuple(
+        watch.condition.subject
+        for watch in watches
+        if watch.lasts
+        and not watch.covered
+        and not silenced(alert.rule, watch.condition.subject if alert.of_connections else None)
+    )

@@ -41,7 +41,6 @@ class Rule:
 def _rules() -> dict[str, Rule]:
     database = frozenset({"database"})
     fleet = database | {"outage", "outdated", "writer"}
-    daemon = {"of_connections": False}
     return {
         "down": Rule(severity="warning", hold=5 * MINUTE, calm=2 * MINUTE, causes=fleet),
         "parked": Rule(severity="warning", hold=MINUTE, calm=MINUTE, causes=fleet),
@@ -54,14 +53,16 @@ def _rules() -> dict[str, Rule]:
         "undecryptable": Rule(severity="warning", hold=5 * MINUTE),
         "gap": Rule(severity="warning", hold=MINUTE, causes=fleet),
         "phone": Rule(severity="warning", hold=HOUR),
-        "outage": Rule(severity="critical", hold=MINUTE, calm=MINUTE, **daemon),
-        "outdated": Rule(severity="critical", hold=MINUTE, calm=MINUTE, **daemon),
-        "writer": Rule(severity="critical", hold=5 * MINUTE, causes=database, **daemon),
-        "database": Rule(severity="critical", hold=MINUTE, **daemon),
-        "disk": Rule(severity="critical", hold=MINUTE, **daemon),
-        "media": Rule(severity="warning", hold=30 * MINUTE, causes=database | {"disk"}, **daemon),
-        "webhook": Rule(severity="warning", hold=MINUTE, **daemon),
-        "channel": Rule(severity="warning", hold=15 * MINUTE, **daemon),
+        "outage": Rule(severity="critical", hold=MINUTE, calm=MINUTE, of_connections=False),
+        "outdated": Rule(severity="critical", hold=MINUTE, calm=MINUTE, of_connections=False),
+        "writer": Rule(severity="critical", hold=5 * MINUTE, causes=database, of_connections=False),
+        "database": Rule(severity="critical", hold=MINUTE, of_connections=False),
+        "disk": Rule(severity="critical", hold=MINUTE, of_connections=False),
+        "media": Rule(
+            severity="warning", hold=30 * MINUTE, causes=database | {"disk"}, of_connections=False
+        ),
+        "webhook": Rule(severity="warning", hold=MINUTE, of_connections=False),
+        "channel": Rule(severity="warning", hold=15 * MINUTE, of_connections=False),
     }
 
 
