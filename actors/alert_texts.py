@@ -115,8 +115,8 @@ ENGLISH: t.Final = Texts(
         "media": RuleText(
             title="Files of messages wait ({count})",
             cause="They come in faster than they are fetched, or fetching fails.",
-            cure="zapvisor logs --level warning shows whether fetching fails. Look at the network and at"
-            " media.concurrency.",
+            cure="zapvisor logs --level warning shows whether fetching fails. Look at the network"
+            " and at media.concurrency.",
         ),
         "webhook": RuleText(
             title="A webhook has given up deliveries: {who}",
@@ -149,9 +149,8 @@ ENGLISH: t.Final = Texts(
         "and": "{first} and {last}",
         "name": "NAME",
         "more": "{count} more",
-        "now": "Now: {states}.",
-        "acknowledge": "zapvisor alerts lists it; zapvisor alerts ack NUMBER stops these reminders.",
-        "next": "Next reminder in {span}, unless it is over.",
+        "acknowledge": "zapvisor alerts lists it; zapvisor alerts ack NUMBER stops these"
+        " reminders.",
         "severity_info": "info",
         "severity_warning": "warning",
         "severity_critical": "critical",

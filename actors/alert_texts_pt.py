@@ -145,10 +145,8 @@ PORTUGUESE: t.Final = Texts(
         "and": "{first} e {last}",
         "name": "NOME",
         "more": "mais {count}",
-        "now": "Agora: {states}.",
         "acknowledge": "zapvisor alerts mostra o alerta; zapvisor alerts ack NÚMERO encerra estes"
         " lembretes.",
-        "next": "Próximo lembrete em {span}, se não acabar antes.",
         "severity_info": "informação",
         "severity_warning": "atenção",
         "severity_critical": "crítico",
