@@ -28,7 +28,7 @@ async def test_signing_in_and_out(open_page: OpenPage, stage: Stage) -> None:
     await page.fill("#token", f"  {TOKEN} ")
     await page.press("Enter")
     await page.wait("[data-verdict]")
-    assert await page.count("nav a") == 4
+    assert await page.count("nav a") == 5
     await page.click("role=button[name=/Sign out/]")
     await page.wait("#token")
     assert await page.js("document.getElementById('token').value") == ""
