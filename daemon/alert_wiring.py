@@ -80,7 +80,6 @@ class Look:
         storage: Alerts,
         writer: cabc.Callable[[], WriterView],
         phones: Phones,
-        notifier: Notifier,
         wall_clock: cabc.Callable[[], float],
         alerts: AlertsConfig,
     ) -> None:
@@ -91,7 +90,6 @@ class Look:
         self._storage = storage
         self._writer = writer
         self._phones = phones
-        self._notifier = notifier
         self._wall_clock = wall_clock
         self._backlogs: tuple[float, tuple[Backlog, ...], int] | None = None
 
@@ -147,7 +145,6 @@ class Look:
         try:
             with trio.fail_after(LIMIT):
                 backlogs, media = await self._read_backlogs()
-                channels = await self._notifier.views()
         except (StorageError, trio.TooSlowError) as error:
             log.warning("alerts.backlogs_unknown", error=str(error) or "no answer in time")
             return None
@@ -165,7 +162,7 @@ class Look:
                     else each.failing_since.timestamp(),
                     error=each.error or "",
                 )
-                for each in channels
+                for each in reading.stored.channels
             ),
         )
 
@@ -212,7 +209,7 @@ class AlertParts:
         ]
 
 
-def make_alerts(core: Core, figures: FigureReader, notifier: Notifier) -> AlertParts:
+def make_alerts(core: Core, figures: FigureReader) -> AlertParts:
     """All of them; nothing runs yet. A reload that changes what they do takes effect at once."""
     phones = Phones(core.storage, core.fleet, core.clock)
     look = Look(
@@ -221,14 +218,13 @@ def make_alerts(core: Core, figures: FigureReader, notifier: Notifier) -> AlertP
         core.storage,
         core.writer_view,
         phones,
-        notifier,
         core.clock,
         core.config.alerts,
     )
     alerts = AlertService(
         core.storage,
         look,
-        DirectTeller(notifier),
+        DirectTeller(core.notifier),
         policy=alert_policy(core.config),
         wall_clock=core.clock,
     )

@@ -184,9 +184,7 @@ async def test_a_restart_says_nothing_twice(
     assert await world.types() == ["alert.fired", "alert.resolved"]
 
 
-async def test_the_database_is_down(
-    autojump_clock: trio.testing.MockClock, world: World
-) -> None:
+async def test_the_database_is_down(autojump_clock: trio.testing.MockClock, world: World) -> None:
     """People are told past the queue, once; it is recorded when it is back, and the queue does not
     tell it again. The recovery takes the queue."""
     service = world.service()
@@ -239,9 +237,7 @@ async def test_a_change_that_is_refused_stops_nobody(
     assert [each.rule for each in await world.storage.active_alerts()] == ["banned"]
 
 
-async def test_acknowledging(
-    autojump_clock: trio.testing.MockClock, world: World
-) -> None:
+async def test_acknowledging(autojump_clock: trio.testing.MockClock, world: World) -> None:
     """It is told no more; twice is as good as once; of an unknown one there is nothing."""
     world.states["sales"] = "backoff"
     service = world.service()
@@ -276,9 +272,7 @@ async def test_an_acknowledgement_that_cannot_be_stored(
     assert await world.storage.active_alerts() == []
 
 
-async def test_silences(
-    autojump_clock: trio.testing.MockClock, world: World
-) -> None:
+async def test_silences(autojump_clock: trio.testing.MockClock, world: World) -> None:
     """Recorded and shown, and told once the silence is over, by itself or by an order."""
     world.states["sales"] = "backoff"
     service = world.service()
@@ -298,9 +292,7 @@ async def test_silences(
     assert len(await world.queued()) == 1
 
 
-async def test_windows(
-    autojump_clock: trio.testing.MockClock, world: World
-) -> None:
+async def test_windows(autojump_clock: trio.testing.MockClock, world: World) -> None:
     """The hours of maintenance are silent, and are shown."""
     now = dt.datetime.fromtimestamp(wall_clock(), dt.UTC)
     minute = 60 * now.hour + now.minute
@@ -321,9 +313,7 @@ async def test_windows(
     assert len(await world.queued()) == 1
 
 
-async def test_a_defect_is_survived(
-    autojump_clock: trio.testing.MockClock, world: World
-) -> None:
+async def test_a_defect_is_survived(autojump_clock: trio.testing.MockClock, world: World) -> None:
     """What a look fails with ends a round, not the service: it is run again by ``endure``."""
     world.failures = 1
     service = world.service()
