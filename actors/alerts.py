@@ -25,6 +25,7 @@ from storage.errors import StorageError, StorageUnavailableError
 INTERVAL: t.Final = 10.0  # seconds between two looks
 UPKEEP: t.Final = 60.0  # seconds between two marks of what lasts, and two looks at the silences
 PATIENCE: t.Final = 3  # attempts to store a change, before people are told without
+LOGGED: t.Final = 10  # subjects that a line of the log names
 LOADING: t.Final = 5.0  # seconds for a statement of the upkeep
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("alerts")
@@ -125,21 +126,29 @@ class AlertService:
     def _worded(self, change: Change, now: float) -> AlertChange:
         sentence = alert_text(change.alert, "en").title
         worded = AlertChange(what=change.what, alert=attrs.evolve(change.alert, sentence=sentence))
-        alert = worded.alert
-        if change.what != "noted":
-            level = log.info if change.what == "resolved" else log.warning
-            level(
-                f"alert.{change.what}",
-                rule=alert.rule,
-                severity=alert.severity,
-                subjects=list(alert.subjects[:10]),
-                sentence=sentence,
-                told=change.tell is not None,
-            )
+        self._log(change, sentence)
         if change.tell is None:
             return worded
         told = notification_of(worded, change.tell, self._wording, now)
         return attrs.evolve(worded, notification=told)
+
+    def _log(self, change: Change, sentence: str) -> None:
+        facts: dict[str, t.Any] = {
+            "rule": change.alert.rule,
+            "severity": change.alert.severity,
+            "subjects": list(change.alert.subjects[:LOGGED]),
+            "sentence": sentence,
+            "told": change.tell is not None,
+        }
+        match change.what:
+            case "fired":
+                log.warning("alert.fired", **facts)
+            case "repeated":
+                log.warning("alert.repeated", **facts)
+            case "resolved":
+                log.info("alert.resolved", **facts)
+            case _:
+                log.debug("alert.changed", **facts)
 
     async def _record(self, snapshot: Snapshot, nursery: trio.Nursery) -> None:
         if not len(self._outbox):
