@@ -181,13 +181,14 @@ class AlertService:
                     if lasting:
                         await self._storage.touch_alerts(lasting, self._wall_clock())
                 else:
-                    await self._load()
+                    await self.load()
                 await self._read_silences()
         except trio.TooSlowError as error:
             raise StorageUnavailableError(f"no answer within {LOADING:g} s") from error
         self._upkeep_at = now + UPKEEP
 
-    async def _load(self) -> None:
+    async def load(self) -> None:
+        """Take up what was firing when the daemon stopped."""
         self._book.load(await self._storage.active_alerts())
         self._loaded = True
 

@@ -14,7 +14,7 @@ Row: t.TypeAlias = cabc.Mapping[str, t.Any]
 
 def alerts_table(rows: cabc.Iterable[Row], now: dt.datetime) -> Table:
     """One line for each alert."""
-    table = new_table(">id", "state", "severity", "since", "lasted", ">told", "what", "what to do")
+    table = new_table(">id", "state", "severity", "since", "lasted", ">told", "what, and what to do")
     for row in rows:
         table.add_row(
             "–" if row["id"] is None else str(row["id"]),
@@ -23,8 +23,7 @@ def alerts_table(rows: cabc.Iterable[Row], now: dt.datetime) -> Table:
             f"{age(row['since'], now)} ago",
             _lasted(row, now),
             str(row["times"]),
-            Text(row["title"]),
-            Text("" if row["state"] == "resolved" else row["cure"]),
+            _what(row),
         )
     return table
 
@@ -70,6 +69,13 @@ def silences_table(rows: cabc.Iterable[Row], now: dt.datetime) -> Table:
             Text(row["why"]),
         )
     return table
+
+
+def _what(row: Row) -> Text:
+    text = Text(row["title"])
+    if row["state"] != "resolved":
+        text.append(f"\n{row['cure']}", style="dim")
+    return text
 
 
 def _state(row: Row) -> Text:

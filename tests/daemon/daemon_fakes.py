@@ -14,6 +14,7 @@ import httpx
 import trio
 
 from actors.adoption import Adoption
+from actors.alerts import AlertPolicy, AlertService
 from actors.channels import Carrier, ChannelSettings
 from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
 from actors.event_services import EventServices
@@ -38,6 +39,7 @@ from config.errors import ConfigError
 from config.model import Config, ConnectionConfig
 from daemon.logs.line import LogLine
 from daemon.logs.ring import LogRing
+from storage.alerts import Alerts
 from storage.api import (
     ChatKind,
     ConversationRow,
@@ -74,7 +76,7 @@ IN_MEMORY = frozenset().union(
         dir,
         (
             *(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream, Search),
-            *(Changes, Notifications),
+            *(Changes, Notifications, Alerts),
         ),
     )
 )
@@ -608,6 +610,7 @@ class Control:
     nats: NatsSettings | None = None  # nobody runs it
     channels: tuple[tuple[ChannelSettings, Carrier], ...] = ()  # nobody runs them
     notifier: Notifier = attrs.field(init=False)
+    alerts: AlertService = attrs.field(init=False)  # nobody runs it
 
     def __attrs_post_init__(self) -> None:
         places = (self.path.parent, self.path.parent / "media")
@@ -629,6 +632,13 @@ class Control:
             t.cast("t.Any", self.storage),
             wall_clock=NOON.timestamp,
             uniform=lambda: 0.5,
+        )
+        self.alerts = AlertService(
+            t.cast("t.Any", self.storage),
+            t.cast("t.Any", None),
+            t.cast("t.Any", self.notifier),
+            policy=AlertPolicy(),
+            wall_clock=NOON.timestamp,
         )
         self.figures = FigureReader(
             self.storage,
@@ -657,6 +667,7 @@ class Control:
             webhooks=self.events.webhooks if complete else None,
             channels=self.notifier if complete else None,
             registrar=self.registrar if complete else None,
+            alerts=self.alerts if complete else None,
             tokens=self.tokens,
             figures=self.figures,
             commits=self.commits,
