@@ -14,7 +14,9 @@ Row: t.TypeAlias = cabc.Mapping[str, t.Any]
 
 def alerts_table(rows: cabc.Iterable[Row], now: dt.datetime) -> Table:
     """One line for each alert."""
-    table = new_table(">id", "state", "severity", "since", "lasted", ">told", "what, and what to do")
+    table = new_table(
+        ">id", "state", "severity", "since", "lasted", ">told", "what, and what to do"
+    )
     for row in rows:
         table.add_row(
             "–" if row["id"] is None else str(row["id"]),

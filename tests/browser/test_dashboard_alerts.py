@@ -77,11 +77,11 @@ async def test_silencing(page: Page, stage: Stage) -> None:
     stage.alerts = [alert(2), fleet]
     await page.visit("#/alerts")
     await page.click("tr[data-key='2'] [data-order=silence]")
-    await page.click("dialog >> role=button[name=/^4/]")
+    await page.click("dialog >> role=button[name=/^4h/]")
     await page.wait("tr[data-key='2'] >> text=silenced")
     assert "POST /silences vendas all=False down 14400" in stage.asked
     await page.click("tr[data-key='3'] [data-order=silence]")
-    await page.click("dialog >> role=button[name=/^1 h/]")
+    await page.click("dialog >> role=button[name=/^1h/]")
     await page.wait("tr[data-key='3'] >> text=silenced")
     assert "POST /silences None all=True database 3600" in stage.asked
 

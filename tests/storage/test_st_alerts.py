@@ -4,11 +4,13 @@ import typing as t
 
 import attrs
 import pytest
-from st_helpers import Clock
+from st_helpers import CUSTOMER, NOW, Clock, take
 
-from storage.alerts import Alert, AlertChange
-from storage.api import Storage
+from storage.alerts import Alert, AlertChange, Backlog
+from storage.api import Envelope, Storage, SyncRun
 from storage.events import EventRow
+from storage.facts import PlaceholderVerdict
+from storage.gaps import OutageBegan, QueueAnnounced, QueueDrained
 from storage.memory import MemoryStorage
 from storage.notifications import ChannelRule, Notification, NotificationKind
 from storage.postgres import PostgresStorage
@@ -154,6 +156,35 @@ async def test_signs_of_phones(storage: Storage) -> None:
     await storage.note_phone_signs({"sales": 100.0, "support": 200.0})
     await storage.note_phone_signs({"sales": 50.0, "support": 300.0})
     assert await storage.phone_signs() == {"sales": 100.0, "support": 300.0}
+
+
+async def test_backlogs(postgres: PostgresStorage, clock: Clock) -> None:
+    """What cannot be read for a while, gaps that are open for a while, errors of the last hour; of
+    each connection by itself."""
+    failed: dict[str, t.Any] = {"kind": "undecryptable", "text": None, "raw": b""}
+    for number in range(3):
+        await take(postgres, f"A{number}", **failed)
+    given_up = PlaceholderVerdict(
+        chat=CUSTOMER, direct=True, sender=CUSTOMER, external_id="A0", verdict="gave_up"
+    )
+    steps = (
+        OutageBegan(kind="ended", reason="network", at=NOW),
+        QueueAnnounced(login="L1", number=1, at=NOW + 9, horizon=NOW + 9, announced=4, messages=4),
+        QueueDrained(login="L1", number=2, at=NOW + 10, others=0),
+    )
+    for step in steps:
+        await postgres.apply([Envelope(connection="support", gap=step)])
+    await postgres.apply([Envelope(connection="sales", facts=(given_up,))])
+    run = SyncRun(connection="sales", total=9, processed=5, skipped=1, errors=3, at=NOW)
+    await postgres.record_sync(run)
+    clock.now += 700
+    young = await postgres.backlogs(undecryptable=NOW - 60, gaps=NOW - 60, delivered=NOW + 60)
+    assert young == []
+    old = await postgres.backlogs(undecryptable=NOW + 600, gaps=NOW + 600, delivered=NOW - 60)
+    assert old == [
+        Backlog(connection="sales", undecryptable=2, delivered=9, errors=3),
+        Backlog(connection="support", gaps=1, missing=4),
+    ]
 
 
 async def test_backlogs_of_an_empty_database(postgres: PostgresStorage) -> None:
