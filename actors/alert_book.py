@@ -133,6 +133,14 @@ class AlertBook:
         if (alert := self._alerts.get(key)) is not None:
             self._alerts[key] = attrs.evolve(alert, id=number)
 
+    def stood_still(self, seconds: float) -> None:
+        """The process did not run for so long: what lasted then says nothing."""
+        for watch in self._watches.values():
+            if watch.clear_since is not None:
+                watch.clear_since += seconds
+            if watch.alert is None:
+                watch.begun += seconds
+
     # ---- what happens ----------------------------------------------------------------------
 
     def evaluate(

@@ -25,6 +25,7 @@ from storage.errors import StorageError, StorageUnavailableError
 INTERVAL: t.Final = 10.0  # seconds between two looks
 UPKEEP: t.Final = 60.0  # seconds between two marks of what lasts, and two looks at the silences
 PATIENCE: t.Final = 3  # attempts to store a change, before people are told without
+STANDSTILL: t.Final = 90.0  # seconds between two looks that a process needs that stood still
 LOGGED: t.Final = 10  # subjects that a line of the log names
 LOADING: t.Final = 5.0  # seconds for a statement of the upkeep
 
@@ -70,6 +71,7 @@ class AlertService:
         self._book = AlertBook(policy.settings, wall_clock())
         self._loaded = False
         self._upkeep_at = 0.0  # trio's clock
+        self._judged_at: float | None = None  # unix seconds
         self._failures = 0  # of storing changes, in a row
         self._turn = trio.Lock()
         """Of whoever changes the book."""
@@ -116,6 +118,9 @@ class AlertService:
             snapshot = Snapshot(database_error=snapshot.database_error)
         now = self._wall_clock()
         at = dt.datetime.fromtimestamp(now, dt.UTC)
+        if self._judged_at is not None and now - self._judged_at > STANDSTILL:
+            self._book.stood_still(now - self._judged_at)
+        self._judged_at = now
 
         def silenced(rule: str, connection: str | None) -> bool:
             return self._quiet.covers(rule, connection, at) is not None

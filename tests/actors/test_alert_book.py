@@ -299,6 +299,62 @@ def test_the_least_severity() -> None:
     assert {rule for _what, rule, _ in story.told} == {"banned"}
 
 
+def test_a_month(story: Story) -> None:
+    """With some trouble in it: what people read of it, and nothing else."""
+    names = [f"c{number}" for number in range(6)]
+    well = of(*(connection(name) for name in names))
+
+    def but(name: str, state: str, reason: str = "network", **facts: t.Any) -> Snapshot:
+        others = [connection(each) for each in names if each != name]
+        return of(connection(name, state, reason=reason), *others, **facts)
+
+    def pass_by(days: float) -> None:
+        story.look(well, HOUR, step=60)
+        story.look(well, days * DAY - HOUR, step=600)
+
+    pass_by(3)
+    story.look(but("c1", "backoff"), 2 * HOUR, step=60)
+    pass_by(5)
+    away = attrs.evolve(well, database_error="away", stored=None)
+    story.look(away, 30 * MINUTE, step=30)
+    pass_by(4)
+    outage = IncidentHealth(code="outage", since=story.now, sentence="", connections=6)
+    down = [connection(name, "backoff") for name in names]
+    story.look(of(*down, incidents=(outage,)), 3 * HOUR, step=60)
+    story.look(of(*down), 3 * MINUTE, step=30)
+    pass_by(5)
+    for _ in range(60):
+        story.look(but("c2", "backoff"), 3 * MINUTE, step=30)
+        story.look(well, 90.0, step=30)
+    pass_by(4)
+    for _ in range(40):
+        story.look(but("c3", "connecting"), 45.0, step=15)
+        story.look(well, 20 * MINUTE, step=60)
+    pass_by(5)
+    story.look(but("c4", "logged_out", "logged_out"), 5 * HOUR, step=60)
+    [alert] = story.book.alerts
+    acknowledged = story.book.acknowledge(alert.key, "ana", story.now)
+    assert acknowledged is not None
+    story.look(but("c4", "logged_out", "logged_out"), 2 * DAY, step=600)
+    pass_by(1)
+    assert [(what, rule, len(tell)) for what, rule, tell in story.told] == [
+        ("fired", "down", 1),
+        ("repeated", "down", 1),
+        ("resolved", "down", 1),
+        ("fired", "database", 1),
+        ("resolved", "database", 1),
+        ("fired", "outage", 1),
+        ("repeated", "outage", 1),
+        ("resolved", "outage", 1),
+        ("fired", "down", 1),
+        ("repeated", "down", 1),
+        ("resolved", "down", 1),
+        ("fired", "logged_out", 1),
+        ("repeated", "logged_out", 1),
+        ("resolved", "logged_out", 1),
+    ]
+
+
 # ---- properties
 
 

@@ -44,6 +44,8 @@ class Away(MemoryStorage):
     def __init__(self) -> None:
         super().__init__(wall_clock)
         self.away = False
+        self.lost = 0
+        """So many next changes are stored, and reported as if the connection broke."""
         self.refused: set[str] = set()
 
     async def save_alerts(self, changes: cabc.Sequence[AlertChange]) -> dict[str, int]:
@@ -51,7 +53,11 @@ class Away(MemoryStorage):
             raise StorageUnavailableError("away")
         if any(change.alert.rule in self.refused for change in changes):
             raise StorageRejectedError("refused")
-        return await super().save_alerts(changes)
+        ids = await super().save_alerts(changes)
+        if self.lost:
+            self.lost -= 1
+            raise StorageUnavailableError("the answer to the COMMIT was lost")
+        return ids
 
     async def active_alerts(self) -> list[Alert]:
         if self.away:
@@ -235,6 +241,28 @@ async def test_a_change_that_is_refused_stops_nobody(
     service = world.service()
     await run(service, 3 * MINUTE)
     assert [each.rule for each in await world.storage.active_alerts()] == ["banned"]
+
+
+async def test_an_answer_that_is_lost(autojump_clock: trio.testing.MockClock, world: World) -> None:
+    """What was stored all the same is stored, told and counted once."""
+    world.storage.lost = 2
+    world.states["sales"] = "backoff"
+    await run(world.service(), 7 * MINUTE)
+    assert len(await world.queued()) == 1
+    assert world.direct == []
+    assert await world.types() == ["alert.fired"]
+
+
+async def test_a_machine_that_slept(autojump_clock: trio.testing.MockClock, world: World) -> None:
+    """What lasted while nobody looked is no reason; it has its time after that."""
+    service = world.service()
+    world.states["sales"] = "backoff"
+    await run(service, MINUTE)
+    await trio.sleep(8 * HOUR)
+    await run(service, 3 * MINUTE)
+    assert service.active() == []
+    await run(service, 3 * MINUTE)
+    assert len(service.active()) == 1
 
 
 async def test_acknowledging(autojump_clock: trio.testing.MockClock, world: World) -> None:
