@@ -1,7 +1,5 @@
 """The alerts of the dashboard, in a real browser, with an API on a stage."""
 
-import typing as t
-
 from browser_driver import Page
 
 from tests.browser import stage_props as props
@@ -9,41 +7,14 @@ from tests.browser.conftest import OpenPage
 from tests.browser.stage import Stage
 
 
-def alert(number: int, **changes: t.Any) -> dict[str, t.Any]:
-    """An alert as the API gives it."""
-    return {
-        "id": number,
-        "rule": "down",
-        "state": "firing",
-        "severity": "warning",
-        "title": "No connection to WhatsApp: vendas",
-        "cause": "The network of this machine.",
-        "cure": "Look at the network.",
-        "detail": "the network failed: <b>reset</b>",
-        "connection": "vendas",
-        "subjects": ["vendas"],
-        "others": 0,
-        "facts": {},
-        "since": props.ago(600),
-        "fired_at": props.ago(300),
-        "last_seen": props.ago(5),
-        "resolved_at": None,
-        "acknowledged_at": None,
-        "acknowledged_by": None,
-        "notified_at": props.ago(300),
-        "times": 1,
-        "silenced_by": None,
-    } | changes
-
-
 async def test_the_list(page: Page, stage: Stage) -> None:
     """State, since, cause and advice; those that are over when asked for."""
-    over = alert(1, state="resolved", resolved_at=props.ago(60), title="Everything was bad")
-    fleet = alert(
+    over = props.alert(1, state="resolved", resolved_at=props.ago(60), title="Everything was bad")
+    fleet = props.alert(
         3, rule="database", severity="critical", connection=None, subjects=[],
         title="The database does not answer",
     )  # fmt: skip
-    stage.alerts = [fleet, alert(2), over]
+    stage.alerts = [fleet, props.alert(2), over]
     await page.visit("#/alerts")
     await page.wait("tr[data-key='2']")
     row = await page.text("tr[data-key='2']")
@@ -63,7 +34,7 @@ async def test_the_list(page: Page, stage: Stage) -> None:
 
 async def test_acknowledging(page: Page, stage: Stage) -> None:
     """One click; it stays in the list with who takes care of it."""
-    stage.alerts = [alert(2)]
+    stage.alerts = [props.alert(2)]
     await page.visit("#/alerts")
     await page.click("tr[data-key='2'] [data-order=acknowledge]")
     await page.wait("text=acknowledged")
@@ -73,8 +44,8 @@ async def test_acknowledging(page: Page, stage: Stage) -> None:
 
 async def test_silencing(page: Page, stage: Stage) -> None:
     """For a time that is asked for; what concerns no connection is silenced by its rule."""
-    fleet = alert(3, rule="database", connection=None, subjects=[], title="Database")
-    stage.alerts = [alert(2), fleet]
+    fleet = props.alert(3, rule="database", connection=None, subjects=[], title="Database")
+    stage.alerts = [props.alert(2), fleet]
     await page.visit("#/alerts")
     await page.click("tr[data-key='2'] [data-order=silence]")
     await page.click("dialog >> role=button[name=/^4h/]")
@@ -89,7 +60,7 @@ async def test_silencing(page: Page, stage: Stage) -> None:
 async def test_reading_is_not_operating(open_page: OpenPage, stage: Stage) -> None:
     """A token that may only read sees the buttons, and why they do nothing."""
     stage.sign_in("read")
-    stage.alerts = [alert(2)]
+    stage.alerts = [props.alert(2)]
     page = await open_page()
     await page.goto(f"{stage.url}#/alerts")
     await page.wait("tr[data-key='2']")
@@ -103,7 +74,7 @@ async def test_alerts_come_and_go_on_the_overview(page: Page, stage: Stage) -> N
     await page.visit("#/")
     await page.wait("[data-verdict]")
     assert "No connection to WhatsApp" not in await page.text("main")
-    stage.alerts = [alert(2)]
+    stage.alerts = [props.alert(2)]
     stage.tell("alert.fired", "vendas", alert_id=2)
     await page.wait("[data-key='alert-2']")
     assert "Look at the network." in await page.text("[data-key='alert-2']")
