@@ -5,7 +5,6 @@ Nothing of it may end the daemon, which receives messages whether or not anybody
 """
 
 import datetime as dt
-import secrets
 import socket
 import typing as t
 
