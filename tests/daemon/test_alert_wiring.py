@@ -4,16 +4,18 @@ import datetime as dt
 import types
 import typing as t
 
+import attrs
 import pytest
 import trio
 
 from actors.alert_rules import Thresholds
 from actors.incidents import Incident
 from actors.member import ConnectionStatus
+from actors.roster import plan
 from api.figures import FigureReader
 from api.views import WriterView
 from config.load import load_config
-from config.model import AlertsConfig, Config
+from config.model import AlertsConfig, Config, ConnectionConfig, MaintenanceConfig
 from daemon.alert_wiring import Look, alert_policy
 from storage.alerts import Backlog
 from storage.errors import StorageUnavailableError
@@ -139,3 +141,15 @@ async def test_a_snapshot(nursery: trio.Nursery) -> None:
     assert (snapshot.stored, snapshot.database_error) == (None, "away")
     assert snapshot.connections == (health,)
     nursery.cancel_scope.cancel()
+
+
+def test_a_reload_applies_what_is_said_of_alerts() -> None:
+    """No restart, and no connection is touched."""
+    old = Config(connections=(ConnectionConfig(name="sales"),))
+    window = MaintenanceConfig(name="night", start=60, end=120)
+    new = attrs.evolve(old, alerts=AlertsConfig(down=60.0), maintenance=(window,))
+    done = plan(old, new)
+    assert (done.restart, done.changed, done.unchanged) == ((), (), ("sales",))
+    policy = alert_policy(done.config)
+    assert policy.settings.thresholds.down == 60.0
+    assert [each.name for each in policy.windows] == ["night"]
