@@ -229,12 +229,13 @@ class AlertBook:
                 rule = RULES[condition.rule]
                 alike = condition.cause if rule.of_connections else condition.subject
                 groups[condition.rule, alike].append(watch)
+        joinable = self._joinable()
         for (name, cause), watches in groups.items():
             hold = self.settings.thresholds.hold(name)
             due = [watch for watch in watches if now - watch.begun >= hold]
             if not due:
                 continue
-            joined = self._joinable(name, cause)
+            joined = joinable.get((name, cause))
             soon = [watch for watch in watches if now - watch.begun >= AS_GOOD_AS_DUE * hold]
             if joined is not None:
                 yield self._join(joined, due, now)
@@ -248,13 +249,13 @@ class AlertBook:
         least = SEVERITIES.index(self.settings.severity)
         return SEVERITIES.index(RULES[watch.condition.rule].severity) >= least
 
-    def _joinable(self, rule: str, cause: str) -> Alert | None:
-        """An alert that tells of many connections already."""
-        for alert in self._alerts.values():
-            many = len(alert.subjects) + alert.others >= self.settings.group
-            if alert.of_connections and many and (alert.rule, alert.cause) == (rule, cause):
-                return alert
-        return None
+    def _joinable(self) -> dict[tuple[str, str], Alert]:
+        """Alerts that tell of many connections already, by rule and cause."""
+        return {
+            (alert.rule, alert.cause): alert
+            for alert in self._alerts.values()
+            if alert.of_connections and len(alert.subjects) + alert.others >= self.settings.group
+        }
 
     def _begin(self, watches: cabc.Sequence[_Watch], now: float) -> Change:
         first = min(watches, key=lambda each: each.condition.since)
