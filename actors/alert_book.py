@@ -23,37 +23,22 @@ import attrs
 
 from actors.alert_facts import SEVERITIES, Snapshot
 from actors.alert_rules import (
-    EXPLAIN_DOWN,
     HOUR,
     MINUTE,
     RULES,
     Condition,
-    Thresholds,
-    conditions,
     unknown,
 )
-from storage.alerts import Alert, Severity, What
+from actors.alert_watches import AlertSettings, Watch, Watches
+from storage.alerts import Alert, What
 
 INTERVALS: t.Final = (HOUR, 4 * HOUR, 12 * HOUR, 24 * HOUR)  # between tellings; then the last one
 GROWTH: t.Final = 5 * MINUTE  # after which more connections of an alert are told
-EARLIER: t.Final = 2 * MINUTE  # before its cause is noticed, a consequence may begin
 AS_GOOD_AS_DUE: t.Final = 0.5  # of the time that a condition has to last
 NAMED: t.Final = 200  # subjects that an alert keeps by name
 
 Silenced: t.TypeAlias = cabc.Callable[[str, str | None], bool]
 """Takes a rule and a connection, or None for what concerns no connection."""
-
-
-@attrs.frozen(kw_only=True)
-class AlertSettings:
-    """What the operator may set; times in seconds."""
-
-    thresholds: Thresholds = attrs.field(factory=Thresholds)
-    severity: Severity = "info"
-    """The least that an alert must have."""
-    grace: float = 180.0  # after the start, in which connections may take their time
-    recovery: float = 180.0  # that all has to be well before an alert resolves
-    group: int = 3  # connections that fail alike are one alert
 
 
 @attrs.frozen(kw_only=True)
@@ -66,28 +51,22 @@ class Change:
     """Tell people, of these subjects; None: nobody is told."""
 
 
-@attrs.define
-class _Watch:
-    condition: Condition
-    begun: float
-    clear_since: float | None = None
-    alert: str | None = None
-    covered: bool = False  # explained by another alert
-
-    @property
-    def lasts(self) -> bool:
-        return self.clear_since is None
-
-
 class AlertBook:
     """All that is watched, and the alerts that are not resolved."""
 
     def __init__(self, settings: AlertSettings, started: float) -> None:
         """``started``: when the daemon did, in unix seconds, as all times here."""
-        self.settings = settings
-        self._started = started
-        self._watches: dict[tuple[str, str], _Watch] = {}
+        self._watches = Watches(settings, started)
         self._alerts: dict[str, Alert] = {}
+
+    @property
+    def settings(self) -> AlertSettings:
+        """The ones in force."""
+        return self._watches.settings
+
+    def use(self, settings: AlertSettings) -> None:
+        """Others are in force."""
+        self._watches.settings = settings
 
     @property
     def alerts(self) -> list[Alert]:
@@ -109,10 +88,8 @@ class AlertBook:
                     detail=alert.detail,
                     values=alert.facts,
                 )
-                known = self._watches.get(condition.key)
-                if known is not None and known.alert is not None:
-                    continue  # it fires already, while this one could not be read
-                self._watches[condition.key] = _Watch(condition, alert.since, alert=alert.key)
+                # Unless it fires already, while this one could not be read.
+                self._watches.adopt(Watch(condition, alert.since, alert=alert.key))
 
     def acknowledge(self, key: str, by: str, at: float) -> Alert | None:
         """Somebody takes care of it; it is told no more until it resolves. None: that changes
@@ -134,12 +111,8 @@ class AlertBook:
             self._alerts[key] = attrs.evolve(alert, id=number)
 
     def stood_still(self, seconds: float) -> None:
-        """The process did not run for so long: what lasted then says nothing."""
-        for watch in self._watches.values():
-            if watch.clear_since is not None:
-                watch.clear_since += seconds
-            if watch.alert is None:
-                watch.begun += seconds
+        """The process did not run for so long."""
+        self._watches.stood_still(seconds)
 
     # ---- what happens ----------------------------------------------------------------------
 
@@ -148,82 +121,17 @@ class AlertBook:
     ) -> list[Change]:
         """What changed, in its order."""
         untold = unknown(snapshot)
-        self._see(snapshot, untold, now)
-        self._cover(now)
+        self._watches.see(snapshot, untold, now)
+        self._watches.cover(now)
         changes = [*self._fire(now)]
         changes += self._resolve(now)
         return [*self._tell(changes, untold, silenced, now)]
 
-    def _see(self, snapshot: Snapshot, untold: cabc.Set[str], now: float) -> None:
-        """Bring the watches up to date with what is wrong now."""
-        early = now < self._started + self.settings.grace
-        found = {each.key: each for each in conditions(snapshot, self.settings.thresholds, now)}
-        for key, condition in found.items():
-            watch = self._watches.get(key)
-            if watch is None:
-                if not (early and RULES[condition.rule].of_connections):
-                    self._watches[key] = _Watch(condition, now)
-                continue
-            if not watch.lasts and watch.alert is None and self._is_forgotten(watch, now):
-                watch.begun = now
-            # What began is what is told: later sights of it do not know since when it is so.
-            since = min(condition.since, watch.condition.since) if watch.lasts else condition.since
-            watch.condition = attrs.evolve(condition, since=since)
-            watch.clear_since = None
-        for key, watch in [*self._watches.items()]:
-            if key in found or key[0] in untold:
-                continue
-            if watch.clear_since is None:
-                watch.clear_since = now
-            if watch.alert is None and self._is_forgotten(watch, now):
-                del self._watches[key]
-
-    def _is_forgotten(self, watch: _Watch, now: float) -> bool:
-        away = 0.0 if watch.clear_since is None else now - watch.clear_since
-        return away >= RULES[watch.condition.rule].calm
-
-    def _cover(self, now: float) -> None:
-        """Find out what is explained by something else. It starts to last anew when it no longer
-        is, for what follows from a cause may outlive it for a moment."""
-        causes = {
-            watch.condition.rule: watch
-            for watch in self._watches.values()
-            if not watch.condition.subject or watch.condition.rule == "disk"
-        }
-        for watch in self._watches.values():
-            watch.covered = self._is_covered(watch, causes)
-            if watch.covered and watch.alert is None:
-                watch.begun = now
-
-    def _is_covered(self, watch: _Watch, causes: cabc.Mapping[str, _Watch]) -> bool:
-        condition = watch.condition
-        for name in RULES[condition.rule].causes:
-            cause = causes.get(name)
-            if cause is not None and watch.begun >= cause.begun - EARLIER:
-                return True
-        explains: tuple[str, ...] = ()
-        if condition.rule == "down":
-            explains = EXPLAIN_DOWN
-        elif condition.rule == "phone":
-            explains = ("down", *EXPLAIN_DOWN)
-        for name in explains:
-            other = self._watches.get((name, condition.subject))
-            if other is not None and other.lasts and not self._is_shadowed(other):
-                return True
-        return condition.rule == "parked" and self._is_shadowed(watch)
-
-    def _is_shadowed(self, watch: _Watch) -> bool:
-        """Whether it says no more than that the connection is down, which was told already."""
-        if watch.condition.rule != "parked" or watch.alert is not None:
-            return False
-        down = self._watches.get(("down", watch.condition.subject))
-        return down is not None and down.alert is not None
-
     # ---- firing ----------------------------------------------------------------------------
 
     def _fire(self, now: float) -> cabc.Iterator[Change]:
-        groups: dict[tuple[str, str], list[_Watch]] = collections.defaultdict(list)
-        for watch in self._watches.values():
+        groups: dict[tuple[str, str], list[Watch]] = collections.defaultdict(list)
+        for watch in self._watches:
             if watch.alert is None and watch.lasts and not watch.covered and self._counts(watch):
                 condition = watch.condition
                 rule = RULES[condition.rule]
@@ -245,7 +153,7 @@ class AlertBook:
                 for watch in due:
                     yield self._begin([watch], now)
 
-    def _counts(self, watch: _Watch) -> bool:
+    def _counts(self, watch: Watch) -> bool:
         least = SEVERITIES.index(self.settings.severity)
         return SEVERITIES.index(RULES[watch.condition.rule].severity) >= least
 
@@ -257,7 +165,7 @@ class AlertBook:
             if alert.of_connections and len(alert.subjects) + alert.others >= self.settings.group
         }
 
-    def _begin(self, watches: cabc.Sequence[_Watch], now: float) -> Change:
+    def _begin(self, watches: cabc.Sequence[Watch], now: float) -> Change:
         first = min(watches, key=lambda each: each.condition.since)
         condition, rule = first.condition, RULES[first.condition.rule]
         subject = condition.subject if len(watches) == 1 else f"{len(watches)} {condition.cause}"
@@ -276,13 +184,13 @@ class AlertBook:
         )
         return self._put("fired", alert, watches)
 
-    def _join(self, alert: Alert, watches: cabc.Sequence[_Watch], now: float) -> Change:
+    def _join(self, alert: Alert, watches: cabc.Sequence[Watch], now: float) -> Change:
         for watch in watches:
             watch.alert = alert.key
-        own = [watch for watch in self._watches.values() if watch.alert == alert.key]
+        own = [watch for watch in self._watches if watch.alert == alert.key]
         return self._put("noted", _next(alert, last_seen=now, **_named(own)), watches)
 
-    def _put(self, what: What, alert: Alert, watches: cabc.Iterable[_Watch] = ()) -> Change:
+    def _put(self, what: What, alert: Alert, watches: cabc.Iterable[Watch] = ()) -> Change:
         self._alerts[alert.key] = alert
         for watch in watches:
             watch.alert = alert.key
@@ -291,30 +199,18 @@ class AlertBook:
     # ---- resolving -------------------------------------------------------------------------
 
     def _resolve(self, now: float) -> cabc.Iterator[Change]:
-        own = self._by_alert()
+        own = self._watches.by_alert()
         for alert in self.alerts:
-            well = [watch for watch in own[alert.key] if self._is_well(watch, now)]
+            well = [watch for watch in own[alert.key] if self._watches.is_well(watch, now)]
             if len(well) < len(own[alert.key]):
-                left = [watch for watch in own[alert.key] if not self._is_well(watch, now)]
+                left = [watch for watch in own[alert.key] if not self._watches.is_well(watch, now)]
                 if well:  # some of many are well: that is noted, and told with the others
                     yield self._put("noted", _next(alert, **_named(left)))
             else:
                 del self._alerts[alert.key]
                 yield Change(what="resolved", alert=_next(alert, resolved_at=now))
             for watch in well:
-                del self._watches[watch.condition.key]
-
-    def _is_well(self, watch: _Watch, now: float) -> bool:
-        since = watch.clear_since
-        return since is not None and now - since >= self.settings.recovery
-
-    def _by_alert(self) -> dict[str, list[_Watch]]:
-        """The watches of each alert."""
-        own: dict[str, list[_Watch]] = collections.defaultdict(list)
-        for watch in self._watches.values():
-            if watch.alert is not None:
-                own[watch.alert].append(watch)
-        return own
+                self._watches.forget(watch)
 
     # ---- telling ---------------------------------------------------------------------------
 
@@ -336,7 +232,7 @@ class AlertBook:
                 known = changed.get(alert.key)
                 what = change.what if known is None else known.what
                 changed[alert.key] = attrs.evolve(change, what=what)
-        own = self._by_alert()
+        own = self._watches.by_alert()
         for alert in self.alerts:
             note, watches = changed.get(alert.key), own[alert.key]
             audible = _audible(alert, watches, untold, silenced)
@@ -366,12 +262,12 @@ def _next(alert: Alert, **changes: t.Any) -> Alert:
     return attrs.evolve(alert, step=alert.step + 1, **changes)
 
 
-def _named(watches: cabc.Sequence[_Watch]) -> dict[str, t.Any]:
+def _named(watches: cabc.Sequence[Watch]) -> dict[str, t.Any]:
     names = sorted(watch.condition.subject for watch in watches if watch.condition.subject)
     return {"subjects": tuple(names[:NAMED]), "others": max(0, len(names) - NAMED)}
 
 
-def _latest(alert: Alert, watches: cabc.Iterable[_Watch]) -> Alert:
+def _latest(alert: Alert, watches: cabc.Iterable[Watch]) -> Alert:
     """With the newest words about it."""
     for watch in watches:
         if watch.lasts:
@@ -381,7 +277,7 @@ def _latest(alert: Alert, watches: cabc.Iterable[_Watch]) -> Alert:
 
 
 def _audible(
-    alert: Alert, watches: cabc.Iterable[_Watch], untold: cabc.Set[str], silenced: Silenced
+    alert: Alert, watches: cabc.Iterable[Watch], untold: cabc.Set[str], silenced: Silenced
 ) -> tuple[str, ...]:
     """The subjects that people can be told of now; nothing: none."""
     if alert.rule in untold or alert.acknowledged_at is not None:

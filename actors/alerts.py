@@ -13,9 +13,10 @@ import attrs
 import structlog
 import trio
 
-from actors.alert_book import AlertBook, AlertSettings, Change
+from actors.alert_book import AlertBook, Change
 from actors.alert_facts import Snapshot
 from actors.alert_outbox import AlertOutbox, Teller
+from actors.alert_watches import AlertSettings
 from actors.alert_words import Wording, alert_text, notification_of
 from actors.maintenance import Quiet, Window
 from storage.alerts import Alert, AlertChange, Silence
@@ -79,7 +80,7 @@ class AlertService:
 
     def use(self, policy: AlertPolicy) -> None:
         """Another configuration is in force."""
-        self._book.settings = policy.settings
+        self._book.use(policy.settings)
         self._wording = policy.wording
         self._quiet.windows = policy.windows
 

@@ -8,7 +8,6 @@ import attrs
 import structlog
 import trio
 
-from actors.alert_book import AlertSettings
 from actors.alert_facts import (
     ChannelHealth,
     ConnectionHealth,
@@ -20,6 +19,7 @@ from actors.alert_facts import (
     WriterHealth,
 )
 from actors.alert_rules import HOUR, MINUTE, Thresholds
+from actors.alert_watches import AlertSettings
 from actors.alert_words import Wording
 from actors.alerts import AlertPolicy, AlertService
 from actors.event_services import Run, endure

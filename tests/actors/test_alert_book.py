@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.alert_book import INTERVALS, AlertBook, AlertSettings, Change
+from actors.alert_book import INTERVALS, AlertBook, Change
 from actors.alert_facts import (
     ChannelHealth,
     ConnectionHealth,
@@ -19,6 +19,7 @@ from actors.alert_facts import (
     WriterHealth,
 )
 from actors.alert_rules import DAY, HOUR, MINUTE, RULES, Thresholds, conditions
+from actors.alert_watches import AlertSettings
 from storage.alerts import Alert, Backlog
 
 START: t.Final = 1_700_000_000.0

@@ -11,11 +11,11 @@ import pytest
 import trio
 import trio.testing
 
-from actors.alert_book import AlertSettings
 from actors.alert_facts import ConnectionHealth, Snapshot, StoredHealth
 from actors.alert_rules import DAY, HOUR, MINUTE, RULES
 from actors.alert_texts import CAUSES, ENGLISH
 from actors.alert_texts_pt import PORTUGUESE
+from actors.alert_watches import AlertSettings
 from actors.alert_words import Wording, notification_of
 from actors.alerts import AlertPolicy, AlertService
 from actors.maintenance import Window
