@@ -7,9 +7,9 @@ import typing as t
 
 import attrs
 
+from storage.alerts import Alerts
 from storage.changes import Changes
 from storage.epochs import Epochs
-from storage.alerts import Alerts
 from storage.events import EventStream
 from storage.facts import Fact
 from storage.figures import Figures

@@ -30,9 +30,9 @@ from storage.api import (
 from storage.errors import StorageRejectedError
 from storage.facts import NameSource
 from storage.identity import clean_text
+from storage.memory_alerts import MemoryAlerts
 from storage.memory_changes import MemoryChanges
 from storage.memory_epochs import MemoryEpochs
-from storage.memory_alerts import MemoryAlerts
 from storage.memory_facts import apply_fact
 from storage.memory_figures import MemoryFigures
 from storage.memory_made import MemoryMade

@@ -48,9 +48,9 @@ from storage.errors import (
 )
 from storage.identity import clean_text
 from storage.migrate import Migration, migrate
+from storage.postgres_alerts import PostgresAlerts
 from storage.postgres_changes import PostgresChanges
 from storage.postgres_epochs import PostgresEpochs
-from storage.postgres_alerts import PostgresAlerts
 from storage.postgres_events import PostgresEvents
 from storage.postgres_figures import PostgresFigures
 from storage.postgres_gaps import PostgresGaps
