@@ -171,6 +171,7 @@ class Connection:
             self._board.failed("it was stopped before a phone was linked")
             raise
         self._tools.admission.wish(self.name)
+        self._counts.phone_seen(self._tools.wall_clock())  # it has taken the code
         jid = "nobody" if device.jid is None else masked(device.jid)
         self._board.paired(f"paired as {jid}")
         structlog.get_logger("connection").info("connection.paired", connection=self.name, jid=jid)

@@ -24,6 +24,8 @@ from whatsapp.iq import core
 from whatsapp.iq.session import logout_request
 from whatsapp.jid import Jid
 from whatsapp.pairing_code import phone_digits
+from whatsapp.peer import PRIORITY
+from whatsapp.sending import message_id
 
 __all__ = ["ConnectionStatus", "Fleet", "FleetSettings", "Member"]
 
@@ -278,6 +280,20 @@ class Fleet:
     def pairing(self, name: str) -> PairingView:
         """The pairing of a connection now."""
         return self._member(name).board.view()
+
+    async def ask_phone(self, name: str) -> None:
+        """Ask a connection's phone for something that shows that it is there.
+
+        Raises:
+            NotOnlineError: it cannot be asked now.
+        """
+        connection, own = self._member(name).connection, self.own_addresses(name)
+        if not own:
+            raise NotOnlineError(f"{name} is linked to no phone")
+        random, now = self._tools.random, int(self._tools.wall_clock())
+        stanza_id = message_id(own[0], now, random(16))
+        question = connection.hearing.question(own[0], stanza_id)
+        await connection.line.send_peer(question, priority=PRIORITY, stanza_id=stanza_id)
 
     async def wait_pairing(self, name: str, after: int) -> PairingView:
         """Wait for a version of the pairing above ``after``; the caller sets the deadline."""

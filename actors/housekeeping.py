@@ -68,4 +68,7 @@ class Housekeeper:
         while gone := await self._storage.forget_accesses(now - self._keep_accesses, BATCH):
             events += gone
             await trio.sleep(PAUSE)
+        while gone := await self._storage.trim_alerts(now - self._keep_events, BATCH):
+            events += gone
+            await trio.sleep(PAUSE)
         return payloads, events

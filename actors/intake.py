@@ -4,6 +4,7 @@ Nothing here waits for a commit or for an answer of the network, so order is kep
 envelopes are under way.
 """
 
+import collections.abc as cabc
 import typing as t
 
 import attrs
@@ -25,6 +26,7 @@ from actors.inbound import (
 from actors.link import Link, Received
 from actors.messages import Replay
 from actors.parts import Parts
+from actors.phones import phone_sign
 from actors.purpose import Purpose
 from actors.records import RecordCache
 from actors.settings import ConnectionSettings, Tools
@@ -60,7 +62,9 @@ class Intake:
         parts: Parts,
         hearing: Hearing,
         queue: OfflineQueue,
+        phone_seen: cabc.Callable[[int], None],
     ) -> None:
+        """``phone_seen`` takes the server's time (unix seconds) of what the own phone sent."""
         self.logged_in = trio.Event()
         self.synced = trio.Event()
         """The queue of what was missed is empty."""
@@ -72,6 +76,7 @@ class Intake:
         self._replay: Replay | None = None
         """Read again now, and not yet posted."""
         self._hearing = hearing
+        self._phone_seen = phone_seen
         self._decryptor = Decryptor(cache, device, tools.random)
         self._own = own_addresses(device)
         self._desk = Desk(name, self._own, self._post, parts)
@@ -92,6 +97,8 @@ class Intake:
             await self._quarantine(received.data, f"unreadable frame: {received.reason}")
             return
         self._hearing.stanza(received)
+        if (sign := phone_sign(received, self._own)) is not None:
+            self._phone_seen(sign)
         async with self._queue.taking(received):
             await self._take_node(link, received)
 

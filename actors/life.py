@@ -86,7 +86,15 @@ class Life:
         self._renewing = renewing
         self._queue = OfflineQueue(name, tools.random(8), outages, self._in_flight)
         self._intake = Intake(
-            name, device, settings, tools, cache, self.parts, hearing, self._queue
+            name,
+            device,
+            settings,
+            tools,
+            cache,
+            self.parts,
+            hearing,
+            self._queue,
+            counts.phone_seen,
         )
         self._received = Backlog()
         self._replays_in, self._replays = trio.open_memory_channel[Replay](0)

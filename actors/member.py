@@ -62,6 +62,7 @@ class ConnectionStatus:
     errors: int = 0
     unrecorded: SyncCounts = attrs.field(factory=SyncCounts)
     """Of these, what no row of sync statistics holds yet."""
+    phone_seen_at: float | None = None  # unix seconds: the newest thing that the phone sent
 
 
 @attrs.frozen(kw_only=True)
@@ -383,6 +384,7 @@ class Member:
             skipped=self.counts.skipped,
             errors=self.counts.errors,
             unrecorded=self.counts.unrecorded(),
+            phone_seen_at=self.counts.phone_seen_at,
         )
 
 

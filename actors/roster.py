@@ -15,6 +15,7 @@ APPLIED: t.Final[cabc.Mapping[str, frozenset[str] | None]] = {
     "conversations": None,
     "sending": frozenset({"gap", "per_minute", "ack_timeout"}),
     "history": frozenset({"full"}),
+    "alerts": None,
 }
 """Keys that take effect at run time, since a connection is built from them; the others, and
 those of sections that are not named here, need a restart of the daemon."""
@@ -39,6 +40,7 @@ def plan(old: Config, new: Config) -> Plan:
     config = attrs.evolve(
         old,
         connections=new.connections,
+        maintenance=new.maintenance,
         **{name: _section(old, new, name) for name in APPLIED},
     )
     before, after = _tables(old), _tables(config)

@@ -140,8 +140,13 @@ class Counts:
     """Of these, what no row of sync statistics holds yet: the minute under way."""
     lag: cabc.Callable[[], float] = _nothing_waits
     """Seconds that the oldest stanza in hand, or sent to the writer, has waited."""
+    phone_seen_at: float | None = None  # unix seconds: the newest thing that it sent
     deaf: int = 0  # found to be, and reset
     deaf_suspicion: cabc.Callable[[], DeafSuspicion | None] = _unsuspected
+
+    def phone_seen(self, at: float) -> None:
+        """The own phone sent something at a time (unix seconds)."""
+        self.phone_seen_at = max(at, self.phone_seen_at or 0.0)
 
     def ended(self, reason: str) -> None:
         """A life is over."""

@@ -19,6 +19,7 @@ from api.limits import RateLimit, Strangers
 from api.metrics_requests import Timed
 from api.openapi import openapi_config
 from api.problems import HANDLERS
+from api.routes_alerts import alert_routes
 from api.routes_changes import change_routes
 from api.routes_channels import channel_routes
 from api.routes_connections import connection_routes
@@ -109,6 +110,7 @@ def _litestar(
             *import_routes(backend),
             *event_routes(backend),
             *webhook_routes(backend),
+            *alert_routes(backend),
             *channel_routes(backend),
             *daemon_routes(backend),
             *session_routes(keeper, sessions),

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from api.figures import FigureReader
 from api.metrics_requests import RequestTimes
+from api.ports_alerts import AlertsPort
 from api.ports_channels import ChannelsPort
 from api.ports_connections import ActionsPort, FleetPort
 from api.ports_daemon import HistogramPort, RegistrarPort, ReloadPort, ReprocessPort, RestorerPort
@@ -66,6 +67,7 @@ class Backend:
     channels: ChannelsPort | None = None
     registrar: RegistrarPort | None = None
     reports: ReportsPort | None = None
+    alerts: AlertsPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

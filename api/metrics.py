@@ -19,6 +19,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from actors.alert_rules import RULES
 from api.figures import Reading, Stored
 from api.health import unready
 from api.health_events import with_newest
@@ -34,6 +35,7 @@ if t.TYPE_CHECKING:
     from api.backend import Backend
 
 INCIDENTS: t.Final = ("outage", "outdated")
+ALERT_STATES: t.Final = ("firing", "acknowledged", "silenced")
 GAP_STATES: t.Final = ("open", "ongoing")
 GAP_MESSAGES: t.Final = ("missing", "waiting", "in_quarantine")
 
@@ -62,6 +64,7 @@ class LiveCollector(Collector):
         for facts in self._backend.fleet.status():
             _connection(samples, facts)
         self._writer(samples, self._backend.writer())
+        self._alerts(samples)
         good = self._backend.figures.newest_good()
         self._events(samples, None if good is None else good.stored)
         if good is not None and good.stored is not None:
@@ -105,6 +108,14 @@ class LiveCollector(Collector):
                 if disk.path == path:
                     samples.add("disk_free_bytes", disk.free_bytes, place)
                     samples.add("disk_total_bytes", disk.total_bytes, place)
+
+    def _alerts(self, samples: "Samples") -> None:
+        if (alerts := self._backend.alerts) is None:
+            return
+        counts = alerts.counts()
+        for rule in RULES:
+            for state in ALERT_STATES:
+                samples.add("alerts", counts.get((rule, state), 0), rule, state)
 
     def _events(self, samples: "Samples", stored: Stored | None) -> None:
         if (events := self._backend.events) is None:

@@ -208,6 +208,12 @@ FAMILIES: t.Final[tuple[Family, ...]] = (
     _counter("events_clients_dropped", "Clients that were too slow, since the daemon started."),
     _gauge("events_readable", "Whether the events can be read for those clients."),
     _gauge(
+        "alerts",
+        "Alerts that are not resolved; silenced ones are recorded, and nobody is told.",
+        "rule",
+        "state",
+    ),
+    _gauge(
         "webhook_state",
         "1 for the state that a webhook is in, 0 for the others.",
         "webhook",

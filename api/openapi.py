@@ -32,6 +32,7 @@ TAGS: t.Final[cabc.Mapping[str, str]] = {
     "outbox": "Sending: what is queued, and what became of it.",
     "events": "What happens, as a stream that can be resumed from any point.",
     "webhooks": "Events, delivered to other programs.",
+    "alerts": "What is wrong, who takes care of it, and who is not told.",
     "channels": "What tells people of trouble and sends the daily report.",
     "health": "Whether all is well, and what is not.",
     "statistics": "How much came, and what became of it.",

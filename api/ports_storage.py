@@ -5,6 +5,7 @@ import datetime as dt
 import typing as t
 
 from api.ports_changes import ChangesPort
+from storage.alerts import Alert, Silence
 from storage.api import ConversationRow
 from storage.blobs import Blob
 from storage.events import EventPage, EventRange
@@ -167,6 +168,12 @@ class StoragePort(ChangesPort, t.Protocol):
     async def history_overview(self) -> list[HistoryOverview]: ...
 
     async def history_retry(self, connection: str) -> int: ...
+
+    async def past_alerts(self, *, before: int | None = None, limit: int = 50) -> list[Alert]: ...
+
+    async def alert(self, alert_id: int) -> Alert | None: ...
+
+    async def silences(self, *, since: float, limit: int = 200) -> list[Silence]: ...
 
 
 class FilesPort(t.Protocol):

@@ -215,11 +215,13 @@ class TimeOfDay:
 
 @attrs.frozen
 class TimeZone:
-    """The name of a time zone that this system knows. Empty: the system's own."""
+    """The name of a time zone that this system knows. Empty, if allowed: the system's own."""
+
+    allow_empty: bool = False
 
     def read(self, value: object) -> str:
-        expected = 'a time zone such as "America/Sao_Paulo", or empty'
-        text: str = Text(expected, allow_empty=True).read(value)
+        expected = 'a time zone such as "America/Sao_Paulo"' + ", or empty" * self.allow_empty
+        text: str = Text(expected, allow_empty=self.allow_empty).read(value)
         if not text:
             return text
         try:

@@ -18,7 +18,13 @@ from config.environment import (
 from config.errors import BadValueError, ConfigError, Problem
 from config.kinds import EnvText, nearest, show
 from config.lines import KeyPath, key_lines, line_of
-from config.model import ChannelConfig, Config, ConnectionConfig, WebhookConfig
+from config.model import (
+    ChannelConfig,
+    Config,
+    ConnectionConfig,
+    MaintenanceConfig,
+    WebhookConfig,
+)
 from config.rules import RULES
 
 SEARCHED: t.Final = (Path("supervisor.toml"), Path("/etc/zapvisor/supervisor.toml"))
@@ -65,6 +71,7 @@ _SECTIONS: t.Final[cabc.Mapping[str, type]] = {
     for field in attrs.fields(Config)
     if isinstance(field.type, type) and attrs.has(field.type)
 }
+_ARRAYS: t.Final = ("connections", "webhooks", "channels", "maintenance")
 _LATE: t.Final = 1 << 62  # sorts what has no line behind what has one
 
 
@@ -87,16 +94,18 @@ class _Loader:
         connections = self._connections(document.pop("connections", []))
         webhooks = self._webhooks(document.pop("webhooks", []))
         channels = self._channels(document.pop("channels", []))
+        maintenance = self._maintenance(document.pop("maintenance", []))
         for name, raw in document.items():
             if name in _SECTIONS:
                 tables[name] = self._table(_SECTIONS[name], raw, (name,))
             else:
-                self._unknown((name,), (*_SECTIONS, "connections", "webhooks", "channels"))
+                self._unknown((name,), (*_SECTIONS, *_ARRAYS))
         config = Config(
             **{name: _SECTIONS[name](**values) for name, values in tables.items()},
             connections=tuple(connections),
             webhooks=tuple(webhooks),
             channels=tuple(channels),
+            maintenance=tuple(maintenance),
             path=self._path,
             base_dir=Path.cwd() if self._path is None else self._path.absolute().parent,
         )
@@ -179,6 +188,17 @@ class _Loader:
 
         found = self._named_tables("channels", "channel", raw, ChannelConfig, check)
         return [ChannelConfig(**values) for values in found]
+
+    def _maintenance(self, raw: object) -> list[MaintenanceConfig]:
+        def check(path: KeyPath, table: dict[str, t.Any]) -> None:
+            for key in ("start", "end"):
+                if key not in table:
+                    self._problem(path, f"the maintenance has no {key}", 'a time such as "22:30"')
+
+        found = self._named_tables("maintenance", "maintenance", raw, MaintenanceConfig, check)
+        return [
+            MaintenanceConfig(**values) for values in found if {"start", "end"} <= values.keys()
+        ]
 
     def _named_tables(
         self,

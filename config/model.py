@@ -262,6 +262,10 @@ EVENT_TYPES: t.Final = (
     "daemon.started",
     "incident.begun",
     "incident.ended",
+    "alert.fired",
+    "alert.repeated",
+    "alert.acknowledged",
+    "alert.resolved",
 )
 _EVENT_GROUPS: t.Final = tuple(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENT_TYPES))
 _EventTypes: t.TypeAlias = t.Annotated[
@@ -357,8 +361,63 @@ class ReportConfig:
 
     enabled: bool = True
     time: t.Annotated[str, TimeOfDay()] = "08:00"
-    timezone: t.Annotated[str, TimeZone()] = ""
+    timezone: t.Annotated[str, TimeZone(allow_empty=True)] = ""
     """Empty: the system's."""
+
+
+@attrs.frozen(kw_only=True)
+class AlertsConfig:
+    """``[alerts]``; 0 switches a rule off"""
+
+    link: t.Annotated[str, Url(("https", "http"), allow_empty=True)] = ""
+    timezone: t.Annotated[str, TimeZone()] = "UTC"
+    severity: Severity = Severity.INFO
+    """Of the rules that are applied, the least."""
+    grace: t.Annotated[float, Duration(at_least=0, at_most=86400)] = 180.0
+    recovery: t.Annotated[float, Duration(at_least=0, at_most=86400)] = 180.0
+    group: t.Annotated[int, Count(2, 100_000)] = 3
+    down: t.Annotated[float, Duration(at_least=0)] = 300.0
+    parked: t.Annotated[float, Duration(at_least=0)] = 60.0
+    logged_out: t.Annotated[float, Duration(at_least=0)] = 10.0
+    conflict: t.Annotated[float, Duration(at_least=0)] = 60.0
+    banned: t.Annotated[float, Duration(at_least=0)] = 10.0
+    deaf: t.Annotated[float, Duration(at_least=0)] = 1800.0
+    outage: t.Annotated[float, Duration(at_least=0)] = 60.0
+    outdated: t.Annotated[float, Duration(at_least=0)] = 60.0
+    sync_errors: t.Annotated[int, Count(0, 100)] = 10  # percent
+    quarantine: t.Annotated[int, Count(0)] = 1  # rows
+    undecryptable: t.Annotated[int, Count(0, 1000)] = 20  # messages
+    gap: t.Annotated[float, Duration(at_least=0)] = 3600.0
+    phone: t.Annotated[float, Duration(at_least=0)] = 864_000.0
+    writer: t.Annotated[float, Duration(at_least=0)] = 300.0
+    database: t.Annotated[float, Duration(at_least=0)] = 60.0
+    disk: t.Annotated[int, Size(0, 1 << 50)] = 1 << 30
+    media: t.Annotated[int, Count(0, 100_000)] = 1000  # files
+    webhook: t.Annotated[int, Count(0)] = 1  # deliveries that were given up
+    channel: t.Annotated[float, Duration(at_least=0)] = 900.0
+
+
+_DAYS: t.Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+@attrs.frozen(kw_only=True)
+class MaintenanceConfig:
+    """One ``[[maintenance]]`` table: nobody is told of alerts in these hours."""
+
+    name: t.Annotated[str, ConnectionName()]
+    days: t.Annotated[tuple[str, ...], Names(f"some of {', '.join(_DAYS)}", "|".join(_DAYS))] = (
+        _DAYS
+    )
+    """On which it begins."""
+    start: t.Annotated[str, TimeOfDay()]
+    end: t.Annotated[str, TimeOfDay()]
+    """Not after ``start``: on the next day."""
+    timezone: t.Annotated[str, TimeZone()] = "UTC"
+    connections: t.Annotated[
+        tuple[str, ...],
+        Names("names of connections", r"[a-z0-9][a-z0-9_-]{0,62}", allow_empty=True),
+    ] = ()
+    """Empty: all, and what concerns no connection."""
 
 
 @attrs.frozen(kw_only=True)
@@ -431,10 +490,12 @@ class Config:
     events: EventsConfig = attrs.field(factory=EventsConfig)
     nats: NatsConfig = attrs.field(factory=NatsConfig)
     report: ReportConfig = attrs.field(factory=ReportConfig)
+    alerts: AlertsConfig = attrs.field(factory=AlertsConfig)
     control: ControlConfig = attrs.field(factory=ControlConfig)
     http: HttpConfig = attrs.field(factory=HttpConfig)
     webhooks: tuple[WebhookConfig, ...] = ()
     channels: tuple[ChannelConfig, ...] = ()
+    maintenance: tuple[MaintenanceConfig, ...] = ()
     connections: tuple[ConnectionConfig, ...] = ()
     path: Path | None = None
     """The file this was read from; None when there is none."""

@@ -17,6 +17,7 @@ from api.listener import HttpListener
 from api.server import GRACE, serve_app
 from api.tokens import TokenKeeper
 from daemon.adapters import ReprocessAdapter
+from daemon.alert_wiring import make_alerts
 from daemon.branches import branch, part_troubles
 from daemon.logs import Logs
 from daemon.registrar import Registrar
@@ -43,6 +44,7 @@ def api_supervisor(
     figures = FigureReader(
         core.storage, places, webhooks=core.events.webhooks.views, channels=core.notifier.views
     )
+    alerting = make_alerts(core, figures)
     listener: HttpListener | None = None
     backend = Backend(
         fleet=core.fleet,
@@ -61,6 +63,7 @@ def api_supervisor(
         channels=core.notifier,
         registrar=registrar,
         reports=core.reporter,
+        alerts=alerting.alerts,
         figures=figures,
         commits=core.writer.commits,
         data_place=str(core.config.data_dir),
@@ -85,6 +88,7 @@ def api_supervisor(
     children += [
         ChildSpec(id="tokens", start=keeper.run),
         ChildSpec(id="figures", start=figures.run),
+        *alerting.children(),
         ChildSpec(
             id="control",
             start=serve_control,

@@ -11,6 +11,7 @@ from pathlib import Path
 from cyclopts import App, Parameter
 
 from daemon import (
+    cli_alerts,
     cli_channels,
     cli_connections,
     cli_conversations,
@@ -47,6 +48,7 @@ __all__ = ["app"]
 
 config_app = App(name="config", help="Look after the configuration.")
 app.command(config_app)
+cli_alerts.register(app)
 cli_connections.register(app)
 cli_conversations.register(app)
 cli_gaps.register(app)

@@ -41,6 +41,11 @@ _COLOURS: t.Final = {
     "undecryptable": "yellow",
     "out": "yellow",
     "draining": "cyan",
+    "firing": "red",
+    "acknowledged": "yellow",
+    "resolved": "dim",
+    "warning": "yellow",
+    "critical": "red",
 }
 
 

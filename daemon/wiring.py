@@ -79,10 +79,14 @@ class Core:
     """Of the services that work behind the writer."""
     made: Made = attrs.field(factory=dict)
     """The connections of ``config`` that were made through the API."""
+    followers: list[cabc.Callable[[Config], None]] = attrs.field(factory=list)
+    """Called with each configuration that comes into force."""
 
     def applied(self, config: Config) -> None:
         """Another configuration is in force: what is no connection's own follows."""
         self.services.http.use_proxies(media_proxies(config))
+        for follower in self.followers:
+            follower(config)
 
     async def aclose(self) -> None:
         """Close what is open towards the network."""

@@ -17,7 +17,13 @@ from config.convert import read_value
 from config.durations import format_duration
 from config.environment import OTHERS, PREFIX, variables
 from config.errors import BadValueError
-from config.model import ChannelConfig, Config, ConnectionConfig, WebhookConfig
+from config.model import (
+    ChannelConfig,
+    Config,
+    ConnectionConfig,
+    MaintenanceConfig,
+    WebhookConfig,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -50,6 +56,7 @@ def reference() -> str:
             )
     parts.append(named_tables("webhooks", WebhookConfig, told[("webhooks", "")]))
     parts.append(named_tables("channels", ChannelConfig, told[("channels", "")]))
+    parts.append(named_tables("maintenance", MaintenanceConfig, told[("maintenance", "")]))
     parts.append(connections(told[("connections", "")]))
     return "".join(parts)
 
@@ -138,6 +145,8 @@ def comments(text: str) -> dict[tuple[str, str], str]:
             found["webhooks", ""] = " ".join(above).strip()
         elif line.startswith("# [[channels]]"):
             found["channels", ""] = " ".join(above).strip()
+        elif line.startswith("# [[maintenance]]"):
+            found["maintenance", ""] = " ".join(above).strip()
         elif line.startswith("# [[connections]]"):
             found["connections", ""] = " ".join(above).strip()
             break

@@ -7,6 +7,7 @@ import typing as t
 
 import attrs
 
+from storage.alerts import Alerts
 from storage.changes import Changes
 from storage.epochs import Epochs
 from storage.events import EventStream
@@ -291,6 +292,7 @@ class Storage(
     Notifications,
     Changes,
     Epochs,
+    Alerts,
     t.Protocol,
 ):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``

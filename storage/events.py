@@ -33,6 +33,10 @@ EVENT_TYPES: t.Final = (
     "daemon.started",
     "incident.begun",
     "incident.ended",
+    "alert.fired",
+    "alert.repeated",
+    "alert.acknowledged",
+    "alert.resolved",
 )
 SCAN: t.Final = 2_000  # events that one page looks at, at most
 PAGE: t.Final = 500  # events in a page, at most

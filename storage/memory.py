@@ -30,6 +30,7 @@ from storage.api import (
 from storage.errors import StorageRejectedError
 from storage.facts import NameSource
 from storage.identity import clean_text
+from storage.memory_alerts import MemoryAlerts
 from storage.memory_changes import MemoryChanges
 from storage.memory_epochs import MemoryEpochs
 from storage.memory_facts import apply_fact
@@ -66,6 +67,7 @@ class MemoryStorage(
     MemoryEpochs,
     MemoryFigures,
     MemoryReports,
+    MemoryAlerts,
     MemoryTokens,
 ):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""

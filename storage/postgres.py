@@ -48,6 +48,7 @@ from storage.errors import (
 )
 from storage.identity import clean_text
 from storage.migrate import Migration, migrate
+from storage.postgres_alerts import PostgresAlerts
 from storage.postgres_changes import PostgresChanges
 from storage.postgres_epochs import PostgresEpochs
 from storage.postgres_events import PostgresEvents
@@ -109,6 +110,7 @@ class PostgresStorage(
     PostgresNotifications,
     PostgresChanges,
     PostgresEpochs,
+    PostgresAlerts,
 ):
     """Use :meth:`open`; the storage serves until its context ends."""
 

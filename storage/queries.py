@@ -29,6 +29,7 @@ FUNCTION_FILES: t.Final = (
     "changes.sql",
     "epochs.sql",
     "reports.sql",
+    "alerts.sql",
 )
 """What is made anew at start whenever it has changed; run in this order, as one text."""
 

@@ -1,32 +1,60 @@
-// What needs somebody's attention, whoever raises it: incidents of the health check, and events
-// whose type begins with "alert.".
+// What needs somebody's attention, whoever raises it: incidents of the health check, and alerts.
 
-const MOST = 50 // kept; the newest ones
+import { get } from './api.js'
+import { currentLanguage } from './i18n.js'
 
 export class AlertBook {
   constructor() {
     this.incidents = []
-    this.raised = new Map() // key: { at, connection, sentence }
+    this.raised = [] // rows of GET /alerts
+    this.error = null
   }
 
-  /** What is going on now, the newest first: [{ key, code, since, sentence, connections }]. */
+  /** What is going on now, the newest first: [{ key, code, title, since, detail, … }]. An incident
+   * that is an alert already is told once. */
   list() {
-    return [...this.incidents, ...this.raised.values()].sort((one, other) => other.since.localeCompare(one.since))
+    const told = new Set(this.raised.map(each => each.rule))
+    const incidents = this.incidents.filter(each => !told.has(each.code))
+    return [...incidents, ...this.raised.map(shown)].sort((one, other) => other.since.localeCompare(one.since))
+  }
+
+  /** How many alerts wait for somebody. */
+  waiting() {
+    return this.raised.filter(each => each.state === 'firing' && each.silenced_by === null).length
   }
 
   fromHealth(health) {
-    this.incidents = (health.incidents ?? []).map(each => ({ key: `incident-${each.code}`, ...each }))
+    this.incidents = (health.incidents ?? []).map(each =>
+      ({ key: `incident-${each.code}`, tone: 'bad', detail: each.sentence, ...each }))
   }
 
-  /** Take up alerts among events; whether there were any. */
-  fromEvents(events) {
-    const found = events.filter(event => event.type.startsWith('alert.'))
-    for (const { id, type, at, connection, data } of found) {
-      const key = `alert-${data.alert_id ?? data.code ?? id}`
-      if (type === 'alert.resolved') this.raised.delete(key)
-      else this.raised.set(key, { key, code: data.code ?? type, since: at, sentence: data.sentence ?? '', connection })
+  /** Ask for the alerts; a daemon that cannot say them leaves what was known. */
+  async load() {
+    try {
+      this.raised = await get('/alerts', { language: currentLanguage() })
+      this.error = null
+    } catch (error) {
+      this.error = error
     }
-    for (const key of [...this.raised.keys()].slice(0, -MOST)) this.raised.delete(key)
-    return found.length > 0
+  }
+
+  clear() {
+    this.incidents = []
+    this.raised = []
   }
 }
+
+/** Whether events tell of alerts. */
+export const tellOfAlerts = events => events.some(event => event.type.startsWith('alert.'))
+
+const shown = alert => ({
+  key: `alert-${alert.id}`,
+  code: alert.rule,
+  title: alert.title,
+  since: alert.since,
+  detail: alert.detail,
+  cure: alert.cure,
+  state: alert.state,
+  tone: alert.severity === 'critical' ? 'bad' : 'warn',
+  connection: alert.connection,
+})

@@ -1,13 +1,14 @@
 // The page as a whole: who is signed in, what is shown, and when it is brought up to date.
 
 import { call, get, SIGNED_OUT } from './api.js'
-import { AlertBook } from './alerts.js'
+import { AlertBook, tellOfAlerts } from './alerts.js'
 import { coalesce } from './coalesce.js'
 import { patch } from './dom.js'
 import { preferredLanguage, t, useLanguage } from './i18n.js'
 import { Live } from './live.js'
 import { shell } from './shell.js'
 import { announce, word } from './ui.js'
+import { Alerts } from './views/alerts.js'
 import { ConnectionPage } from './views/connection.js'
 import { Conversations } from './views/conversations.js'
 import { Gaps } from './views/gaps.js'
@@ -20,6 +21,7 @@ const ROUTES = [
   [/^\/connections\/([^/]+)$/, ConnectionPage],
   [/^\/conversations(?:\/(\d+))?$/, Conversations],
   [/^\/gaps$/, Gaps],
+  [/^\/alerts$/, Alerts],
   [/^\/quarantine$/, Quarantine],
 ]
 const LOOK_EVERY = 10 // seconds between two looks at what no event tells of
@@ -45,6 +47,7 @@ class App {
     this.changed = new Map() // connection: state, not announced yet
     this.feed = new Live((events, missed) => this.onEvents(events, missed), status => this.onLive(status))
     this.refreshHealth = coalesce(() => this.loadHealth(), HEALTH_GAP)
+    this.refreshAlerts = coalesce(() => this.loadAlerts(), HEALTH_GAP)
     this.refreshView = coalesce(() => this.view?.poll?.(), HEALTH_GAP)
     this.tellChanges = coalesce(() => this.announceChanges(), ANNOUNCE_GAP)
   }
@@ -76,9 +79,11 @@ class App {
     if (session !== null) {
       this.feed.start()
       this.refreshHealth()
+      this.refreshAlerts()
     } else {
       this.health = { data: null, error: null, at: null, since: null }
       this.samples = []
+      this.alerts.clear()
     }
     this.path = null
     this.route()
@@ -178,6 +183,7 @@ class App {
     if (this.session === null) return
     if (this.seconds % LOOK_EVERY === 0) {
       this.refreshHealth()
+      this.refreshAlerts()
       if (!this.live.connected) this.refreshView()
       this.view.slowly?.()
       this.render()
@@ -204,11 +210,17 @@ class App {
     this.render()
   }
 
+  async loadAlerts() {
+    if (this.session === null) return
+    await this.alerts.load()
+    this.render()
+  }
+
   onEvents(events, missed) {
     if (this.session === null) return
     const states = missed || events.some(event => !event.type.startsWith('message.'))
     this.refreshHealth(states ? 0 : AFTER_MESSAGES)
-    if (this.alerts.fromEvents(events)) this.render()
+    if (missed || tellOfAlerts(events)) this.refreshAlerts(0)
     this.view.onEvents?.(events, missed)
   }
 

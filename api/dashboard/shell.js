@@ -10,6 +10,7 @@ import { announce } from './ui.js'
 const PLACES = [
   ['#/', /^\/(connections\/|$|\?)/, 'nav.overview'],
   ['#/conversations', /^\/conversations/, 'nav.conversations'],
+  ['#/alerts', /^\/alerts/, 'nav.alerts'],
   ['#/gaps', /^\/gaps/, 'nav.gaps'],
   ['#/quarantine', /^\/quarantine/, 'nav.quarantine'],
 ]
@@ -30,7 +31,7 @@ export function shell(app) {
 
 function count(app, key) {
   const data = app.health.data
-  const many = key === 'nav.gaps' ? data?.gaps?.open : key === 'nav.quarantine' ? data?.quarantine : 0
+  const many = { 'nav.gaps': data?.gaps?.open, 'nav.quarantine': data?.quarantine, 'nav.alerts': app.alerts.waiting() }[key]
   if (!many) return null
   return h('span', { class: 'count' }, format.number(many), h('span', { class: 'hidden' }, ` ${t('nav.open')}`))
 }
@@ -57,6 +58,8 @@ function language(app) {
       onchange: async event => {
         try {
           await chooseLanguage(event.target.value)
+          app.refreshAlerts(0)
+          app.refreshView()
         } catch (error) {
           announce(error.message)
           event.target.value = currentLanguage()

@@ -28,6 +28,7 @@ TOKEN: t.Final = "zv_stage"
 
 T = t.TypeVar("T")
 Search: t.TypeAlias = t.Annotated[str | None, QueryParameter(name="query")]
+Past: t.TypeAlias = t.Annotated[bool, QueryParameter(name="all")]
 AnySocket: t.TypeAlias = WebSocket[t.Any, t.Any, t.Any]
 
 
@@ -42,6 +43,8 @@ class Stage:
     messages: list[dict[str, t.Any]] = attrs.field(factory=props.messages)
     gaps: list[dict[str, t.Any]] = attrs.field(factory=props.gaps)
     quarantine: list[dict[str, t.Any]] = attrs.field(factory=props.quarantine)
+    alerts: list[dict[str, t.Any]] = attrs.field(factory=list)
+    silences: list[dict[str, t.Any]] = attrs.field(factory=list)
     pairing: dict[str, t.Any] = attrs.field(factory=props.pairing)
     asked: list[str] = attrs.field(factory=list)
     """Method and path of each request to the API, with the query."""
@@ -197,6 +200,39 @@ def routes(stage: Stage) -> list[t.Any]:
         gap |= {"state": "closed", "resolution": "accepted", "accepted_by": by}
         return gap
 
+    @get("/alerts")
+    async def alerts(
+        past: Past = False,
+        language: FromQuery[str] = "en",
+        limit: FromQuery[int] = 50,
+        cursor: FromQuery[int] = 0,
+    ) -> Response[list[t.Any]]:
+        stage.check(what := f"GET /alerts all={past} language={language}")
+        rows = [row for row in stage.alerts if past or row["state"] != "resolved"]
+        return await stage.answer(what, paged(rows, limit, cursor))
+
+    @post("/alerts/{number:int}/ack", status_code=200)
+    async def acknowledge(number: FromPath[int], by: FromQuery[str]) -> dict[str, t.Any]:
+        stage.check(f"POST /alerts/{number}/ack {by}", "operate")
+        row = next(each for each in stage.alerts if each["id"] == number)
+        row |= {"state": "acknowledged", "acknowledged_by": by}
+        stage.tell("alert.acknowledged", row["connection"], alert_id=number)
+        return row
+
+    @post("/silences", status_code=201)
+    async def silence(
+        rule: FromQuery[str],
+        seconds: FromQuery[int],
+        by: FromQuery[str],
+        connection: FromQuery[str | None] = None,
+        past: Past = False,
+    ) -> dict[str, t.Any]:
+        stage.check(f"POST /silences {connection} all={past} {rule} {seconds}", "operate")
+        for row in stage.alerts:
+            if row["rule"] == rule:
+                row["silenced_by"] = "silence 1"
+        return {"id": 1}
+
     @get("/quarantine")
     async def quarantine(
         connection: FromQuery[str | None] = None,
@@ -336,7 +372,8 @@ def routes(stage: Stage) -> list[t.Any]:
         await stage.follow(socket, news)
 
     return [
-        log_in, who, log_out, health, statistics, timeline, gaps, accept, quarantine, quarantined,
+        log_in, who, log_out, health, statistics, timeline, gaps, accept, alerts, acknowledge,
+        silence, quarantine, quarantined,
         retry, order, pairing, picture, pairing_socket, conversations, conversation,
         order_conversation, messages, message, history, media, cursor, events,
     ]  # fmt: skip

@@ -337,3 +337,30 @@ def messages() -> list[dict[str, t.Any]]:
             **team),
     ]  # fmt: skip
     return talk
+
+
+def alert(number: int, **changes: t.Any) -> dict[str, t.Any]:
+    """An alert as the API gives it."""
+    return {
+        "id": number,
+        "rule": "down",
+        "state": "firing",
+        "severity": "warning",
+        "title": "No connection to WhatsApp: vendas",
+        "cause": "The network of this machine.",
+        "cure": "Look at the network.",
+        "detail": "the network failed: <b>reset</b>",
+        "connection": "vendas",
+        "subjects": ["vendas"],
+        "others": 0,
+        "facts": {},
+        "since": ago(600),
+        "fired_at": ago(300),
+        "last_seen": ago(5),
+        "resolved_at": None,
+        "acknowledged_at": None,
+        "acknowledged_by": None,
+        "notified_at": ago(300),
+        "times": 1,
+        "silenced_by": None,
+    } | changes

@@ -28,7 +28,7 @@ async def test_signing_in_and_out(open_page: OpenPage, stage: Stage) -> None:
     await page.fill("#token", f"  {TOKEN} ")
     await page.press("Enter")
     await page.wait("[data-verdict]")
-    assert await page.count("nav a") == 4
+    assert await page.count("nav a") == 5
     await page.click("role=button[name=/Sign out/]")
     await page.wait("#token")
     assert await page.js("document.getElementById('token').value") == ""
@@ -230,19 +230,19 @@ async def test_the_way_of_the_tab_key(page: Page, stage: Stage) -> None:
     """The skip link first, then the pages, then the tools; each shows that it has the focus."""
     found = []
     name = "innerText.trim() || document.activeElement.ariaLabel || document.activeElement.tagName"
-    for _ in range(8):
+    for _ in range(9):
         await page.press("Tab")
         found.append(str(await page.js(f"document.activeElement.{name}")))
         assert await page.js("getComputedStyle(document.activeElement).outlineStyle") != "none"
     places = [each.split("\n")[0] for each in found]
     assert places[0] == "Skip to the content"
-    assert places[1:5] == ["Overview", "Conversations", "Gaps", "Quarantine"]
-    assert places[6:8] == ["Use the dark theme", "Sign out"]
+    assert places[1:6] == ["Overview", "Conversations", "Alerts", "Gaps", "Quarantine"]
+    assert places[7:9] == ["Use the dark theme", "Sign out"]
     await page.js("document.getElementById('skip').focus()")
     await page.press("Enter")
     assert await page.js("document.activeElement.id") == "main"
     assert await page.js("location.hash") in ("", "#/")
-    await page.js("document.querySelector('nav li:nth-child(3) a').focus()")
+    await page.js("document.querySelector('nav li:nth-child(4) a').focus()")
     await page.press("Enter")
     await page.wait("h1:has-text('Gaps')")
     assert await page.js("document.activeElement.tagName") == "H1"

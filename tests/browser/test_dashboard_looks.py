@@ -9,13 +9,14 @@ import pytest
 
 from tests.browser.conftest import OpenPage
 from tests.browser.stage import Stage
-from tests.browser.stage_props import calm
+from tests.browser.stage_props import alert, calm
 
 PLACES: t.Final = {
     "overview": ("#/", "#traffic-chart, [data-key=traffic-chart] svg"),
     "connection": ("#/connections/matriz", "[data-key=uptime-chart] svg"),
     "conversations": ("#/conversations", ".conversations li"),
     "thread": ("#/conversations/1", "[data-message='142']"),
+    "alerts": ("#/alerts", "tbody tr"),
     "gaps": ("#/gaps?all", "tbody tr"),
     "quarantine": ("#/quarantine", "tbody tr"),
 }
@@ -35,6 +36,7 @@ async def test_every_page_in_every_look(
     open_page: OpenPage, stage: Stage, artefacts: pathlib.Path, look: str
 ) -> None:
     """Nothing sticks out, everything can be read, has its name, and breaks no rule."""
+    stage.alerts = [alert(1), alert(2, severity="critical", silenced_by="silence 1")]
     page = await open_page(**LOOKS[look])
     await page.goto(stage.url)
     await page.wait("[data-verdict]")

@@ -15,6 +15,7 @@ import httpx
 import trio
 
 from actors.adoption import Adoption
+from actors.alerts import AlertPolicy, AlertService
 from actors.channels import Carrier, ChannelSettings
 from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
 from actors.event_services import EventServices
@@ -44,6 +45,7 @@ from config.errors import ConfigError
 from config.model import Config, ConnectionConfig
 from daemon.logs.line import LogLine
 from daemon.logs.ring import LogRing
+from storage.alerts import Alerts
 from storage.api import (
     ChatKind,
     ConversationRow,
@@ -81,7 +83,7 @@ IN_MEMORY = frozenset().union(
         dir,
         (
             *(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream, Search),
-            *(Changes, Notifications, Reports),
+            *(Changes, Notifications, Reports, Alerts),
         ),
     )
 )
@@ -616,6 +618,7 @@ class Control:
     reporter: Reporter = attrs.field(init=False)
     channels: tuple[tuple[ChannelSettings, Carrier], ...] = ()  # nobody runs them
     notifier: Notifier = attrs.field(init=False)
+    alerts: AlertService = attrs.field(init=False)  # nobody runs it
 
     def __attrs_post_init__(self) -> None:
         places = (self.path.parent, self.path.parent / "media")
@@ -649,6 +652,13 @@ class Control:
             wall_clock=NOON.timestamp,
             uniform=lambda: 0.5,
         )
+        self.alerts = AlertService(
+            t.cast("t.Any", self.storage),
+            t.cast("t.Any", None),
+            t.cast("t.Any", self.notifier),
+            policy=AlertPolicy(),
+            wall_clock=NOON.timestamp,
+        )
         self.figures = FigureReader(
             self.storage,
             places,
@@ -677,6 +687,7 @@ class Control:
             channels=self.notifier if complete else None,
             registrar=self.registrar if complete else None,
             reports=self.reporter if complete else None,
+            alerts=self.alerts if complete else None,
             tokens=self.tokens,
             figures=self.figures,
             commits=self.commits,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import test_st_alerts as alerts
 import test_st_events as stories
 from st_helpers import Clock
 
@@ -32,6 +33,8 @@ STORIES: t.Final = (
     stories.test_gaps,
     stories.test_the_outbox,
     stories.test_the_quarantine,
+    alerts.test_a_change_commits_with_what_is_told_and_its_event,
+    alerts.test_an_older_step_changes_nothing,
 )
 
 

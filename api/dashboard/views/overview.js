@@ -100,11 +100,14 @@ export class Overview {
     const alerts = this.app.alerts.list()
     if (!alerts.length) return null
     return section('alerts', t('alerts.title'), badge(format.number(alerts.length), 'bad'),
-      h('ul', { class: 'troubles' }, alerts.map(each => h('li', { class: 'bad', 'data-key': each.key },
+      h('ul', { class: 'troubles' }, alerts.map(each => h('li', { class: each.tone, 'data-key': each.key },
         icon('degraded'), h('div', {},
-          h('p', { class: 'what' }, word('incident', each.code), ' ', h('span', { class: 'soft' }, t('time.since', { time: format.moment(each.since) }),
-            each.connections ? ` · ${t('alerts.concerns', { count: each.connections })}` : '', each.connection ? ` · ${each.connection}` : '')),
-          h('p', { class: 'detail' }, quoted(each.sentence)))))))
+          h('p', { class: 'what' }, each.title ?? word('incident', each.code), ' ', h('span', { class: 'soft' }, t('time.since', { time: format.moment(each.since) }),
+            each.connections ? ` · ${t('alerts.concerns', { count: each.connections })}` : '', each.connection ? ` · ${each.connection}` : '',
+            each.state === 'acknowledged' ? ` · ${word('alert', each.state)}` : '')),
+          each.detail && h('p', { class: 'detail' }, quoted(each.detail)),
+          each.cure && h('p', { class: 'cure' }, h('strong', {}, t('verdict.do')), ' ', each.cure))))),
+      h('p', {}, h('a', { href: '#/alerts' }, t('action.show'))))
   }
 
   connections(data) {
