@@ -7,6 +7,7 @@ import typing as t
 
 import attrs
 
+from storage.erasure import Erasing
 from storage.events import EventStream
 from storage.facts import Fact
 from storage.figures import Figures
@@ -145,6 +146,7 @@ class Verdict(enum.Enum):
     PLACEHOLDER = "placeholder"  # an undecryptable message: a row awaits the retry
     RECORDED = "recorded"  # no message in it: records and handled key committed
     QUARANTINED = "quarantined"  # the message could not be stored: raw bytes and error kept
+    FORGOTTEN = "forgotten"  # of a person who was forgotten since: not stored, records committed
 
 
 @attrs.frozen(kw_only=True)
@@ -285,6 +287,7 @@ class Storage(
     Search,
     Made,
     Notifications,
+    Erasing,
     t.Protocol,
 ):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``

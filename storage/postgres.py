@@ -15,6 +15,7 @@ import collections.abc as cabc
 import contextlib
 import datetime as dt
 import functools
+import json
 import time
 import typing as t
 import warnings
@@ -48,6 +49,7 @@ from storage.errors import (
 )
 from storage.identity import clean_text
 from storage.migrate import Migration, migrate
+from storage.postgres_erasure import PostgresErasure
 from storage.postgres_events import PostgresEvents
 from storage.postgres_figures import PostgresFigures
 from storage.postgres_gaps import PostgresGaps
@@ -69,6 +71,7 @@ from storage.prepare import (
 from storage.queries import queries
 from storage.seal import Sealer
 from storage.sessions import FAILURES, GRACE, Sessions, translate
+from storage.tombstones import Tombstones
 
 with warnings.catch_warnings():
     # It still sets asyncio's loop policy, which newer Pythons deprecate.
@@ -92,6 +95,7 @@ def _translated() -> cabc.Iterator[None]:
 
 
 class PostgresStorage(
+    PostgresErasure,
     PostgresInbox,
     PostgresQueues,
     PostgresGaps,
@@ -123,6 +127,9 @@ class PostgresStorage(
         self._pool: t.Any = None
         self._writer: t.Any = None
         self._writer_lock = trio.Lock()
+        self._tombstones = Tombstones(sealer.key)
+        self._tombstones_known = False
+        self._batches = trio.Lock()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -200,14 +207,23 @@ class PostgresStorage(
     async def apply(self, batch: cabc.Sequence[Envelope]) -> list[Outcome]:
         """See :meth:`storage.api.Storage.apply`."""
         now = self._clock()
-        prepared = prepare(batch, now)
-        arguments = encode_batch(prepared, self._sealer, now)
-        rows = await self._write("apply_batch", *attrs.astuple(arguments, recurse=False))
-        return decode_outcomes(prepared, rows)
+        async with self._sifted(batch, now) as sifted:
+            prepared = prepare(sifted.batch, now)
+            arguments = attrs.astuple(encode_batch(prepared, self._sealer, now), recurse=False)
+            if sifted.notes is None:
+                rows = await self._write("apply_batch", *arguments)
+            else:
+                notes = json.dumps(sifted.notes)
+                rows = await self._write("apply_batch_sifted", *arguments, notes, self._now())
+                rows = [row for row in rows if row["ord"] is not None]
+        return sifted.outcomes(decode_outcomes(prepared, rows))
 
     async def quarantine(self, envelope: Envelope, error: str) -> Outcome:
         """See :meth:`storage.api.Storage.quarantine`."""
         now = self._clock()
+        if self._tombstones.sift([envelope], now).dropped:
+            [outcome] = await self.apply([envelope])
+            return outcome
         row, rest = prepare_quarantine(envelope, error, now)
         try:
             await self._write_quarantine(envelope, row, rest, now)

@@ -26,6 +26,7 @@ FUNCTION_FILES: t.Final = (
     "events.sql",
     "search.sql",
     "notifications.sql",
+    "erasure.sql",
 )
 """What is made anew at start whenever it has changed; run in this order, as one text."""
 
