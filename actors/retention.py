@@ -21,8 +21,10 @@ FIRST: t.Final = 300.0  # seconds after the start
 INTERVAL: t.Final = 6 * 3600.0  # seconds between two rounds
 SMALLEST: t.Final = 50  # messages looked at in one step
 LARGEST: t.Final = 2000
+LARGEST_DRY: t.Final = 20_000  # when nothing is changed
 LONG: t.Final = 0.1  # seconds: a step that takes longer is halved, one of half of it doubled
 PAUSE: t.Final = 0.1  # seconds between two steps, and at least as long as the step took
+PATIENCE: t.Final = 60.0  # seconds that a step waits for more important work
 RETRIES: t.Final = 5  # of one step
 SHORT_RULE: t.Final = 35 * 86400.0  # seconds; a rule for less than that is warned of
 
@@ -74,12 +76,15 @@ class Retention:
         rules: cabc.Sequence[Rule],
         remove_files: cabc.Callable[[], cabc.Awaitable[int]],
         clock: cabc.Callable[[], float],
+        busy: cabc.Callable[[], bool] = lambda: False,
     ) -> None:
-        """``clock``: the wall clock that says what is old enough to be deleted."""
+        """``clock``: the wall clock that says what is old enough to be deleted. ``busy``: whether
+        more important work waits for the database."""
         self.rules = tuple(rules)
         self._storage = storage
         self._remove_files = remove_files
         self._clock = clock
+        self._busy = busy
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -128,21 +133,23 @@ class Retention:
             log.info("retention.files_removed", files=removed)
         return total
 
-    async def preview(self) -> list[Preview]:
-        """What each rule would remove now, where that is anything.
+    async def preview(self, seconds: float) -> tuple[list[Preview], bool]:
+        """What each rule would remove now, where that is anything; False: there was no time for
+        all of it.
 
         Raises:
             StorageError: it could not be counted.
         """
         found = []
-        for rule in self.rules:
-            for name in await self._connections(rule):
-                messages, files = await self._pass(rule, name, self._clock(), dry=True)
-                if messages or files:
-                    found.append(
-                        Preview(rule=rule.text, connection=name, messages=messages, files=files)
-                    )
-        return found
+        with trio.move_on_after(seconds) as scope:
+            for rule in self.rules:
+                for name in await self._connections(rule):
+                    messages, files = await self._pass(rule, name, self._clock(), dry=True)
+                    if messages or files:
+                        found.append(
+                            Preview(rule=rule.text, connection=name, messages=messages, files=files)
+                        )
+        return found, not scope.cancelled_caught
 
     async def runs(self, limit: int) -> list[RetentionRun]:
         """What sweeps have removed, the newest first."""
@@ -196,11 +203,14 @@ class Retention:
             if step.last_id is None:
                 return messages, files
             after = step.last_id
-            if took > LONG:
+            if took > LONG and not dry:
                 window = max(SMALLEST, window // 2)
             elif took < LONG / 2:
-                window = min(LARGEST, 2 * window)
+                window = min(LARGEST_DRY if dry else LARGEST, 2 * window)
             await trio.sleep(0.0 if dry else max(PAUSE, took))
+            with trio.move_on_after(PATIENCE):
+                while not dry and self._busy():
+                    await trio.sleep(1.0)
 
 
 def _utc(seconds: float) -> dt.datetime:

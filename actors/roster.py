@@ -39,6 +39,7 @@ def plan(old: Config, new: Config) -> Plan:
     config = attrs.evolve(
         old,
         connections=new.connections,
+        retention=new.retention,
         **{name: _section(old, new, name) for name in APPLIED},
     )
     before, after = _tables(old), _tables(config)

@@ -14,6 +14,7 @@ from api.metrics_requests import RequestTimes
 from api.ports_channels import ChannelsPort
 from api.ports_connections import ActionsPort, FleetPort
 from api.ports_daemon import HistogramPort, RegistrarPort, ReloadPort, ReprocessPort, RestorerPort
+from api.ports_erasure import EraserPort, RetentionPort
 from api.ports_events import EventsPort, WebhooksPort
 from api.ports_logs import LogsPort
 from api.ports_storage import FilesPort, StoragePort
@@ -64,6 +65,8 @@ class Backend:
     webhooks: WebhooksPort | None = None
     channels: ChannelsPort | None = None
     registrar: RegistrarPort | None = None
+    eraser: EraserPort | None = None
+    retention: RetentionPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

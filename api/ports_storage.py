@@ -6,6 +6,7 @@ import typing as t
 
 from storage.api import ConversationRow
 from storage.blobs import Blob
+from storage.erasure import Erasure
 from storage.events import EventPage, EventRange
 from storage.figures import SyncBucket, SyncTotals
 from storage.gaps import GapRow
@@ -166,6 +167,10 @@ class StoragePort(t.Protocol):
     async def history_overview(self) -> list[HistoryOverview]: ...
 
     async def history_retry(self, connection: str) -> int: ...
+
+    async def erasures(self, *, before: int | None = None, limit: int = 50) -> list[Erasure]: ...
+
+    async def erasure(self, erasure_id: int) -> Erasure | None: ...
 
 
 class FilesPort(t.Protocol):

@@ -18,7 +18,13 @@ from config.environment import (
 from config.errors import BadValueError, ConfigError, Problem
 from config.kinds import EnvText, nearest, show
 from config.lines import KeyPath, key_lines, line_of
-from config.model import ChannelConfig, Config, ConnectionConfig, WebhookConfig
+from config.model import (
+    ChannelConfig,
+    Config,
+    ConnectionConfig,
+    RetentionConfig,
+    WebhookConfig,
+)
 from config.rules import RULES
 
 SEARCHED: t.Final = (Path("supervisor.toml"), Path("/etc/zapvisor/supervisor.toml"))
@@ -87,16 +93,20 @@ class _Loader:
         connections = self._connections(document.pop("connections", []))
         webhooks = self._webhooks(document.pop("webhooks", []))
         channels = self._channels(document.pop("channels", []))
+        retention = self._retention(document.pop("retention", []))
         for name, raw in document.items():
             if name in _SECTIONS:
                 tables[name] = self._table(_SECTIONS[name], raw, (name,))
             else:
-                self._unknown((name,), (*_SECTIONS, "connections", "webhooks", "channels"))
+                self._unknown(
+                    (name,), (*_SECTIONS, "connections", "webhooks", "channels", "retention")
+                )
         config = Config(
             **{name: _SECTIONS[name](**values) for name, values in tables.items()},
             connections=tuple(connections),
             webhooks=tuple(webhooks),
             channels=tuple(channels),
+            retention=tuple(retention),
             path=self._path,
             base_dir=Path.cwd() if self._path is None else self._path.absolute().parent,
         )
@@ -211,6 +221,20 @@ class _Loader:
                 seen[name] = (*path, "name")
                 found.append(values)
         return found
+
+    def _retention(self, raw: object) -> list[RetentionConfig]:
+        if not isinstance(raw, list):
+            self._problem(("retention",), "not an array of tables", "[[retention]] tables")
+            return []
+        rules: list[RetentionConfig] = []
+        for position, table in enumerate(raw):
+            values = self._table(RetentionConfig, table, ("retention", position))
+            if "after" in values:
+                rules.append(RetentionConfig(**values))
+            elif isinstance(table, dict) and "after" not in table:
+                example = 'a key such as after = "365d"'
+                self._problem(("retention", position), "the rule has no after", example)
+        return rules
 
     def _connection_tables(self, raw: object) -> list[tuple[KeyPath, object]]:
         """What describes the connections, with its place; the variable chooses among it."""

@@ -60,6 +60,8 @@ def api_supervisor(
         webhooks=core.events.webhooks,
         channels=core.notifier,
         registrar=registrar,
+        eraser=core.services.eraser,
+        retention=core.services.retention,
         figures=figures,
         commits=core.writer.commits,
         data_place=str(core.config.data_dir),

@@ -23,6 +23,7 @@ from actors.assembly import (
     make_services,
     make_writer,
     media_proxies,
+    retention_rules,
 )
 from actors.event_services import EventServices
 from actors.fleet import Fleet
@@ -78,6 +79,7 @@ class Core:
     def applied(self, config: Config) -> None:
         """Another configuration is in force: what is no connection's own follows."""
         self.services.http.use_proxies(media_proxies(config))
+        self.services.retention.use(retention_rules(config))
 
     async def aclose(self) -> None:
         """Close what is open towards the network."""

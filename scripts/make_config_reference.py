@@ -17,7 +17,13 @@ from config.convert import read_value
 from config.durations import format_duration
 from config.environment import OTHERS, PREFIX, variables
 from config.errors import BadValueError
-from config.model import ChannelConfig, Config, ConnectionConfig, WebhookConfig
+from config.model import (
+    ChannelConfig,
+    Config,
+    ConnectionConfig,
+    RetentionConfig,
+    WebhookConfig,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"
@@ -50,12 +56,13 @@ def reference() -> str:
             )
     parts.append(named_tables("webhooks", WebhookConfig, told[("webhooks", "")]))
     parts.append(named_tables("channels", ChannelConfig, told[("channels", "")]))
+    parts.append(named_tables("retention", RetentionConfig, told[("retention", "")]))
     parts.append(connections(told[("connections", "")]))
     return "".join(parts)
 
 
 def named_tables(section: str, model: type, preface: str) -> str:
-    """The table of each webhook or channel."""
+    """What each table of an array of tables has."""
     parts = [f"\n## [[{section}]]\n\n{preface}\n\n| key | takes | without it |\n|---|---|---|\n"]
     for key in attrs.fields(model):
         without = "required" if key.default is attrs.NOTHING else f"`{shown(key.default)}`"
@@ -134,10 +141,8 @@ def comments(text: str) -> dict[tuple[str, str], str]:
     for line in text.splitlines():
         if head := re.fullmatch(r"\[([a-z0-9_]+)\]", line):
             section, above = head[1], []
-        elif line.startswith("# [[webhooks]]"):
-            found["webhooks", ""] = " ".join(above).strip()
-        elif line.startswith("# [[channels]]"):
-            found["channels", ""] = " ".join(above).strip()
+        elif head := re.match(r"# \[\[(webhooks|channels|retention)\]\]", line):
+            found[head[1], ""] = " ".join(above).strip()
         elif line.startswith("# [[connections]]"):
             found["connections", ""] = " ".join(above).strip()
             break

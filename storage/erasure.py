@@ -175,22 +175,3 @@ class Erasing(t.Protocol):
     async def retention_runs(self, *, limit: int = 50) -> list[RetentionRun]:
         """The newest first."""
         ...
-
-
-def certificate(row: Erasure) -> dict[str, t.Any]:
-    """What can be shown to whoever asked for it; there is nothing personal in it."""
-    return {
-        "certificate": "zapvisor-erasure/1",
-        "erasure": row.id,
-        "state": "done" if row.finished_at is not None else "under way",
-        "requested_at": row.requested_at.isoformat(),
-        "finished_at": None if row.finished_at is None else row.finished_at.isoformat(),
-        "requested_by": row.requested_by,
-        "program": f"zapvisor {row.version}",
-        "connections": list(row.connections),
-        "subject": [f"hmac-sha256:{each}" for each in row.subject],
-        "erased": dict(sorted(row.counts.items())),
-        "kept": "one row for each message, with its time and id and without its content; a keyed"
-        " hash of each address, by which older messages are not taken in again",
-        "not_erased": list(UNERASED),
-    }

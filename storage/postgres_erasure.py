@@ -113,9 +113,7 @@ class PostgresErasure(abc.ABC):
             now = self._clock()
             # Until all of it is known, no batch may be sifted by what was known before.
             self._tombstones_known = False
-            [row] = await self._write(
-                "begin_erasure", json.dumps(work), by, version, _moment(now)
-            )
+            [row] = await self._write("begin_erasure", json.dumps(work), by, version, _moment(now))
             await self._load_tombstones()
         return await self.erasure(row["id"])
 
@@ -237,7 +235,9 @@ class PostgresErasure(abc.ABC):
             dry,
             _moment(now),
         )
-        return RetentionStep(**rows[0]) if rows else RetentionStep(last_id=None, messages=0, files=0)
+        return (
+            RetentionStep(**rows[0]) if rows else RetentionStep(last_id=None, messages=0, files=0)
+        )
 
     async def retain_rest(self, cutoff: float, limit: int) -> int:
         """See :meth:`storage.erasure.Erasing.retain_rest`."""

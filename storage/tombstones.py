@@ -165,9 +165,7 @@ class _Sieve:
                 message = None
             else:
                 message = self._redacted(name, message)
-        facts = tuple(
-            kept for fact in item.facts if (kept := self._fact(name, fact)) is not None
-        )
+        facts = tuple(kept for fact in item.facts if (kept := self._fact(name, fact)) is not None)
         handled = item.handled
         if handled is not None and any(self._silent(name, part) for part in handled.split(" ")[:2]):
             handled = None
@@ -200,9 +198,7 @@ class _Sieve:
         at = self._time(message)
         named = dict.fromkeys((message.quoted_author, message.target_author, *message.mentions))
         gone = tuple(
-            address
-            for address in named
-            if address and self._stones.forgets(name, (address,), at)
+            address for address in named if address and self._stones.forgets(name, (address,), at)
         )
         if not gone:
             return message
@@ -271,9 +267,7 @@ class _Sieve:
             case _:
                 return fact
 
-    def _members(
-        self, name: str, members: cabc.Sequence[GroupMember]
-    ) -> tuple[GroupMember, ...]:
+    def _members(self, name: str, members: cabc.Sequence[GroupMember]) -> tuple[GroupMember, ...]:
         for member in members:
             self._pair(name, member.address, member.alt)
         return tuple(each for each in members if not self._silent(name, each.address, each.alt))

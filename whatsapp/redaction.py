@@ -74,7 +74,7 @@ def _walk(
     for field, value in message.ListFields():
         if field.message_type is not None:
             if depth == 0:
-                message.ClearField(field.name)  # type: ignore[arg-type]
+                message.ClearField(field.name)
                 continue
             for part in value if field.is_repeated else (value,):
                 _walk(part, addresses, users, depth - 1)

@@ -232,8 +232,14 @@ BEGIN
         FROM jsonb_array_elements_text(v_target -> 'hashes') AS h
         ON CONFLICT (connection_id, hash) DO UPDATE SET
             erasure_id = excluded.erasure_id, at = excluded.at, returned_at = NULL;
-        UPDATE outbox SET state = 'failed', reason = 'forgotten', updated_at = p_now
-        WHERE connection_id = v_connection AND state = 'queued' AND chat = ANY (v_addresses);
+        UPDATE outbox o SET
+            state = CASE o.state WHEN 'queued' THEN 'failed' ELSE o.state END,
+            reason = CASE o.state WHEN 'queued' THEN 'forgotten' ELSE o.reason END,
+            updated_at = p_now, chat = 'forgotten-' || o.id || '@removed',
+            key = 'forgotten-' || o.id, body = '{}', payload = NULL,
+            fingerprint = decode(repeat('00', 32), 'hex')
+        WHERE o.connection_id = v_connection AND o.state IN ('queued', 'sending')
+          AND o.chat = ANY (v_addresses);
         UPDATE conversations SET status = 'closed', closed_at = p_now
         WHERE connection_id = v_connection AND chat_id = ANY (v_chats) AND status <> 'closed';
         UPDATE chats SET address = 'forgotten-' || id || '@removed'

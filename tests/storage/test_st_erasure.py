@@ -1,6 +1,7 @@
 """Forgetting a person, on PostgreSQL: nothing of theirs is left, nothing of others' is touched."""
 
 import base64
+import functools
 import json
 import typing as t
 
@@ -117,9 +118,7 @@ def person() -> list[Envelope]:
         Label(id="1", name="vip", at=NOW - 30),
         LabelLink(label="1", chat=CUSTOMER, direct=True, labelled=True, at=NOW - 30),
         DeviceList(account=CUSTOMER, devices=(0, 3), at=NOW - 30),
-        HistoryOffered(
-            key="H", notification=b"n", sync_type="recent", chunk_order=1, progress=10
-        ),
+        HistoryOffered(key="H", notification=b"n", sync_type="recent", chunk_order=1, progress=10),
         HistoryStep(
             key="H",
             state="done",
@@ -175,9 +174,9 @@ def person() -> list[Envelope]:
 async def plant(storage: PostgresStorage) -> None:
     """The person on one connection, with what does not come in batches."""
     await storage.apply(person())
-    [job] = await storage.claim_media(5)
     stored = MediaResult(state=MediaState.STORED, blob_sha256=BLOB, blob_size=3)
-    assert await storage.finish_media("sales", job.message_id, stored)
+    for job in await storage.claim_media(5):
+        assert await storage.finish_media(job.connection, job.message_id, stored)
     node = Node("message", {"from": Jid.parse(CUSTOMER), "id": "Q1"}, b"sealed")
     poison = attrs.evolve(
         envelope("Q1", text=SECRET, raw=raw_text(SECRET)), stanza=codec.encode(node)
@@ -354,7 +353,9 @@ async def test_nothing_of_others_is_changed(cluster: Cluster, dsn: str, clock: C
     assert await others(dsn) == await others(without)
 
 
-async def test_what_others_said_stays(cluster: Cluster, dsn: str, postgres: PostgresStorage) -> None:
+async def test_what_others_said_stays(
+    cluster: Cluster, dsn: str, postgres: PostgresStorage
+) -> None:
     """A message that quoted the person keeps its own text, without quote and number."""
     await plant(postgres)
     await forget(postgres)
@@ -445,7 +446,7 @@ async def test_who_writes_again_is_a_new_contact(
     clock.now += DAY
     late = {"sent_at": int(clock.now), "chat_alt": CUSTOMER_LID, "sender_alt": CUSTOMER_LID}
     outcome = await take(postgres, "N1", sender_name="New Name", **late)
-    assert outcome.verdict is Verdict.STORED and outcome.opened
+    assert (outcome.verdict, outcome.opened) == (Verdict.STORED, True)
     found = await postgres.contact("sales", CUSTOMER_LID)
     assert found is not None and found.name == "New Name"
     assert [each.id for each in await postgres.contacts("sales", query=NUMBER)] == [found.id]
@@ -457,10 +458,8 @@ async def test_who_writes_again_is_a_new_contact(
     assert len(await cluster.sql(dsn, "SELECT FROM chat_settings")) == 1
 
 
-@pytest.mark.parametrize("steps", range(1, 40, 3))
-async def test_killed_at_any_step(
-    cluster: Cluster, dsn: str, clock: Clock, steps: int
-) -> None:
+@pytest.mark.parametrize("steps", (1, 2, 4, 6, 9, 14, 20, 28, 36))
+async def test_killed_at_any_step(cluster: Cluster, dsn: str, clock: Clock, steps: int) -> None:
     """The daemon that comes next finishes it, to the same end."""
     async with PostgresStorage.open(dsn, key=KEY, clock=clock) as storage:
         for name in ("sales", "support"):
@@ -503,7 +502,8 @@ async def test_only_one_connection(cluster: Cluster, dsn: str, postgres: Postgre
     await forget(postgres, connection="sales")
     assert await postgres.contact("sales", CUSTOMER) is None
     kept = await postgres.contact("support", CUSTOMER)
-    assert kept is not None and kept.name == NAME
+    assert kept is not None
+    assert kept.name == NAME
     outcome = await take(postgres, "P77", connection="support", text=SECRET)
     assert outcome.verdict is Verdict.STORED
 
@@ -512,7 +512,9 @@ async def test_who_is_unknown_or_the_account_itself(postgres: PostgresStorage) -
     """Nothing is begun."""
     await take(postgres, "T1", from_me=True)
     begin = postgres.begin_erasure
-    assert await begin(address="nobody@s.whatsapp.net", connection=None, by="x", version="1") is None
+    assert (
+        await begin(address="nobody@s.whatsapp.net", connection=None, by="x", version="1") is None
+    )
     assert await begin(contact=2**70, connection=None, by="x", version="1") is None
     with pytest.raises(StorageRejectedError, match="account of a connection"):
         await begin(address=ACCOUNT, connection=None, by="x", version="1")
