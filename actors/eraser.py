@@ -121,11 +121,14 @@ class Eraser:
                 await self._remove_files()
                 row = await self._storage.continue_erasure(number, files_gone=True)
             if row.finished_at is not None:
-                log.info("eraser.done", erasure=number, **_shown(row.counts))
+                counts = row.counts
+                log.info(
+                    "eraser.done",
+                    erasure=number,
+                    messages=counts.get("messages", 0),
+                    naming=counts.get("naming", 0),
+                    files=counts.get("files", 0),
+                )
                 return
             await trio.sleep(PAUSE)
 
-
-def _shown(counts: cabc.Mapping[str, int]) -> dict[str, int]:
-    names = ("messages", "naming", "files")
-    return {name: counts.get(name, 0) for name in names}

@@ -24,7 +24,7 @@ LARGEST: t.Final = 2000
 LARGEST_DRY: t.Final = 20_000  # when nothing is changed
 LONG: t.Final = 0.1  # seconds: a step that takes longer is halved, one of half of it doubled
 PAUSE: t.Final = 0.1  # seconds between two steps, and at least as long as the step took
-PATIENCE: t.Final = 60.0  # seconds that a step waits for more important work
+PATIENCE: t.Final = 60  # seconds that a step waits for more important work
 RETRIES: t.Final = 5  # of one step
 SHORT_RULE: t.Final = 35 * 86400.0  # seconds; a rule for less than that is warned of
 
@@ -127,11 +127,16 @@ class Retention:
             for name in await self._connections(rule):
                 total += await self._apply(rule, name)
             if rule.kinds is None and not rule.files_only and not rule.connections:
-                while await self._storage.retain_rest(self._clock() - rule.after, LARGEST):
-                    await trio.sleep(PAUSE)
+                await self._rest(rule)
         if removed := await self._remove_files():
             log.info("retention.files_removed", files=removed)
         return total
+
+    async def _rest(self, rule: Rule) -> None:
+        while True:
+            if not await self._storage.retain_rest(self._clock() - rule.after, LARGEST):
+                return
+            await trio.sleep(PAUSE)
 
     async def preview(self, seconds: float) -> tuple[list[Preview], bool]:
         """What each rule would remove now, where that is anything; False: there was no time for
@@ -208,9 +213,10 @@ class Retention:
             elif took < LONG / 2:
                 window = min(LARGEST_DRY if dry else LARGEST, 2 * window)
             await trio.sleep(0.0 if dry else max(PAUSE, took))
-            with trio.move_on_after(PATIENCE):
-                while not dry and self._busy():
-                    await trio.sleep(1.0)
+            for _second in range(PATIENCE):
+                if dry or not self._busy():
+                    break
+                await trio.sleep(1.0)
 
 
 def _utc(seconds: float) -> dt.datetime:

@@ -143,6 +143,8 @@ class MessageDetail:
     retries: int
     sent_at: dt.datetime
     received_at: dt.datetime
+    removed: str | None = None
+    """Why it has no content any more: "retention" or "forgotten"."""
 
 
 @attrs.frozen(kw_only=True)

@@ -24,7 +24,6 @@ class MemoryErasure(MemoryQuarantine):
         self._erasures: dict[int, Erasure] = {}
         self._erasure_ids = itertools.count(1)
         self._erased_blobs: dict[bytes, None] = {}
-        self._erased: set[int] = set()  # messages
         self._runs: list[RetentionRun] = []
 
     async def erasure_subject(
@@ -94,7 +93,7 @@ class MemoryErasure(MemoryQuarantine):
             self._tombstones.bury(name, subject.addresses, now)
             for row in owner.rows.values():
                 if row.sender in people or row.chat.contact in people:
-                    counts["messages"] += self._strip(owner, row)
+                    counts["messages"] += self._strip(owner, row, "forgotten")
             for each in subject.addresses:
                 for key in [key for key in owner.names if key[0] == each]:
                     del owner.names[key]
@@ -180,10 +179,10 @@ class MemoryErasure(MemoryQuarantine):
                     if not dry:
                         self._give_up(file.blob_sha256)
                         file.state = MediaState.REMOVED.value
-            elif row.id not in self._erased:
+            elif row.erased is None:
                 messages, files = messages + 1, files + (file is not None)
                 if not dry:
-                    self._strip(owner, row)
+                    self._strip(owner, row, "retention")
         return RetentionStep(last_id=page[-1] if page else None, messages=messages, files=files)
 
     async def retain_rest(self, cutoff: float, limit: int) -> int:
@@ -201,11 +200,11 @@ class MemoryErasure(MemoryQuarantine):
         await trio.lowlevel.checkpoint()
         return sorted(self._runs, key=lambda run: run.ended_at, reverse=True)[:limit]
 
-    def _strip(self, owner: Connection, row: Message) -> bool:
+    def _strip(self, owner: Connection, row: Message, reason: str) -> bool:
         """Take the content of a message away; False: it had none any more."""
-        if row.id in self._erased:
+        if row.erased is not None:
             return False
-        self._erased.add(row.id)
+        row.erased = reason
         row.content = attrs.evolve(
             row.content,
             text=None,

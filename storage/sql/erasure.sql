@@ -201,7 +201,7 @@ DECLARE
     v_contacts bigint[];
     v_chats bigint[];
     v_addresses text[];
-    v_failed bigint := 0;
+    v_names bigint := 0;
     v_rows bigint;
 BEGIN
     PERFORM FROM counters c
@@ -247,7 +247,7 @@ BEGIN
         DELETE FROM contact_names
         WHERE connection_id = v_connection AND address = ANY (v_addresses);
         GET DIAGNOSTICS v_rows = ROW_COUNT;
-        v_failed := v_failed + v_rows;
+        v_names := v_names + v_rows;
         DELETE FROM contact_addresses
         WHERE connection_id = v_connection AND address = ANY (v_addresses);
         UPDATE contact_merges SET undone_at = p_now  -- so that nobody puts back what is going
@@ -262,9 +262,7 @@ BEGIN
             'newest_event', (SELECT coalesce(max(e.id), 0) FROM events e));
     END LOOP;
     UPDATE erasures SET work = v_work, counts = jsonb_build_object(
-        'addresses', (SELECT sum(jsonb_array_length(x -> 'addresses'))
-                      FROM jsonb_array_elements(p_targets) AS x),
-        'names', v_failed)
+        'addresses', cardinality(subject), 'names', v_names)
     WHERE id = v_id;
     RETURN v_id;
 END

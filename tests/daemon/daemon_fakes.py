@@ -15,6 +15,7 @@ import trio
 
 from actors.adoption import Adoption
 from actors.channels import Carrier, ChannelSettings
+from actors.eraser import Eraser
 from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
 from actors.event_services import EventServices
 from actors.histogram import COMMIT_BOUNDS, Histogram
@@ -22,6 +23,7 @@ from actors.history import NoHistoryError
 from actors.line import NotOnlineError
 from actors.nats_link import NatsSettings
 from actors.notifier import Notifier
+from actors.retention import Retention
 from actors.webhook_post import WebhookSettings
 from api.app import Backend, build_app
 from api.control_socket import control_socket
@@ -47,6 +49,7 @@ from storage.api import (
     ReceivedMessage,
 )
 from storage.blobs import Blob
+from storage.erasure import Erasing, Rule
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.events import EventStream
 from storage.facts import Fact
@@ -73,8 +76,19 @@ IN_MEMORY = frozenset().union(
         (
             *(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream, Search),
             Notifications,
+            Erasing,
         ),
     )
+)
+
+
+KEEP_A_WEEK = Rule(
+    kinds=("text",),
+    files_only=False,
+    after=7 * 86400.0,
+    live=True,
+    connections=("sales",),
+    text="content of text of sales after 7d, live conversations too",
 )
 
 
@@ -599,12 +613,19 @@ class Control:
     nats: NatsSettings | None = None  # nobody runs it
     channels: tuple[tuple[ChannelSettings, Carrier], ...] = ()  # nobody runs them
     notifier: Notifier = attrs.field(init=False)
+    eraser: Eraser = attrs.field(init=False)
+    retention: Retention = attrs.field(init=False)
+    files_removed: list[int] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         places = (self.path.parent, self.path.parent / "media")
         self.registrar = FakeRegistrar(self.fleet)
         self.restorer = FakeRestorer(self.storage)
         self.tokens = TokenKeeper(self.storage, NOON.timestamp)
+        self.eraser = Eraser(t.cast("t.Any", self.storage), self._remove_files, "1.2.3")
+        self.retention = Retention(
+            self.storage.inbox, (KEEP_A_WEEK,), self._remove_files, NOON.timestamp
+        )
         self.events = EventServices(
             t.cast("t.Any", self.storage),
             max_clients=3,
@@ -629,6 +650,11 @@ class Control:
             channels=self.notifier.views,
         )
 
+    async def _remove_files(self) -> int:
+        await trio.lowlevel.checkpoint()
+        self.files_removed.append(0)
+        return 0
+
     def backend(self, *, complete: bool = True) -> Backend:
         """What the app works on; unless ``complete``, a daemon that only receives."""
         return Backend(
@@ -648,6 +674,8 @@ class Control:
             webhooks=self.events.webhooks if complete else None,
             channels=self.notifier if complete else None,
             registrar=self.registrar if complete else None,
+            eraser=self.eraser if complete else None,
+            retention=self.retention if complete else None,
             tokens=self.tokens,
             figures=self.figures,
             commits=self.commits,
@@ -666,6 +694,7 @@ async def running(control: Control) -> cabc.AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         await nursery.start(control.figures.run)
         await nursery.start(control.events.hub.run)
+        await nursery.start(control.eraser.run)
         yield
         nursery.cancel_scope.cancel()
 
