@@ -13,7 +13,7 @@ import trio
 from storage.erasure import Erasure, Subject
 from storage.errors import StorageError, StorageUnavailableError
 
-PAUSE: t.Final = 0.05  # seconds between two steps, for everybody else
+PAUSE: t.Final = 0.05  # seconds between two steps, and at least as long as the step took
 RETRY: t.Final = 30.0  # seconds after a step that failed
 INTERVAL: t.Final = 3600.0  # seconds after which unfinished ones are looked for in any case
 
@@ -116,6 +116,7 @@ class Eraser:
     async def _finish(self, number: int) -> None:
         """All steps of one."""
         while True:
+            began = trio.current_time()
             row = await self._storage.continue_erasure(number)
             if row.phase == "files":
                 await self._remove_files()
@@ -130,5 +131,5 @@ class Eraser:
                     files=counts.get("files", 0),
                 )
                 return
-            await trio.sleep(PAUSE)
+            await trio.sleep(max(PAUSE, trio.current_time() - began))
 

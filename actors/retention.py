@@ -20,9 +20,9 @@ from storage.errors import StorageError
 FIRST: t.Final = 300.0  # seconds after the start
 INTERVAL: t.Final = 6 * 3600.0  # seconds between two rounds
 SMALLEST: t.Final = 50  # messages looked at in one step
-LARGEST: t.Final = 2000
+LARGEST: t.Final = 1000
 LARGEST_DRY: t.Final = 20_000  # when nothing is changed
-LONG: t.Final = 0.1  # seconds: a step that takes longer is halved, one of half of it doubled
+LONG: t.Final = 0.05  # seconds: a step that takes longer is halved, one of half of it doubled
 PAUSE: t.Final = 0.1  # seconds between two steps, and at least as long as the step took
 PATIENCE: t.Final = 60  # seconds that a step waits for more important work
 RETRIES: t.Final = 5  # of one step

@@ -256,7 +256,6 @@ BEGIN
         v_work := v_work || jsonb_build_object(
             'connection_id', v_connection, 'contacts', to_jsonb(v_contacts),
             'chats', to_jsonb(v_chats), 'addresses', to_jsonb(v_addresses),
-            'users', to_jsonb(bare_users(v_addresses)),
             'newest', (SELECT coalesce(max(m.id), 0) FROM messages m
                        WHERE m.connection_id = v_connection),
             'newest_event', (SELECT coalesce(max(e.id), 0) FROM events e));
@@ -427,6 +426,11 @@ DECLARE
     v_files bigint := 0;
     v_over boolean := p_advance;
     v_ids bigint[];
+    v_contacts bigint[];
+    v_chats bigint[];
+    v_addresses text[];
+    v_users text[];
+    v_raw_users bytea[];
 BEGIN
     SELECT * INTO STRICT v_erasure FROM erasures WHERE id = p_id FOR UPDATE;
     v_work := v_erasure.work -> v_erasure.target;
@@ -437,29 +441,27 @@ BEGIN
     WHEN v_erasure.phase IN ('naming', 'quarantine', 'files') THEN
         NULL;
     WHEN v_erasure.phase = 'collect' THEN
+        v_contacts := ARRAY(SELECT x::bigint FROM jsonb_array_elements_text(v_work -> 'contacts') x);
+        v_chats := ARRAY(SELECT x::bigint FROM jsonb_array_elements_text(v_work -> 'chats') x);
+        v_addresses := ARRAY(SELECT jsonb_array_elements_text(v_work -> 'addresses'));
+        v_users := bare_users(v_addresses);
+        v_raw_users := ARRAY(SELECT convert_to(u, 'UTF8') FROM unnest(v_users) AS u);
         WITH looked AS MATERIALIZED (
-            SELECT m.id, m.chat_id, m.sender_id, m.quoted_author, m.target_author, m.mentions,
-                m.text, m.detail, m.raw
+            SELECT m.id, m.sender_id = ANY (v_contacts) OR m.chat_id = ANY (v_chats) AS theirs,
+                m.quoted_author, m.target_author, m.mentions, m.text, m.detail, m.raw
             FROM messages m
             WHERE m.connection_id = v_connection AND m.id > v_erasure.position
               AND m.id <= (v_work ->> 'newest')::bigint
             ORDER BY m.id LIMIT 4 * p_limit
-        ), judged AS (
-            SELECT l.*,
-                l.sender_id IN (SELECT x::bigint FROM jsonb_array_elements_text(v_work -> 'contacts') AS x)
-                OR l.chat_id IN (SELECT x::bigint FROM jsonb_array_elements_text(v_work -> 'chats') AS x)
-                    AS theirs
-            FROM looked l
         ), found AS (
             INSERT INTO erasure_items (connection_id, erasure_id, message_id, theirs)
-            SELECT v_connection, p_id, j.id, j.theirs FROM judged j
-            WHERE j.theirs OR EXISTS (
-                SELECT FROM jsonb_array_elements_text(v_work -> 'addresses') AS a
-                WHERE a IN (j.quoted_author, j.target_author) OR a = ANY (j.mentions))
+            SELECT v_connection, p_id, l.id, l.theirs FROM looked l
+            WHERE l.theirs OR l.quoted_author = ANY (v_addresses)
+              OR l.target_author = ANY (v_addresses) OR l.mentions && v_addresses
               OR EXISTS (
-                SELECT FROM jsonb_array_elements_text(v_work -> 'users') AS u
-                WHERE strpos(j.text, u) > 0 OR strpos(j.detail::text, u) > 0
-                   OR position(convert_to(u, 'UTF8') IN j.raw) > 0)
+                SELECT FROM unnest(v_users, v_raw_users) AS u (name, raw)
+                WHERE strpos(l.text, u.name) > 0 OR strpos(l.detail::text, u.name) > 0
+                   OR position(u.raw IN l.raw) > 0)
             ON CONFLICT DO NOTHING
         )
         SELECT max(l.id) INTO v_last FROM looked l;
