@@ -132,4 +132,3 @@ class Eraser:
                 )
                 return
             await trio.sleep(max(PAUSE, trio.current_time() - began))
-

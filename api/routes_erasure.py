@@ -127,7 +127,7 @@ def erasure_routes(backend: Backend) -> list[t.Any]:
         "/erasures",
         tags=["contacts"],
         status_code=202,
-        opt={"scope": CONTROL},
+        opt={"scope": CONTROL, "problems": (404,)},
         summary="Erase a person, by id, phone number or address; or only tell who that is",
     )
     async def forget(data: JSONBody[ErasureRequest]) -> ErasureView | Subject:

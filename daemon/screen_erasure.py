@@ -24,7 +24,7 @@ ERASED: t.Final[cabc.Mapping[str, str]] = {
     "memberships": "memberships in groups",
     "settings": "settings and labels of chats",
     "devices": "lists of devices",
-    "sessions": "sessions of the encryption",
+    "sessions": "sessions and keys of the encryption",
     "outbox": "messages to send, and sent ones that named them",
     "events": "events",
     "merges": "rows of merged contacts",

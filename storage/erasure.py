@@ -1,5 +1,6 @@
 """Erasing: rules of retention, and forgetting a person."""
 
+import collections.abc as cabc
 import datetime as dt
 import typing as t
 
@@ -154,6 +155,12 @@ class Erasing(t.Protocol):
 
     async def blob_erased(self, sha256: bytes) -> None:
         """That file is gone, or others have it: it is not listed any more."""
+        ...
+
+    async def is_forgotten(self, connection: str, addresses: cabc.Sequence[str], at: float) -> bool:
+        """Whether something of that time (unix seconds), from or to a person with one of these
+        addresses, must not be stored; for whoever stores past :meth:`storage.api.Storage.apply`,
+        which knows by itself."""
         ...
 
     async def retain(

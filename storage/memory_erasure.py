@@ -159,6 +159,11 @@ class MemoryErasure(MemoryQuarantine):
         await trio.lowlevel.checkpoint()
         self._erased_blobs.pop(sha256, None)
 
+    async def is_forgotten(self, connection: str, addresses: cabc.Sequence[str], at: float) -> bool:
+        """See :meth:`storage.erasure.Erasing.is_forgotten`."""
+        await trio.lowlevel.checkpoint()
+        return self._tombstones.forgets(connection, addresses, at)
+
     async def retain(
         self, connection: str, rule: Rule, *, after: int, window: int, now: float, dry: bool
     ) -> RetentionStep:

@@ -219,6 +219,12 @@ class PostgresErasure(abc.ABC):
         """See :meth:`storage.erasure.Erasing.blob_erased`."""
         await self._fetch("blob_erased", sha256)
 
+    async def is_forgotten(self, connection: str, addresses: cabc.Sequence[str], at: float) -> bool:
+        """See :meth:`storage.erasure.Erasing.is_forgotten`."""
+        async with self._batches:
+            await self._load_tombstones()
+            return self._tombstones.forgets(connection, addresses, at)
+
     async def retain(
         self, connection: str, rule: Rule, *, after: int, window: int, now: float, dry: bool
     ) -> RetentionStep:

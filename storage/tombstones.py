@@ -100,8 +100,7 @@ class Tombstones:
             stones[self.hash(address)] = Stone(at)
 
     def forgets(self, connection: str, addresses: cabc.Iterable[str | None], at: float) -> bool:
-        """Whether something of that time, of a person with these addresses, is not to be stored:
-        for imports that do not pass ``Storage.apply``."""
+        """Whether something of that time, of a person with these addresses, is not to be stored."""
         stone = self._stone(connection, addresses)
         return stone is not None and stone.buries(at)
 

@@ -338,6 +338,7 @@ BEGIN
     WHEN 'memberships' THEN
         UPDATE groups SET owner = NULL
         WHERE connection_id = p_connection AND owner = ANY (v_addresses);
+        GET DIAGNOSTICS v_more = ROW_COUNT;
         DELETE FROM group_members WHERE ctid = ANY (ARRAY(
             SELECT g.ctid FROM group_members g
             WHERE g.connection_id = p_connection AND g.address = ANY (v_addresses)
@@ -348,6 +349,8 @@ BEGIN
         WHERE connection_id = p_connection AND chat = ANY (v_addresses) AND at <= p_before;
         GET DIAGNOSTICS v_more = ROW_COUNT;
         DELETE FROM history_chats WHERE connection_id = p_connection AND chat = ANY (v_addresses);
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_more := v_more + v_rows;
         DELETE FROM chat_settings
         WHERE connection_id = p_connection AND address = ANY (v_addresses) AND at <= p_before;
     WHEN 'devices' THEN
@@ -357,9 +360,12 @@ BEGIN
         DELETE FROM signal_identities
         WHERE connection_id = p_connection AND updated_at <= p_before
           AND split_part(split_part(key, '.', 1), '_', 1) = ANY (v_users);
+        GET DIAGNOSTICS v_more = ROW_COUNT;
         DELETE FROM signal_sender_keys
         WHERE connection_id = p_connection AND updated_at <= p_before
           AND split_part(split_part(split_part(key, '::', 2), '.', 1), '_', 1) = ANY (v_users);
+        GET DIAGNOSTICS v_rows = ROW_COUNT;
+        v_more := v_more + v_rows;
         DELETE FROM signal_sessions
         WHERE connection_id = p_connection AND updated_at <= p_before
           AND split_part(split_part(key, '.', 1), '_', 1) = ANY (v_users);
@@ -452,7 +458,7 @@ BEGIN
             FROM messages m
             WHERE m.connection_id = v_connection AND m.id > v_erasure.position
               AND m.id <= (v_work ->> 'newest')::bigint
-            ORDER BY m.id LIMIT 4 * p_limit
+            ORDER BY m.id LIMIT 2 * p_limit
         ), found AS (
             INSERT INTO erasure_items (connection_id, erasure_id, message_id, theirs)
             SELECT v_connection, p_id, l.id, l.theirs FROM looked l

@@ -7,6 +7,7 @@ import typing as t
 
 import attrs
 import pytest
+import trio
 from st_helpers import (
     ACCOUNT,
     CUSTOMER,
@@ -19,7 +20,6 @@ from st_helpers import (
     Clock,
     Cluster,
     envelope,
-    message,
     take,
 )
 
@@ -30,6 +30,7 @@ from storage.api import (
     MediaFile,
     RecordChange,
     RecordKind,
+    Storage,
     Verdict,
     handled_key,
 )
@@ -549,6 +550,64 @@ async def test_a_batch_that_is_refused_leaves_the_tombstones_right(
     assert await postgres.contact("sales", CUSTOMER_LID) is not None
 
 
-def test_messages_of_the_helper_are_as_meant() -> None:
-    """They are older than the moment at which they are forgotten."""
-    assert message().sent_at == int(NOW)
+@pytest.mark.parametrize("seed", range(4))
+async def test_while_messages_come(
+    cluster: Cluster, dsn: str, postgres: PostgresStorage, seed: int
+) -> None:
+    """Whatever is committed around the order: what came before it is erased, what came after it
+    is dropped, and nothing is in between."""
+    await plant(postgres)
+    verdicts: list[Verdict] = []
+
+    async def deliver(task: int) -> None:
+        for number in range(6):
+            for _ in range((seed + task) % 3):
+                await trio.lowlevel.checkpoint()
+            outcome = await take(
+                postgres, f"W{task}-{number}", text=SECRET, raw=raw_text(SECRET), sender_name=NAME
+            )
+            verdicts.append(outcome.verdict)
+
+    async with trio.open_nursery() as nursery:
+        for task in range(3):
+            nursery.start_soon(deliver, task)
+        for _ in range(seed):
+            await postgres.ping()
+        nursery.start_soon(forget, postgres)
+    assert set(verdicts) <= {Verdict.STORED, Verdict.FORGOTTEN}
+    assert left(await dump(cluster, dsn)) == []
+
+
+async def test_the_storages_agree(storage: Storage) -> None:
+    """On who is forgotten, what is dropped, and who has come back."""
+    await take(storage, "P1", text=SECRET, chat_alt=CUSTOMER_LID, sender_alt=CUSTOMER_LID)
+    await take(storage, "B1", chat=OTHER, text=OTHERS)
+    subject = await storage.erasure_subject(address=CUSTOMER_LID, connection=None)
+    assert subject is not None
+    assert (subject.addresses, subject.known_on, subject.messages) == (
+        (CUSTOMER, CUSTOMER_LID),
+        ("sales",),
+        1,
+    )
+    row = await storage.begin_erasure(
+        contact=(await storage.contacts("sales"))[0].id, connection=None, by="x", version="1"
+    )
+    assert row is not None
+    while row.finished_at is None:
+        row = await storage.continue_erasure(row.id, files_gone=True)
+    assert row.counts["messages"] == 1
+    for chat in (CUSTOMER, CUSTOMER_LID):
+        assert (await take(storage, "P2", chat=chat)).verdict is Verdict.FORGOTTEN
+        assert await storage.is_forgotten("sales", [chat], NOW)
+        assert not await storage.is_forgotten("sales", [chat], NOW + 1)
+    assert not await storage.is_forgotten("sales", [OTHER], NOW)
+    assert (await take(storage, "B2", chat=OTHER)).verdict is Verdict.STORED
+    texts = [each.text for each in await storage.list_messages("sales", after=0, limit=9)]
+    assert texts == [None, OTHERS, "olá"]
+    outcome = await take(storage, "P3", sent_at=int(NOW) + 60)
+    assert (outcome.verdict, outcome.opened) == (Verdict.STORED, True)
+    people = await storage.contacts("sales")
+    assert [each.addresses for each in people] == [(OTHER,), (CUSTOMER,)]
+    assert await storage.unfinished_erasures() == []
+    with pytest.raises(StorageRejectedError, match="no erasure 99"):
+        await storage.continue_erasure(99)
