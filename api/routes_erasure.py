@@ -163,7 +163,7 @@ def erasure_routes(backend: Backend) -> list[t.Any]:
         request: AnyRequest, before: Before = None, limit: Limit = 50, cursor: PageCursor = None
     ) -> Response[list[ErasureView]]:
         rows = await storage.erasures(before=_PAGES.number(cursor, before), limit=limit + 1)
-        page = _PAGES.answer(request, rows, limit)
+        page: Response[list[Erasure]] = _PAGES.answer(request, rows, limit)
         return Response([ErasureView.of(row) for row in page.content], headers=page.headers)
 
     @get("/erasures/{number:int}", tags=["contacts"], summary="One of them")

@@ -89,7 +89,7 @@ def _redact_context(context: wa_pb2.ContextInfo, addresses: cabc.Sequence[bytes]
     gone = {_user(each) for each in addresses}
     if _user(context.participant) in gone:
         for name in ("stanza_id", "participant", "quoted_message", "remote_jid"):
-            context.ClearField(name)  # type: ignore[arg-type]
+            context.ClearField(name)
     mentioned = [each for each in context.mentioned_jid if _user(each) not in gone]
     context.mentioned_jid[:] = mentioned
 
