@@ -221,9 +221,8 @@ class PostgresStorage(
     async def quarantine(self, envelope: Envelope, error: str) -> Outcome:
         """See :meth:`storage.api.Storage.quarantine`."""
         now = self._clock()
-        if self._tombstones.sift([envelope], now).dropped:
-            [outcome] = await self.apply([envelope])
-            return outcome
+        if self._is_buried(envelope, now):
+            return await self._apply_buried(envelope)
         row, rest = prepare_quarantine(envelope, error, now)
         try:
             await self._write_quarantine(envelope, row, rest, now)
@@ -231,6 +230,26 @@ class PostgresStorage(
             # The database refuses what goes with it: as much of the envelope as it takes is kept.
             row = await self._write_less(envelope, row, rest, now, refused)
         return Outcome(verdict=Verdict.QUARANTINED, error=row.error)
+
+    def _is_buried(self, envelope: Envelope, now: float) -> bool:
+        """Whether it is a forgotten person's, so that nothing of it is to be kept."""
+        if envelope.message is None:
+            return self._tombstones.buries_stanza(envelope.connection, envelope.stanza)
+        return bool(self._tombstones.sift([envelope], now).dropped)
+
+    async def _apply_buried(self, envelope: Envelope) -> Outcome:
+        """Commit the rest of it, or what the database takes of that."""
+        bare = attrs.evolve(envelope, resolves=None)
+        for attempt in (bare, attrs.evolve(bare, facts=()), Envelope(connection=bare.connection)):
+            try:
+                await self.apply([attempt])
+            except StorageRejectedError as refused:
+                _log.warning(
+                    "storage.forgotten_refused", connection=bare.connection, error=str(refused)
+                )
+            else:
+                break
+        return Outcome(verdict=Verdict.FORGOTTEN)
 
     async def _write_less(
         self,

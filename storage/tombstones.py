@@ -29,6 +29,9 @@ from storage.facts import (
 )
 from storage.identity import clean_text
 from storage.prepare_facts import EARLIEST, plausible_time
+from whatsapp.binary import codec
+from whatsapp.errors import RemoteProtocolError
+from whatsapp.jid import Jid
 from whatsapp.redaction import redact, redact_json, redact_text, users_of
 
 _PURPOSE: t.Final = b"zapvisor tombstones 1"
@@ -114,6 +117,19 @@ class Tombstones:
             for position, item in enumerate(batch)
         ]
         return Sifted(kept, frozenset(sieve.dropped), sieve.notes())
+
+    def buries_stanza(self, connection: str, stanza: bytes) -> bool:
+        """Whether an encoded stanza that could not be read is a forgotten person's, of before."""
+        if connection not in self._stones:
+            return False
+        try:
+            node = codec.decode(stanza)
+            at = float(node.text("t") or "nan")
+        except (RemoteProtocolError, ValueError):
+            return False
+        senders = (node.attrs.get(name) for name in ("from", "participant"))
+        people = [str(each.bare) for each in senders if isinstance(each, Jid)]
+        return self.forgets(connection, people, at)
 
     def find(self, connection: str, address: str | None) -> Stone | None:
         """The tombstone of an address."""

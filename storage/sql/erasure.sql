@@ -501,8 +501,9 @@ BEGIN
         v_over := v_last IS NULL;
         UPDATE erasures SET position = coalesce(v_last, position) WHERE id = p_id;
     ELSE
+        -- Rows that are looked for in the whole table: better many at once.
         v_rows := erase_rows(v_erasure.phase, v_connection, v_work, p_id,
-            v_erasure.requested_at, p_limit);
+            v_erasure.requested_at, 10 * p_limit);
         v_over := v_rows = 0;
     END CASE;
     UPDATE erasures e SET

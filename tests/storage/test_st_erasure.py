@@ -435,6 +435,13 @@ async def test_facts_do_not_bring_it_back(
     await postgres.apply([*again, Envelope(connection="sales", facts=late)])
     poison = envelope("Q1", text=SECRET, raw=raw_text(SECRET))
     assert (await postgres.quarantine(poison, "refused")).verdict is Verdict.FORGOTTEN
+    node = Node("message", {"from": Jid.parse(CUSTOMER), "id": "Q7", "t": str(int(NOW))}, b"x")
+    unread = Envelope(connection="sales", stanza=codec.encode(node))
+    assert (await postgres.quarantine(unread, "no sense")).verdict is Verdict.FORGOTTEN
+    late = attrs.evolve(node, attrs={**node.attrs, "t": str(int(NOW) + 60)})
+    unread = attrs.evolve(unread, stanza=codec.encode(late))
+    assert (await postgres.quarantine(unread, "no sense")).verdict is Verdict.QUARANTINED
+    assert await cluster.sql(dsn, "DELETE FROM quarantine RETURNING id") != []
     assert left(await dump(cluster, dsn)) == []
 
 
