@@ -8,6 +8,7 @@ before the moment is dropped. All of it costs nothing while nobody was forgotten
 
 import collections
 import collections.abc as cabc
+import functools
 import hmac
 import typing as t
 
@@ -33,6 +34,8 @@ from whatsapp.binary import codec
 from whatsapp.errors import RemoteProtocolError
 from whatsapp.jid import Jid
 from whatsapp.redaction import redact, redact_json, redact_text, users_of
+
+HASHES: t.Final = 16_384  # kept in memory: the same people write again and again
 
 _PURPOSE: t.Final = b"zapvisor tombstones 1"
 
@@ -81,6 +84,7 @@ class Tombstones:
 
     def __init__(self, secret: bytes) -> None:
         self._key = hmac.digest(secret, _PURPOSE, "sha256")
+        self._hash = functools.lru_cache(maxsize=HASHES)(self._hashed)
         self._stones: dict[str, dict[bytes, Stone]] = {}
 
     def __bool__(self) -> bool:
@@ -88,6 +92,9 @@ class Tombstones:
 
     def hash(self, address: str) -> bytes:
         """What a tombstone keeps of an address; 32 bytes."""
+        return self._hash(address)
+
+    def _hashed(self, address: str) -> bytes:
         return hmac.digest(self._key, clean_text(address).encode(), "sha256")
 
     def load(self, rows: cabc.Iterable[StoneRow]) -> None:
@@ -180,10 +187,14 @@ class _Sieve:
                 message = None
             else:
                 message = self._redacted(name, message)
-        facts = tuple(kept for fact in item.facts if (kept := self._fact(name, fact)) is not None)
+        facts = item.facts and tuple(
+            kept for fact in item.facts if (kept := self._fact(name, fact)) is not None
+        )
         handled = item.handled
         if handled is not None and any(self._silent(name, part) for part in handled.split(" ")[:2]):
             handled = None
+        if message is item.message and facts == item.facts and handled is item.handled:
+            return item
         return attrs.evolve(item, message=message, facts=facts, handled=handled)
 
     def _drops(self, name: str, message: ReceivedMessage) -> bool:

@@ -12,11 +12,11 @@ from st_helpers import CUSTOMER, CUSTOMER_LID, DAY, KEY, NOW, OTHER, Clock, Clus
 
 from storage.api import ConversationRules, Envelope, Lane, MediaFile, Storage, Verdict
 from storage.erasure import RetentionRun, RetentionStep, Rule
-from storage.facts import AddressPair
+from storage.facts import AddressPair, OutboxStep
 from storage.memory import MemoryStorage
 from storage.memory_state import utc
 from storage.postgres import PostgresStorage
-from storage.queues import MediaResult, MediaState
+from storage.queues import MediaResult, MediaState, OutboxRequest
 
 ALL = Rule(kinds=None, files_only=False, after=365.0 * DAY, live=True, connections=(), text="all")
 
@@ -281,3 +281,36 @@ async def _run(
     assert {outcome.verdict for outcome in outcomes} == {Verdict.DUPLICATE}
     assert await storage.list_messages(name, after=0, limit=99) == rows
     return [[(row.external_id, row.text, row.kind) for row in rows], foretold]
+
+
+async def test_copies_go_with_the_message(
+    cluster: Cluster, dsn: str, postgres: PostgresStorage
+) -> None:
+    """What was asked to be sent, once that is settled; and what left the quarantine."""
+    old = int(NOW) - 400 * DAY
+    request = OutboxRequest(kind="text", chat=CUSTOMER, body={"text": "planted-words"})
+    rows = {}
+    for external_id, state in (("SENT", "sent"), ("FAILED", "failed"), ("WAITS", None)):
+        row, _new = await postgres.enqueue("sales", external_id, request, external_id=external_id)
+        await postgres.outbox_set_payload("sales", row.id, b"planted-words")
+        rows[external_id] = row.id
+        if state is not None:
+            step = OutboxStep(id=row.id, state=state, at=NOW)
+            await postgres.apply([Envelope(connection="sales", facts=(step,))])
+    await cluster.sql(dsn, "UPDATE outbox SET created_at = to_timestamp($1)", old)
+    await take(postgres, "SENT", from_me=True, sent_at=old)
+    poison = envelope("Q", sent_at=old, text="planted-words", raw=b"planted-words")
+    await postgres.quarantine(poison, "refused")
+    [kept] = await postgres.quarantined("sales")
+    await postgres.resolve(attrs.evolve(poison, resolves=kept.id))
+    assert await sweep(postgres, ALL) == (2, 0)
+    assert await postgres.retain_rest(NOW - ALL.after, 10) == 1
+    left = await cluster.sql(
+        dsn, "SELECT id, body::text AS body, payload FROM outbox WHERE payload IS NOT NULL"
+    )
+    assert [row["id"] for row in left] == [rows["WAITS"]]
+    assert await cluster.sql(
+        dsn, "SELECT id FROM outbox WHERE body::text ~ 'planted' ORDER BY id"
+    ) == [(rows["WAITS"],)]
+    [row] = await cluster.sql(dsn, "SELECT stanza, raw, kept FROM quarantine")
+    assert tuple(row) == (b"", b"", None)
