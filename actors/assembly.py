@@ -1,6 +1,7 @@
 """From the configuration to the writer and the fleet."""
 
 import collections.abc as cabc
+import importlib.metadata
 import secrets
 import ssl
 import time
@@ -26,9 +27,10 @@ from actors.transport import Dial, websocket_dialer
 from actors.version import LookUp, web_look_up
 from actors.writer import Writer, WriterSettings
 from actors.writer_inbox import writer_inbox
-from config.model import Config
+from config.model import Config, RetentionWhat
 from storage.api import ConnectionRow, ConversationRules, ReopenFrom, Storage
 from storage.blobs import S3Settings, open_blobs
+from storage.erasure import Rule
 from supervisor.wakefulness import Wakefulness
 from whatsapp.certificates import PRODUCTION_ROOT_KEY
 
@@ -92,6 +94,23 @@ def make_services(
         keep_events=config.storage.keep_events,
         keep_stream=config.events.keep,
         keep_accesses=config.history_access.keep,
+        retention=retention_rules(config),
+        version=importlib.metadata.version("zapvisor"),
+    )
+
+
+def retention_rules(config: Config) -> tuple[Rule, ...]:
+    """The rules of retention, in the order of the configuration."""
+    return tuple(
+        Rule(
+            kinds=None if "*" in each.kinds else each.kinds,
+            files_only=each.what is RetentionWhat.MEDIA,
+            after=each.after,
+            live=each.live,
+            connections=each.connections,
+            text=each.text,
+        )
+        for each in config.retention
     )
 
 

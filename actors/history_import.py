@@ -289,7 +289,7 @@ def _fate(outcome: Outcome | None) -> str:
     match outcome.verdict:
         case Verdict.STORED | Verdict.PLACEHOLDER | Verdict.RECORDED:
             return "stored"
-        case Verdict.DUPLICATE:
+        case Verdict.DUPLICATE | Verdict.FORGOTTEN:
             return "duplicate"
         case Verdict.QUARANTINED:
             return "failed"

@@ -85,6 +85,14 @@ class MediaStorage(PhoneStorage, t.Protocol):
         """stored → removed."""
         ...
 
+    async def erased_blobs(self, limit: int) -> list[bytes]:
+        """Files that erased messages had."""
+        ...
+
+    async def blob_erased(self, sha256: bytes) -> None:
+        """One of them is dealt with."""
+        ...
+
 
 @attrs.frozen(kw_only=True)
 class MediaSettings:
@@ -231,7 +239,9 @@ class MediaKeeper:
                 result = await self._attempt(job, held)
                 if result.state is MediaState.STORED:
                     crash_point("media.stored")
-                await self._patiently(functools.partial(self._storage.finish_media, *key, result))
+                finish = functools.partial(self._storage.finish_media, *key, result)
+                if not await self._patiently(finish) and result.blob_sha256 is not None:
+                    await self._drop_unused(result.blob_sha256)  # its message was erased meanwhile
                 crash_point("media.recorded")
         except StorageRejectedError as error:
             log.error("media.rejected", connection=key[0], message=key[1], error=str(error))
@@ -392,6 +402,27 @@ class MediaKeeper:
             if sha256 and await self._storage.blob_users(sha256) <= 1:
                 await self._blobs.delete(sha256)
             return await self._storage.forget_media(row.connection, row.message_id)
+
+    async def remove_erased(self) -> int:
+        """Give up the files that erased messages had and no other message has; how many.
+
+        Raises:
+            StorageUnavailableError: some are left.
+        """
+        removed = 0
+        while page := await self._storage.erased_blobs(EXPIRE_PAGE):
+            for sha256 in page:
+                async with self._contents.hold(sha256):
+                    removed += await self._drop_unused(sha256)
+                await self._storage.blob_erased(sha256)
+        return removed
+
+    async def _drop_unused(self, sha256: bytes) -> bool:
+        """Delete a file, whose content is held, unless a message has it."""
+        if await self._storage.blob_users(sha256):
+            return False
+        await self._blobs.delete(sha256)
+        return True
 
     async def _patiently(self, call: cabc.Callable[[], cabc.Awaitable[T]]) -> T:
         """The same call until storage is there."""

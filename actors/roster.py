@@ -41,6 +41,7 @@ def plan(old: Config, new: Config) -> Plan:
         old,
         connections=new.connections,
         maintenance=new.maintenance,
+        retention=new.retention,
         **{name: _section(old, new, name) for name in APPLIED},
     )
     before, after = _tables(old), _tables(config)

@@ -10,6 +10,7 @@ import typing as t
 import attrs
 
 from actors.addons import AddonResolver
+from actors.eraser import Eraser
 from actors.errors import UnknownConnectionError
 from actors.history import HistoryImporter
 from actors.housekeeping import Housekeeper
@@ -18,10 +19,12 @@ from actors.line import ConnectionLine, Line
 from actors.media import MediaKeeper, MediaSettings
 from actors.media_http import MediaHttp
 from actors.media_uploads import StoredUploads
+from actors.retention import Retention
 from actors.settings import Files
 from actors.writer import Writer
 from storage.api import Envelope, Outcome, Storage
 from storage.blobs import Blobs
+from storage.erasure import Rule
 from storage.facts import HistoryOffered
 from storage.inbox import ADDON_KINDS
 from supervisor.spec import ChildSpec
@@ -60,8 +63,8 @@ class Outside:
 
 
 class Services:
-    """What works beside the connections: history, files, encrypted answers, search, housekeeping;
-    bound to the fleet once it is there."""
+    """What works beside the connections: history, files, encrypted answers, search, housekeeping,
+    erasing; bound to the fleet once it is there."""
 
     def __init__(
         self,
@@ -73,10 +76,13 @@ class Services:
         keep_events: float,
         keep_stream: float,
         keep_accesses: float,
+        retention: cabc.Sequence[Rule] = (),
+        version: str = "",
     ) -> None:
         """``keep_payloads``: seconds that sent messages can be encrypted again; ``keep_events``:
         seconds that transitions and statistics are kept; ``keep_stream``: those of the stream of
-        events; ``keep_accesses``: those of the records of who looked at former content."""
+        events; ``keep_accesses``: those of the records of who looked at former content;
+        ``version``: of the program."""
         self._outside = outside
         self.housekeeper = Housekeeper(
             outside.storage,
@@ -115,6 +121,15 @@ class Services:
             uniform=outside.uniform,
             deleting_clock=outside.deleting_clock,
         )
+        self.eraser = Eraser(outside.storage, self.media.remove_erased, version)
+        inbox = outside.writer.inbox
+        self.retention = Retention(
+            outside.storage,
+            retention,
+            self.media.remove_erased,
+            outside.deleting_clock or outside.wall_clock,
+            busy=lambda: inbox.places_taken > inbox.capacity // 8,
+        )
         outside.writer.listeners.append(self._committed)
 
     def bind(self, fleet: Connections) -> None:
@@ -129,6 +144,8 @@ class Services:
             ChildSpec(id="addons", start=self.addons.run),
             ChildSpec(id="housekeeping", start=self.housekeeper.run),
             ChildSpec(id="search", start=self.indexer.run),
+            ChildSpec(id="eraser", start=self.eraser.run),
+            ChildSpec(id="retention", start=self.retention.run),
         ]
 
     def came_online(self, _connection: str) -> None:

@@ -43,7 +43,7 @@ class SyncStatistics:
         match outcome.verdict:
             case Verdict.STORED | Verdict.RECORDED:
                 processed = 1
-            case Verdict.DUPLICATE:
+            case Verdict.DUPLICATE | Verdict.FORGOTTEN:
                 skipped = 1
             case Verdict.PLACEHOLDER:
                 errors = 1

@@ -357,6 +357,8 @@ def _log_outcome(envelope: Envelope, outcome: Outcome) -> None:
                 reason=envelope.message.reason if envelope.message else None,
                 failures=outcome.retries,
             )
+        case Verdict.FORGOTTEN:
+            log.info("Message of a forgotten person, not stored", connection=envelope.connection)
         case Verdict.QUARANTINED | Verdict.RECORDED:
             pass
         case other:

@@ -26,6 +26,7 @@ from api.routes_connections import connection_routes
 from api.routes_conversations import conversation_routes
 from api.routes_daemon import daemon_routes
 from api.routes_dashboard import dashboard_routes
+from api.routes_erasure import erasure_routes
 from api.routes_events import event_routes
 from api.routes_gaps import gap_routes
 from api.routes_health import health_routes
@@ -102,6 +103,7 @@ def _litestar(
             *outbox_routes(backend),
             *media_routes(backend),
             *people_routes(backend),
+            *erasure_routes(backend),
             *history_routes(backend),
             *gap_routes(backend),
             *timeline_routes(backend),

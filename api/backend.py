@@ -15,6 +15,7 @@ from api.ports_alerts import AlertsPort
 from api.ports_channels import ChannelsPort
 from api.ports_connections import ActionsPort, FleetPort
 from api.ports_daemon import HistogramPort, RegistrarPort, ReloadPort, ReprocessPort, RestorerPort
+from api.ports_erasure import EraserPort, RetentionPort
 from api.ports_events import EventsPort, WebhooksPort
 from api.ports_logs import LogsPort
 from api.ports_report import ReportsPort
@@ -68,6 +69,8 @@ class Backend:
     registrar: RegistrarPort | None = None
     reports: ReportsPort | None = None
     alerts: AlertsPort | None = None
+    eraser: EraserPort | None = None
+    retention: RetentionPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

@@ -21,6 +21,7 @@ MODELS: t.Final[cabc.Mapping[str, t.Any]] = {
         "in_flight": 0,
         "next_attempt_in": None,
     },
+    "ErasureRequest": {"contact": "+55 11 99999-0001", "connection": None, "by": "dpo"},
     "Login": {"token": "zv_0123456789ab_" + "x" * 43},
     "OlderRequest": {"chat": "+55 11 99999-0001", "count": 50},
     "TokenRequest": {"name": "grafana", "scopes": ["read"], "expires_in": 7776000},

@@ -8,6 +8,7 @@ from api.ports_changes import ChangesPort
 from storage.alerts import Alert, Silence
 from storage.api import ConversationRow
 from storage.blobs import Blob
+from storage.erasure import Erasure
 from storage.events import EventPage, EventRange
 from storage.figures import SyncBucket, SyncTotals
 from storage.gaps import GapRow
@@ -174,6 +175,9 @@ class StoragePort(ChangesPort, t.Protocol):
     async def alert(self, alert_id: int) -> Alert | None: ...
 
     async def silences(self, *, since: float, limit: int = 200) -> list[Silence]: ...
+    async def erasures(self, *, before: int | None = None, limit: int = 50) -> list[Erasure]: ...
+
+    async def erasure(self, erasure_id: int) -> Erasure | None: ...
 
 
 class FilesPort(t.Protocol):

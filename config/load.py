@@ -23,6 +23,7 @@ from config.model import (
     Config,
     ConnectionConfig,
     MaintenanceConfig,
+    RetentionConfig,
     WebhookConfig,
 )
 from config.rules import RULES
@@ -71,7 +72,7 @@ _SECTIONS: t.Final[cabc.Mapping[str, type]] = {
     for field in attrs.fields(Config)
     if isinstance(field.type, type) and attrs.has(field.type)
 }
-_ARRAYS: t.Final = ("connections", "webhooks", "channels", "maintenance")
+_ARRAYS: t.Final = ("connections", "webhooks", "channels", "maintenance", "retention")
 _LATE: t.Final = 1 << 62  # sorts what has no line behind what has one
 
 
@@ -95,6 +96,7 @@ class _Loader:
         webhooks = self._webhooks(document.pop("webhooks", []))
         channels = self._channels(document.pop("channels", []))
         maintenance = self._maintenance(document.pop("maintenance", []))
+        retention = self._retention(document.pop("retention", []))
         for name, raw in document.items():
             if name in _SECTIONS:
                 tables[name] = self._table(_SECTIONS[name], raw, (name,))
@@ -106,6 +108,7 @@ class _Loader:
             webhooks=tuple(webhooks),
             channels=tuple(channels),
             maintenance=tuple(maintenance),
+            retention=tuple(retention),
             path=self._path,
             base_dir=Path.cwd() if self._path is None else self._path.absolute().parent,
         )
@@ -231,6 +234,20 @@ class _Loader:
                 seen[name] = (*path, "name")
                 found.append(values)
         return found
+
+    def _retention(self, raw: object) -> list[RetentionConfig]:
+        if not isinstance(raw, list):
+            self._problem(("retention",), "not an array of tables", "[[retention]] tables")
+            return []
+        rules: list[RetentionConfig] = []
+        for position, table in enumerate(raw):
+            values = self._table(RetentionConfig, table, ("retention", position))
+            if "after" in values:
+                rules.append(RetentionConfig(**values))
+            elif isinstance(table, dict) and "after" not in table:
+                example = 'a key such as after = "365d"'
+                self._problem(("retention", position), "the rule has no after", example)
+        return rules
 
     def _connection_tables(self, raw: object) -> list[tuple[KeyPath, object]]:
         """What describes the connections, with its place; the variable chooses among it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import attrs
 
+from config.durations import format_duration
 from config.kinds import (
     ChannelUrl,
     ConnectionName,
@@ -327,6 +328,40 @@ class WebhookConfig:
     concurrency: t.Annotated[int, Count(1, 64)] = 4
 
 
+class RetentionWhat(enum.Enum):
+    """What a rule of retention removes."""
+
+    CONTENT = "content"  # text, files, and all that was received with them
+    MEDIA = "media"  # files alone
+
+
+@attrs.frozen(kw_only=True)
+class RetentionConfig:
+    """One ``[[retention]]`` table."""
+
+    after: t.Annotated[float, Duration(86400, 36500 * 86400)]
+    """Seconds since a message was sent."""
+    kinds: t.Annotated[
+        tuple[str, ...], Names("kinds of messages, or *", r"[a-z][a-z0-9_]{0,63}|\*")
+    ] = ("*",)
+    what: RetentionWhat = RetentionWhat.CONTENT
+    connections: t.Annotated[
+        tuple[str, ...],
+        Names("names of connections", r"[a-z0-9][a-z0-9_-]{0,62}", allow_empty=True),
+    ] = ()
+    """Empty: all."""
+    live: bool = False
+    """Whether conversations that are not closed are touched."""
+
+    @property
+    def text(self) -> str:
+        """The rule in a line."""
+        whose = f" of {', '.join(self.connections)}" if self.connections else ""
+        kinds = "every kind" if "*" in self.kinds else ", ".join(self.kinds)
+        live = ", live conversations too" if self.live else ""
+        return f"{self.what.value} of {kinds}{whose} after {format_duration(self.after)}{live}"
+
+
 @attrs.frozen(kw_only=True)
 class ChannelConfig:
     """One ``[[channels]]`` table. What its URL means is not known here: see actors.channels."""
@@ -496,6 +531,7 @@ class Config:
     webhooks: tuple[WebhookConfig, ...] = ()
     channels: tuple[ChannelConfig, ...] = ()
     maintenance: tuple[MaintenanceConfig, ...] = ()
+    retention: tuple[RetentionConfig, ...] = ()
     connections: tuple[ConnectionConfig, ...] = ()
     path: Path | None = None
     """The file this was read from; None when there is none."""

@@ -64,6 +64,8 @@ def api_supervisor(
         registrar=registrar,
         reports=core.reporter,
         alerts=alerting.alerts,
+        eraser=core.services.eraser,
+        retention=core.services.retention,
         figures=figures,
         commits=core.writer.commits,
         data_place=str(core.config.data_dir),

@@ -16,6 +16,7 @@ from daemon import (
     cli_connections,
     cli_conversations,
     cli_db,
+    cli_erasure,
     cli_gaps,
     cli_health,
     cli_history,
@@ -64,6 +65,7 @@ cli_report.register(app)
 cli_token.register(app)
 cli_install.register(app)
 cli_db.register(app)
+cli_erasure.register(app)
 cli_webhooks.register(app)
 cli_channels.register(app)
 

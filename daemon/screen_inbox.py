@@ -60,6 +60,8 @@ def said(row: cabc.Mapping[str, t.Any]) -> str:
         parts.append(f"[{_kind(row)}]")
     if row["text"]:
         parts.append(row["text"])
+    if row["removed"]:
+        parts.append(f"(removed: {row['removed']})")
     if row["versions"]:
         parts.append("(edited)")
     if row["deleted"] is not None:

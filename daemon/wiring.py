@@ -23,6 +23,7 @@ from actors.assembly import (
     make_services,
     make_writer,
     media_proxies,
+    retention_rules,
 )
 from actors.epochs import EpochKeeper
 from actors.event_services import EventServices
@@ -87,6 +88,7 @@ class Core:
         self.services.http.use_proxies(media_proxies(config))
         for follower in self.followers:
             follower(config)
+        self.services.retention.use(retention_rules(config))
 
     async def aclose(self) -> None:
         """Close what is open towards the network."""

@@ -22,6 +22,7 @@ from config.model import (
     Config,
     ConnectionConfig,
     MaintenanceConfig,
+    RetentionConfig,
     WebhookConfig,
 )
 
@@ -57,12 +58,13 @@ def reference() -> str:
     parts.append(named_tables("webhooks", WebhookConfig, told[("webhooks", "")]))
     parts.append(named_tables("channels", ChannelConfig, told[("channels", "")]))
     parts.append(named_tables("maintenance", MaintenanceConfig, told[("maintenance", "")]))
+    parts.append(named_tables("retention", RetentionConfig, told[("retention", "")]))
     parts.append(connections(told[("connections", "")]))
     return "".join(parts)
 
 
 def named_tables(section: str, model: type, preface: str) -> str:
-    """The table of each webhook or channel."""
+    """What each table of an array of tables has."""
     parts = [f"\n## [[{section}]]\n\n{preface}\n\n| key | takes | without it |\n|---|---|---|\n"]
     for key in attrs.fields(model):
         without = "required" if key.default is attrs.NOTHING else f"`{shown(key.default)}`"
@@ -141,12 +143,8 @@ def comments(text: str) -> dict[tuple[str, str], str]:
     for line in text.splitlines():
         if head := re.fullmatch(r"\[([a-z0-9_]+)\]", line):
             section, above = head[1], []
-        elif line.startswith("# [[webhooks]]"):
-            found["webhooks", ""] = " ".join(above).strip()
-        elif line.startswith("# [[channels]]"):
-            found["channels", ""] = " ".join(above).strip()
-        elif line.startswith("# [[maintenance]]"):
-            found["maintenance", ""] = " ".join(above).strip()
+        elif head := re.match(r"# \[\[(webhooks|channels|maintenance|retention)\]\]", line):
+            found[head[1], ""] = " ".join(above).strip()
         elif line.startswith("# [[connections]]"):
             found["connections", ""] = " ".join(above).strip()
             break

@@ -10,6 +10,7 @@ import attrs
 from storage.alerts import Alerts
 from storage.changes import Changes
 from storage.epochs import Epochs
+from storage.erasure import Erasing
 from storage.events import EventStream
 from storage.facts import Fact
 from storage.figures import Figures
@@ -149,6 +150,7 @@ class Verdict(enum.Enum):
     PLACEHOLDER = "placeholder"  # an undecryptable message: a row awaits the retry
     RECORDED = "recorded"  # no message in it: records and handled key committed
     QUARANTINED = "quarantined"  # the message could not be stored: raw bytes and error kept
+    FORGOTTEN = "forgotten"  # of a person who was forgotten since: not stored, records committed
 
 
 @attrs.frozen(kw_only=True)
@@ -293,6 +295,7 @@ class Storage(
     Changes,
     Epochs,
     Alerts,
+    Erasing,
     t.Protocol,
 ):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``

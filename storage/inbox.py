@@ -145,6 +145,8 @@ class MessageDetail:
     received_at: dt.datetime
     withheld: bool = False
     """Former content is left out: what it said before it was deleted or edited."""
+    removed: str | None = None
+    """Why it has no content any more: "retention" or "forgotten"."""
 
 
 @attrs.frozen(kw_only=True)

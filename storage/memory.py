@@ -33,12 +33,12 @@ from storage.identity import clean_text
 from storage.memory_alerts import MemoryAlerts
 from storage.memory_changes import MemoryChanges
 from storage.memory_epochs import MemoryEpochs
+from storage.memory_erasure import MemoryErasure
 from storage.memory_facts import apply_fact
 from storage.memory_figures import MemoryFigures
 from storage.memory_made import MemoryMade
 from storage.memory_media import MediaOrigin
 from storage.memory_merge import resolve
-from storage.memory_quarantine import MemoryQuarantine
 from storage.memory_reports import MemoryReports
 from storage.memory_search import MemorySearch, conversation_row
 from storage.memory_state import (
@@ -61,7 +61,7 @@ NAME_REFRESH: t.Final = 3_600.0  # seconds after which a name that stays the sam
 
 class MemoryStorage(
     MemorySearch,
-    MemoryQuarantine,
+    MemoryErasure,
     MemoryMade,
     MemoryChanges,
     MemoryEpochs,
@@ -96,11 +96,15 @@ class MemoryStorage(
         """See :meth:`storage.api.Storage.apply`."""
         await trio.lowlevel.checkpoint()
         now = self._clock()
-        return self._commit(prepare(batch, now), now)
+        sifted = self._tombstones.sift(batch, now)
+        return sifted.outcomes(self._commit(prepare(sifted.batch, now), now))
 
     async def quarantine(self, envelope: Envelope, error: str) -> Outcome:
         """See :meth:`storage.api.Storage.quarantine`."""
         connection = self._connection(envelope.connection)
+        if self._tombstones.sift([envelope], self._clock()).dropped:
+            [outcome] = await self.apply([envelope])
+            return outcome
         row, rest = prepare_quarantine(envelope, error, self._clock())
         await trio.lowlevel.checkpoint()
         self._keep(connection, row, envelope.resolves)

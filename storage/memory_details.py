@@ -184,6 +184,7 @@ def message_detail(owner: Connection, row: Message, media: MediaDetail | None) -
         retries=row.retries,
         sent_at=utc(content.sent_at),
         received_at=utc(row.received_at),
+        removed=row.erased,
     )
 
 

@@ -198,7 +198,9 @@ class MemoryInbox(MemoryState):
             contact_detail(owner, row.id)
             for owner in self._chosen(connection)
             for row in owner.contacts.values()
-            if row.id > max(after, SELF) and row.merged_into is None
+            if row.id > max(after, SELF)
+            and row.merged_into is None
+            and owner.addresses_of(row.id)  # else it was forgotten
         ]
         if query:
             found = [

@@ -11,10 +11,13 @@ from storage.memory_state import Connection, QuarantinedEntry, optional_utc, utc
 from storage.memory_timeline import MemoryTimeline
 from storage.prepare import PreparedBatch, PreparedQuarantine, prepare
 from storage.quarantine import QuarantinedStanza, QuarantineRow
+from storage.tombstones import Tombstones
 
 
 class MemoryQuarantine(MemoryTimeline):
     """The part of MemoryStorage that fills, shows and empties the quarantine."""
+
+    _tombstones: Tombstones
 
     @abc.abstractmethod
     def _commit(self, prepared: PreparedBatch, now: float) -> list[Outcome]:
@@ -78,7 +81,8 @@ class MemoryQuarantine(MemoryTimeline):
         """See :meth:`storage.quarantine.Quarantined.resolve`."""
         await trio.lowlevel.checkpoint()
         now = self._clock()
-        [outcome] = self._commit(prepare([envelope], now), now)
+        sifted = self._tombstones.sift([envelope], now)
+        [outcome] = sifted.outcomes(self._commit(prepare(sifted.batch, now), now))
         owner = self._connection(envelope.connection)
         entry = owner.quarantine_row(envelope.resolves)
         if entry is None or entry.resolved_at is not None:

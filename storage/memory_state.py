@@ -73,6 +73,7 @@ class Message:
     placeholder: bool
     retries: int = 0
     verdict: str | None = None
+    erased: str | None = None  # why it has no content any more
 
     @property
     def key(self) -> tuple[int, int, str]:

@@ -15,6 +15,7 @@ import collections.abc as cabc
 import contextlib
 import datetime as dt
 import functools
+import json
 import time
 import typing as t
 import warnings
@@ -51,6 +52,7 @@ from storage.migrate import Migration, migrate
 from storage.postgres_alerts import PostgresAlerts
 from storage.postgres_changes import PostgresChanges
 from storage.postgres_epochs import PostgresEpochs
+from storage.postgres_erasure import PostgresErasure
 from storage.postgres_events import PostgresEvents
 from storage.postgres_figures import PostgresFigures
 from storage.postgres_gaps import PostgresGaps
@@ -73,6 +75,7 @@ from storage.prepare import (
 from storage.queries import queries
 from storage.seal import Sealer
 from storage.sessions import FAILURES, GRACE, Sessions, translate
+from storage.tombstones import Tombstones
 
 with warnings.catch_warnings():
     # It still sets asyncio's loop policy, which newer Pythons deprecate.
@@ -96,6 +99,7 @@ def _translated() -> cabc.Iterator[None]:
 
 
 class PostgresStorage(
+    PostgresErasure,
     PostgresInbox,
     PostgresQueues,
     PostgresGaps,
@@ -131,6 +135,9 @@ class PostgresStorage(
         self._pool: t.Any = None
         self._writer: t.Any = None
         self._writer_lock = trio.Lock()
+        self._tombstones = Tombstones(sealer.key)
+        self._tombstones_known = False
+        self._batches = trio.Lock()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -208,14 +215,22 @@ class PostgresStorage(
     async def apply(self, batch: cabc.Sequence[Envelope]) -> list[Outcome]:
         """See :meth:`storage.api.Storage.apply`."""
         now = self._clock()
-        prepared = prepare(batch, now)
-        arguments = encode_batch(prepared, self._sealer, now)
-        rows = await self._write("apply_batch", *attrs.astuple(arguments, recurse=False))
-        return decode_outcomes(prepared, rows)
+        async with self._sifted(batch, now) as sifted:
+            prepared = prepare(sifted.batch, now)
+            arguments = attrs.astuple(encode_batch(prepared, self._sealer, now), recurse=False)
+            if sifted.notes is None:
+                rows = await self._write("apply_batch", *arguments)
+            else:
+                notes = json.dumps(sifted.notes)
+                rows = await self._write("apply_batch_sifted", *arguments, notes, self._now())
+                rows = [row for row in rows if row["ord"] is not None]
+        return sifted.outcomes(decode_outcomes(prepared, rows))
 
     async def quarantine(self, envelope: Envelope, error: str) -> Outcome:
         """See :meth:`storage.api.Storage.quarantine`."""
         now = self._clock()
+        if self._is_buried(envelope, now):
+            return await self._apply_buried(envelope)
         row, rest = prepare_quarantine(envelope, error, now)
         try:
             await self._write_quarantine(envelope, row, rest, now)
@@ -223,6 +238,26 @@ class PostgresStorage(
             # The database refuses what goes with it: as much of the envelope as it takes is kept.
             row = await self._write_less(envelope, row, rest, now, refused)
         return Outcome(verdict=Verdict.QUARANTINED, error=row.error)
+
+    def _is_buried(self, envelope: Envelope, now: float) -> bool:
+        """Whether it is a forgotten person's, so that nothing of it is to be kept."""
+        if envelope.message is None:
+            return self._tombstones.buries_stanza(envelope.connection, envelope.stanza)
+        return bool(self._tombstones.sift([envelope], now).dropped)
+
+    async def _apply_buried(self, envelope: Envelope) -> Outcome:
+        """Commit the rest of it, or what the database takes of that."""
+        bare = attrs.evolve(envelope, resolves=None)
+        for attempt in (bare, attrs.evolve(bare, facts=()), Envelope(connection=bare.connection)):
+            try:
+                await self.apply([attempt])
+            except StorageRejectedError as refused:
+                _log.warning(
+                    "storage.forgotten_refused", connection=bare.connection, error=str(refused)
+                )
+            else:
+                break
+        return Outcome(verdict=Verdict.FORGOTTEN)
 
     async def _write_less(
         self,

@@ -314,6 +314,7 @@ _PLAIN: t.Final = (
     "target_id",
     "reason",
     "verdict",
+    "removed",
     "retries",
     "sent_at",
     "received_at",

@@ -2,7 +2,9 @@
 
 import abc
 import collections.abc as cabc
+import contextlib
 import datetime as dt
+import json
 import typing as t
 
 import attrs
@@ -13,6 +15,7 @@ from storage.kept import kept_message
 from storage.prepare import prepare
 from storage.quarantine import QuarantinedStanza, QuarantineRow
 from storage.seal import Sealer
+from storage.tombstones import Sifted
 
 _INT64_MAX: t.Final = 2**63 - 1
 _KEPT: t.Final = ("stanza", "raw", "message")
@@ -27,6 +30,12 @@ class PostgresQuarantine(abc.ABC):
     @abc.abstractmethod
     async def _fetch(self, name: str, *arguments: t.Any) -> list[t.Any]:
         """Run a named query."""
+
+    @abc.abstractmethod
+    def _sifted(
+        self, batch: cabc.Sequence[Envelope], now: float
+    ) -> contextlib.AbstractAsyncContextManager[Sifted]:
+        """A batch without what is forgotten, to be committed while this lasts."""
 
     @abc.abstractmethod
     async def _write(self, name: str, *arguments: t.Any) -> list[t.Any]:
@@ -62,14 +71,17 @@ class PostgresQuarantine(abc.ABC):
     async def resolve(self, envelope: Envelope) -> Outcome:
         """See :meth:`storage.quarantine.Quarantined.resolve`."""
         now = self._clock()
-        prepared = prepare([envelope], now)
-        rows = await self._write(
-            "resolve_quarantined",
-            *attrs.astuple(encode_batch(prepared, self._sealer, now), recurse=False),
-            envelope.connection,
-            envelope.resolves,
-            dt.datetime.fromtimestamp(now, dt.UTC),
-        )
+        async with self._sifted([envelope], now) as sifted:
+            prepared, at = prepare(sifted.batch, now), dt.datetime.fromtimestamp(now, dt.UTC)
+            if sifted.notes is not None:
+                await self._write("note_forgotten", json.dumps(sifted.notes), at)
+            rows = await self._write(
+                "resolve_quarantined",
+                *attrs.astuple(encode_batch(prepared, self._sealer, now), recurse=False),
+                envelope.connection,
+                envelope.resolves,
+                at,
+            )
         [[*answer, resolved]] = rows
-        [outcome] = decode_outcomes(prepared, [answer])
+        [outcome] = sifted.outcomes(decode_outcomes(prepared, [answer]))
         return attrs.evolve(outcome, resolved=resolved)

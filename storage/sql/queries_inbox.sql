@@ -103,14 +103,14 @@ ORDER BY m.id LIMIT $3;
 -- Messages of kind unknown: what unread_kinds asks most.
 SELECT s.* FROM messages m
 JOIN stored_messages s ON s.connection_id = m.connection_id AND s.id = m.id
-WHERE m.kind = 'unknown' AND m.id > $1 AND ($2::text IS NULL OR s.connection = $2)
+WHERE m.kind = 'unknown' AND m.erased_at IS NULL AND m.id > $1 AND ($2::text IS NULL OR s.connection = $2)
 ORDER BY m.id LIMIT $3;
 
 -- name: unread_kinds
 -- Messages of some kinds, or of all.
 SELECT s.* FROM messages m
 JOIN stored_messages s ON s.connection_id = m.connection_id AND s.id = m.id
-WHERE m.id > $1 AND m.state = 'stored' AND ($4::text[] IS NULL OR m.kind = ANY ($4))
+WHERE m.id > $1 AND m.state = 'stored' AND m.erased_at IS NULL AND ($4::text[] IS NULL OR m.kind = ANY ($4))
   AND m.connection_id = ANY (ARRAY(
     SELECT c.id FROM connections c WHERE $2::text IS NULL OR c.name = $2))
 ORDER BY m.id LIMIT $3;
@@ -123,7 +123,7 @@ WITH changed AS (
         detail = $12::text::jsonb, lane = CASE WHEN $13 THEN 'side' ELSE m.lane END
     FROM connections c
     WHERE c.name = $1 AND m.connection_id = c.id AND m.id = $2 AND m.kind = $3
-      AND m.state = 'stored'
+      AND m.state = 'stored' AND m.erased_at IS NULL
     RETURNING m.connection_id, m.id, m.lane
 ), filed AS (
     INSERT INTO media (connection_id, message_id, kind, mimetype, size, name, sha256, live)
@@ -143,7 +143,7 @@ SELECT id FROM changed;
 -- name: contacts
 -- People by id, all or those with a part of a name or an address.
 SELECT d.* FROM contact_details d
-WHERE d.id > $3 AND NOT d.is_self AND ($1::text IS NULL OR d.connection = $1)
+WHERE d.id > $3 AND NOT d.is_self AND d.addresses <> '{}' AND ($1::text IS NULL OR d.connection = $1)
   AND ($2::text IS NULL
     OR EXISTS (
         SELECT FROM unnest(d.addresses) AS a (address)

@@ -150,10 +150,13 @@ WHERE $1::text IS NULL OR c.name = $1
 GROUP BY o.state;
 
 -- name: outbox_set_payload
--- Keep the composed plaintext; the first one stays.
-UPDATE outbox o SET payload = coalesce(o.payload, $3) FROM connections c
+-- Keep the composed plaintext; the first one stays. Of a message to somebody who was forgotten
+-- meanwhile, none is kept.
+UPDATE outbox o
+SET payload = CASE WHEN o.reason IS DISTINCT FROM 'forgotten' THEN coalesce(o.payload, $3) END
+FROM connections c
 WHERE c.name = $1 AND o.connection_id = c.id AND o.id = $2
-RETURNING o.payload;
+RETURNING coalesce(o.payload, $3) AS payload;
 
 -- name: settle_interrupted
 -- What was being sent when the sender died may have left, or not. Between batches: a batch that

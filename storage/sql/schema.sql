@@ -31,6 +31,7 @@ CREATE TABLE counters (
     opened bigint NOT NULL DEFAULT 0,
     closed bigint NOT NULL DEFAULT 0,
     reopened bigint NOT NULL DEFAULT 0,        -- how often messages reopened them
+    forgotten bigint NOT NULL DEFAULT 0,       -- not taken in again: see tombstones
     CHECK (arrivals = messages + undecryptable + merged)
 ) WITH (fillfactor = 50);
 
@@ -245,6 +246,7 @@ CREATE TABLE conversations (
 CREATE UNIQUE INDEX conversations_live ON conversations (connection_id, chat_id)
     WHERE status <> 'closed';
 CREATE INDEX conversations_chat ON conversations (connection_id, chat_id, opened_at);
+
 CREATE INDEX conversations_active ON conversations (last_message_at, id);
 
 CREATE TABLE messages (
@@ -275,14 +277,18 @@ CREATE TABLE messages (
     flags text[],
     detail jsonb,                              -- what the kind has besides text
     verdict text,                              -- it will never decrypt: what was tried
+    erased_at timestamptz,                     -- its content was removed: see erasure.sql
+    erased text CHECK (erased IN ('retention', 'forgotten')),
     PRIMARY KEY (connection_id, id),
     FOREIGN KEY (connection_id, conversation_id) REFERENCES conversations,
     FOREIGN KEY (connection_id, sender_id) REFERENCES contacts,
     CHECK ((state = 'undecryptable') = (kind = 'undecryptable')),
-    CHECK (verdict IS NULL OR state = 'undecryptable')
+    CHECK (verdict IS NULL OR state = 'undecryptable'),
+    CONSTRAINT messages_erased_dated CHECK ((erased IS NULL) = (erased_at IS NULL))
 );
 
 CREATE INDEX messages_conversation ON messages (connection_id, conversation_id, sent_at, arrival);
+
 -- A message is stored once. The last index to be made: while the table is new and empty, all of
 -- them look equally good to the planner, and it then takes the newest for the writer's look-up.
 CREATE UNIQUE INDEX messages_once ON messages (connection_id, chat_id, sender_id, external_id);
@@ -472,8 +478,10 @@ CREATE TABLE outbox (
 
 CREATE INDEX outbox_waiting ON outbox (connection_id, state, id)
     WHERE state IN ('queued', 'sending');
+
 CREATE INDEX outbox_unsettled ON outbox (state)
     WHERE state IN ('queued', 'sending', 'unknown', 'failed');
+
 CREATE INDEX outbox_payloads ON outbox (created_at) WHERE payload IS NOT NULL;
 
 -- Chunks of history that the phone offered.
@@ -673,6 +681,7 @@ CREATE TABLE search_documents (
 );
 
 CREATE INDEX search_documents_words ON search_documents USING gin (words);
+
 CREATE INDEX search_documents_recent ON search_documents (sent_at, message_id);
 
 -- Which messages are in: from "oldest" (exclusive) to "newest".
@@ -712,6 +721,7 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE COST 5000 AS $$
 $$;
 
 CREATE INDEX contact_names_words ON contact_names USING gin (name_words(name));
+
 CREATE INDEX groups_words ON groups USING gin (name_words(subject));
 
 -- The channels of the configuration, and what became of all that was sent through them.
@@ -758,6 +768,7 @@ CREATE TABLE notification_deliveries (
 
 CREATE INDEX notification_deliveries_open ON notification_deliveries (channel, notification_id)
     WHERE state IN ('pending', 'sending', 'failed');
+
 CREATE INDEX notification_deliveries_notification ON notification_deliveries (notification_id);
 
 -- Edits and deletions by their time, for the list of changes.
@@ -780,6 +791,7 @@ CREATE TABLE history_accesses (
 );
 
 CREATE INDEX history_accesses_age ON history_accesses (at);
+
 CREATE INDEX history_accesses_messages ON history_accesses USING gin (messages);
 
 -- Which database this is, and how far it has come: its epoch grows while a daemon uses it. A file in
@@ -867,3 +879,60 @@ CREATE TABLE phone_signs (
     connection_id integer PRIMARY KEY REFERENCES connections,
     seen_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
+
+-- Files that nobody may have any more. Gone from here once they are gone from the disk.
+CREATE TABLE erased_blobs (
+    sha256 bytea PRIMARY KEY CHECK (length(sha256) = 32),
+    erased_at timestamptz NOT NULL
+);
+
+-- Orders to forget a person. Nothing personal is in a finished one.
+CREATE TABLE erasures (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    requested_by text NOT NULL CHECK (requested_by <> ''),
+    version text NOT NULL,                     -- of the program
+    requested_at timestamptz NOT NULL,         -- what is older is dropped from then on
+    finished_at timestamptz,
+    connections text[] NOT NULL,
+    subject text[] NOT NULL,                   -- keyed hashes of the addresses, in hexadecimal
+    phase text NOT NULL,
+    target integer NOT NULL DEFAULT 0,         -- of the work, within the phase
+    position bigint NOT NULL DEFAULT 0,        -- of the target, within the phase
+    work jsonb,                                -- whose what is to be erased, by connection
+    counts jsonb NOT NULL DEFAULT '{}',        -- erased so far, by kind
+    CHECK ((finished_at IS NULL) = (work IS NOT NULL))
+) WITH (fillfactor = 50);
+
+CREATE INDEX erasures_unfinished ON erasures (id) WHERE finished_at IS NULL;
+
+-- Messages that an erasure has found and not erased yet.
+CREATE TABLE erasure_items (
+    connection_id integer,
+    erasure_id bigint REFERENCES erasures,
+    message_id bigint,
+    theirs boolean NOT NULL,                   -- false: it is another's, and names the person
+    PRIMARY KEY (connection_id, erasure_id, message_id)
+);
+
+-- What is older than this from, to or about an address is not taken in again.
+CREATE TABLE tombstones (
+    connection_id integer REFERENCES connections,
+    hash bytea CHECK (length(hash) = 32),      -- HMAC-SHA-256 under a key of the secret key
+    erasure_id bigint NOT NULL REFERENCES erasures,
+    at timestamptz NOT NULL,
+    returned_at timestamptz,                   -- they have written since, or were written to
+    PRIMARY KEY (connection_id, hash)
+);
+
+-- What rules of retention have removed, by sweep.
+CREATE TABLE retention_runs (
+    connection_id integer REFERENCES connections,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    rule text NOT NULL,                        -- as the configuration had it
+    began_at timestamptz NOT NULL,
+    ended_at timestamptz NOT NULL,
+    cutoff timestamptz NOT NULL,
+    messages bigint NOT NULL,                  -- that lost their content
+    files bigint NOT NULL,                     -- that are no message's any more
+    PRIMARY KEY (connection_id, id)
+);

@@ -258,7 +258,7 @@ SELECT m.connection_id, m.id, c.name AS connection, m.conversation_id AS convers
             ORDER BY r.recipient COLLATE "C")
         FROM message_receipts(m.connection_id, m.chat_id, m.external_id) r
     ) END AS receipts,
-    m.target_id, m.reason, m.verdict, m.retries, m.sent_at, m.received_at
+    m.target_id, m.reason, m.verdict, m.retries, m.sent_at, m.received_at, m.erased AS removed
 FROM messages m
 JOIN connections c ON c.id = m.connection_id
 JOIN chats k ON k.connection_id = m.connection_id AND k.id = m.chat_id
@@ -278,7 +278,7 @@ SELECT c.name AS connection, m.conversation_id, m.id, k.address AS chat,
     e.message_id IS NOT NULL AS edited, d.deleted_at,
     coalesce(contact_name(d.connection_id, d.deleted_by),
         contact_address(d.connection_id, d.deleted_by)) AS deleted_by,
-    m.sent_at, m.received_at
+    m.sent_at, m.received_at, m.erased AS removed
 FROM messages m
 JOIN connections c ON c.id = m.connection_id
 JOIN chats k ON k.connection_id = m.connection_id AND k.id = m.chat_id

@@ -178,6 +178,22 @@ class FakeQueues:
     on_finish: cabc.Callable[[int, MediaResult], None] | None = None
     hold_finish: trio.Event | None = None
     """What became of files is only recorded once it is set."""
+    erased: list[bytes] = attrs.field(factory=list)
+    """Files that messages lost to an erasure."""
+
+    def erase(self, number: int) -> None:
+        """A message loses its content, and with it its file."""
+        file = self.files.pop(number)
+        if file.blob is not None:
+            self.erased.append(file.blob)
+
+    async def erased_blobs(self, limit: int) -> list[bytes]:
+        self._require()
+        return self.erased[:limit]
+
+    async def blob_erased(self, sha256: bytes) -> None:
+        self._require()
+        self.erased.remove(sha256)
 
     def add(self, raw: bytes, **fields: t.Any) -> int:
         number = len(self.files) + 1

@@ -17,6 +17,7 @@ import trio
 from actors.adoption import Adoption
 from actors.alerts import AlertPolicy, AlertService
 from actors.channels import Carrier, ChannelSettings
+from actors.eraser import Eraser
 from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
 from actors.event_services import EventServices
 from actors.histogram import COMMIT_BOUNDS, Histogram
@@ -28,6 +29,7 @@ from actors.recovery import NotStaleError
 from actors.report_days import Schedule
 from actors.report_figures import ReportMaker
 from actors.reporter import Reporter
+from actors.retention import Retention
 from actors.webhook_post import WebhookSettings
 from api.app import Backend, build_app
 from api.control_socket import control_socket
@@ -57,6 +59,7 @@ from storage.api import (
 )
 from storage.blobs import Blob
 from storage.changes import Changes
+from storage.erasure import Erasing, Rule
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.events import EventStream
 from storage.facts import Fact
@@ -84,8 +87,20 @@ IN_MEMORY = frozenset().union(
         (
             *(Inbox, Queues, Gaps, Timeline, Quarantined, Tokens, Figures, EventStream, Search),
             *(Changes, Notifications, Reports, Alerts),
+            Notifications,
+            Erasing,
         ),
     )
+)
+
+
+KEEP_A_WEEK = Rule(
+    kinds=("text",),
+    files_only=False,
+    after=7 * 86400.0,
+    live=True,
+    connections=("sales",),
+    text="content of text of sales after 7d, live conversations too",
 )
 
 
@@ -619,12 +634,19 @@ class Control:
     channels: tuple[tuple[ChannelSettings, Carrier], ...] = ()  # nobody runs them
     notifier: Notifier = attrs.field(init=False)
     alerts: AlertService = attrs.field(init=False)  # nobody runs it
+    eraser: Eraser = attrs.field(init=False)
+    retention: Retention = attrs.field(init=False)
+    files_removed: list[int] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         places = (self.path.parent, self.path.parent / "media")
         self.registrar = FakeRegistrar(self.fleet)
         self.restorer = FakeRestorer(self.storage)
         self.tokens = TokenKeeper(self.storage, NOON.timestamp)
+        self.eraser = Eraser(t.cast("t.Any", self.storage), self._remove_files, "1.2.3")
+        self.retention = Retention(
+            self.storage.inbox, (KEEP_A_WEEK,), self._remove_files, NOON.timestamp
+        )
         self.events = EventServices(
             t.cast("t.Any", self.storage),
             max_clients=3,
@@ -667,6 +689,11 @@ class Control:
             channels=self.notifier.views,
         )
 
+    async def _remove_files(self) -> int:
+        await trio.lowlevel.checkpoint()
+        self.files_removed.append(0)
+        return 0
+
     def backend(self, *, complete: bool = True) -> Backend:
         """What the app works on; unless ``complete``, a daemon that only receives."""
         return Backend(
@@ -688,6 +715,8 @@ class Control:
             registrar=self.registrar if complete else None,
             reports=self.reporter if complete else None,
             alerts=self.alerts if complete else None,
+            eraser=self.eraser if complete else None,
+            retention=self.retention if complete else None,
             tokens=self.tokens,
             figures=self.figures,
             commits=self.commits,
@@ -706,6 +735,7 @@ async def running(control: Control) -> cabc.AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         await nursery.start(control.figures.run)
         await nursery.start(control.events.hub.run)
+        await nursery.start(control.eraser.run)
         yield
         nursery.cancel_scope.cancel()
 

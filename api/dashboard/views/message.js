@@ -62,6 +62,7 @@ async function reveal(id, key, app) {
 }
 
 function content(message, app) {
+  if (message.removed) return h('p', { class: 'gone' }, t(message.removed === 'forgotten' ? 'message.forgotten' : 'message.expired'))
   if (message.state === 'undecryptable') return unreadable(message)
   return [quote(message.quoted), file(message, app), text(message), votes(message), versions(message, app)]
 }
