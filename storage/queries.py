@@ -30,6 +30,7 @@ FUNCTION_FILES: t.Final = (
     "epochs.sql",
     "reports.sql",
     "alerts.sql",
+    "archive.sql",
 )
 """What is made anew at start whenever it has changed; run in this order, as one text."""
 

@@ -796,6 +796,16 @@ CREATE TABLE stale_keys (
     found_at timestamptz NOT NULL,
     expected bigint NOT NULL,                  -- an epoch that the keys were used up to, at least
     accepted_at timestamptz                    -- they are to be renewed: see zapvisor recover
+-- Conversations that an import made, under the keys that they have in the archive: whatever becomes
+-- of the chat here, the same archive finds them again.
+CREATE TABLE imported_conversations (
+    connection_id integer,
+    conversation_id bigint,
+    opened_at timestamptz NOT NULL,            -- these two: the key
+    nth integer NOT NULL CHECK (nth > 0),
+    messages bigint NOT NULL CHECK (messages >= 0),  -- that it had there
+    PRIMARY KEY (connection_id, conversation_id),
+    FOREIGN KEY (connection_id, conversation_id) REFERENCES conversations ON DELETE CASCADE
 );
 
 -- Conversations opened, reopened and closed per quarter of an hour: see reports.sql.
