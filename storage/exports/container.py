@@ -31,6 +31,8 @@ class Block:
     cursor: str  # where to go on behind it
     counts: cabc.Mapping[str, int] = attrs.field(factory=dict)  # what is in it
     page: str | None = None  # its file; None: it is of the stream
+    files: tuple[tuple[bytes, str], ...] = ()
+    """Files of messages that it refers to: the SHA-256, and the name in the export."""
 
 
 class Container:
@@ -60,6 +62,11 @@ class Container:
     def cursor(self) -> str | None:
         """Where to go on behind all that was put; None: at the beginning."""
         return self._cursor
+
+    @property
+    def counts(self) -> cabc.Mapping[str, int]:
+        """What was put, by kind."""
+        return self._counts
 
     @property
     def sealed(self) -> str:
