@@ -266,6 +266,8 @@ EVENT_TYPES: t.Final = (
     "alert.repeated",
     "alert.acknowledged",
     "alert.resolved",
+    "export.finished",
+    "export.failed",
 )
 _EVENT_GROUPS: t.Final = tuple(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENT_TYPES))
 _EventTypes: t.TypeAlias = t.Annotated[

@@ -11,6 +11,7 @@ from storage.alerts import Alerts
 from storage.changes import Changes
 from storage.epochs import Epochs
 from storage.events import EventStream
+from storage.exports.ledger import ExportLedger
 from storage.facts import Fact
 from storage.figures import Figures
 from storage.gaps import Gaps, GapStep
@@ -293,6 +294,7 @@ class Storage(
     Changes,
     Epochs,
     Alerts,
+    ExportLedger,
     t.Protocol,
 ):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``

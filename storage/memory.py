@@ -33,6 +33,7 @@ from storage.identity import clean_text
 from storage.memory_alerts import MemoryAlerts
 from storage.memory_changes import MemoryChanges
 from storage.memory_epochs import MemoryEpochs
+from storage.memory_exports import MemoryExports
 from storage.memory_facts import apply_fact
 from storage.memory_figures import MemoryFigures
 from storage.memory_made import MemoryMade
@@ -69,6 +70,7 @@ class MemoryStorage(
     MemoryReports,
     MemoryAlerts,
     MemoryTokens,
+    MemorySearch, MemoryQuarantine, MemoryMade, MemoryFigures, MemoryTokens, MemoryExports
 ):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 

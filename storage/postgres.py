@@ -52,6 +52,7 @@ from storage.postgres_alerts import PostgresAlerts
 from storage.postgres_changes import PostgresChanges
 from storage.postgres_epochs import PostgresEpochs
 from storage.postgres_events import PostgresEvents
+from storage.postgres_exports import PostgresExports
 from storage.postgres_figures import PostgresFigures
 from storage.postgres_gaps import PostgresGaps
 from storage.postgres_inbox import PostgresInbox
@@ -111,6 +112,7 @@ class PostgresStorage(
     PostgresChanges,
     PostgresEpochs,
     PostgresAlerts,
+    PostgresExports,
 ):
     """Use :meth:`open`; the storage serves until its context ends."""
 

@@ -119,9 +119,7 @@ class Draft:
         with appearing(path) as file:
             yield file
         self._folders.add(path.parent)
-        self._pending.append(
-            FileFacts(name=name, size=file.size, sha256=file.sha256, part=part)
-        )
+        self._pending.append(FileFacts(name=name, size=file.size, sha256=file.sha256, part=part))
 
     def add(self, name: str, data: bytes, *, part: bool = False) -> None:
         """Write one more file, which is at hand."""
@@ -341,9 +339,10 @@ def _clear_empty(path: pathlib.Path) -> None:
 def _open_journal(path: pathlib.Path, *, new: bool) -> t.IO[bytes]:
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0)
     try:
-        journal = open(os.open(path / JOURNAL, flags, 0o600), "r+b", buffering=0)
+        descriptor = os.open(path / JOURNAL, flags, 0o600)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StorageRejectedError(f"{path} is no export that could be resumed") from error
+    journal = open(descriptor, "r+b", buffering=0)  # noqa: SIM115 - it stays open
     try:
         fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -19,6 +19,7 @@ JOURNAL: t.Final = "journal.jsonl"
 UNFINISHED: t.Final = ".part"
 """The end of the name of what is not complete: a file, or the directory of an export."""
 NAME: t.Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,119}")
+BOUNDS: t.Final = ("newest_contact", "newest_chat", "newest_conversation", "newest_message")
 LONGEST: t.Final = 256 * 1024 * 1024  # bytes of a manifest
 
 
@@ -94,10 +95,17 @@ class Start:
 
     name: str  # of its directory, or the beginning of its keys
     request: Request
-    bound: int  # the newest message when it began: later ones are not in it
+    bounds: tuple[int, int, int, int]
+    """Numbers of the newest contact, chat, conversation and message when it began: what came
+    later is not in it."""
     created_at: str  # ISO 8601, UTC
     program: str  # version of zapvisor
     previous: str | None = None  # the name of the one before it, of the same schedule
+
+    @property
+    def bound(self) -> int:
+        """The newest message that is in it."""
+        return self.bounds[-1]
 
     def as_json(self) -> dict[str, t.Any]:
         """The first line of a journal."""
@@ -116,7 +124,7 @@ class Start:
         return cls(
             name=str(facts["name"]),
             request=Request.from_json(facts["request"]),
-            bound=int(facts["bound"]),
+            bounds=_bounds(facts["bounds"]),
             created_at=str(facts["created_at"]),
             program=str(facts["program"]),
             previous=_optional(str, facts["previous"]),
@@ -167,7 +175,7 @@ class Manifest:
                 "to": time_text(request.until),
                 "timezone": request.zone,
             },
-            "bounds": {"newest_message": self.start.bound},
+            "bounds": dict(zip(BOUNDS, self.start.bounds, strict=True)),
             "compressed": request.compress,
             "recipients": list(request.recipients),
             "media": request.media,
@@ -220,7 +228,7 @@ class Manifest:
         start = Start(
             name=str(facts["name"]),
             request=request,
-            bound=int(facts["bounds"]["newest_message"]),
+            bounds=_bounds(facts["bounds"][each] for each in BOUNDS),
             created_at=str(facts["created_at"]),
             program=str(facts["program"]),
             previous=_optional(str, facts["previous"]),
@@ -282,6 +290,11 @@ def _moment(text: t.Any) -> dt.datetime | None:
     if moment.tzinfo is None:
         raise ValueError("a time without its zone")
     return moment
+
+
+def _bounds(numbers: cabc.Iterable[t.Any]) -> tuple[int, int, int, int]:
+    first, second, third, fourth = map(int, numbers)
+    return first, second, third, fourth
 
 
 _T = t.TypeVar("_T", int, str)

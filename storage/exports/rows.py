@@ -99,9 +99,7 @@ class Conversation:
 
     def behind(self, message: "Message") -> Place:
         """Inside it."""
-        return attrs.evolve(
-            self.done, message=(message.sent_at, message.arrival, message.id)
-        )
+        return attrs.evolve(self.done, message=(message.sent_at, message.arrival, message.id))
 
 
 @attrs.frozen(kw_only=True)
@@ -137,7 +135,6 @@ class Message:
     file: Attachment | None = None
     reactions: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
     """Sign and name of who reacts with it."""
-
 
     @property
     def author(self) -> str:
@@ -272,9 +269,7 @@ def _grouped(
     for number in range(1, last + 1):
         messages = by_number.get(number, [])
         ends = not (full and number == last)
-        yield Stretch(
-            conversation=batch[number - 1], messages=tuple(messages), ends=ends
-        )
+        yield Stretch(conversation=batch[number - 1], messages=tuple(messages), ends=ends)
 
 
 def _conversation(row: Row) -> Conversation:

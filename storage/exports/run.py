@@ -17,6 +17,7 @@ from storage.exports.html_form import HtmlForm
 from storage.exports.model import Form, Manifest, Start
 from storage.exports.rows import Place, Session, check_scope, conversations, stretches
 from storage.exports.text_form import TextForm
+from storage.maintenance import Maintenance
 
 INDEX_PAGE: t.Final = 200  # conversations
 
@@ -27,7 +28,7 @@ T = t.TypeVar("T")
 class Means:
     """What an export works with."""
 
-    session: Session
+    session: Maintenance
     blobs: Blobs
     breathe: cabc.Callable[[], cabc.Awaitable[None]] = trio.lowlevel.checkpoint
     """Called between two pages: leaves time to everybody else."""
@@ -49,6 +50,13 @@ async def write_export(draft: Draft, means: Means, finished_at: cabc.Callable[[]
         await check_scope(means.session, start)
         await _content(draft, means)
     return await _blocking(functools.partial(draft.publish, finished_at()))
+
+
+async def newest_of(session: Maintenance) -> tuple[int, int, int, int]:
+    """The bounds of an export that begins now."""
+    found = await session.fetch_one("archive_bounds")
+    first, second, third, fourth = found.values()
+    return first, second, third, fourth
 
 
 async def _content(draft: Draft, means: Means) -> None:
@@ -93,7 +101,7 @@ async def _readable_blocks(
     number = state.get("index")
     if number is None:
         async for stretch in stretches(session, start, place):
-            for block in await _blocking(lambda stretch=stretch: list(form.take(stretch))):
+            for block in await _blocking(functools.partial(_all, form.take, stretch)):
                 yield block
         for block in form.end():
             yield block
@@ -103,8 +111,7 @@ async def _readable_blocks(
         page, more = rows[:INDEX_PAGE], len(rows) > INDEX_PAGE
         if not page and number > 1:
             return
-        make = functools.partial(form.index, page, number, more)
-        blocks = await _blocking(lambda make=make: list(make()))
+        blocks = await _blocking(functools.partial(_all, form.index, page, number, more))
         for block in blocks:
             yield block
         if not blocks or not more:
@@ -150,6 +157,10 @@ class _BlobStream:
             size = len(self._kept)
         piece, self._kept = self._kept[:size], self._kept[size:]
         return piece
+
+
+def _all(make: cabc.Callable[..., cabc.Iterator[Block]], *arguments: t.Any) -> list[Block]:
+    return list(make(*arguments))
 
 
 async def _blocking(work: cabc.Callable[[], T]) -> T:

@@ -293,12 +293,10 @@ def _line(at: dt.datetime, exact: bool, texts: list[str], number: int, *, ios: b
     if (found := _ATTACHED.fullmatch(head.strip(_INVISIBLE + " "))) is not None:
         name = (found["ios"] or found["android"]).strip()
         return Line(text=caption, attachment=name, **common)
-    if (found := _OMITTED.fullmatch(head.strip(_INVISIBLE + " "))) is not None and (
-        marked or not ios
-    ):
-        if found["word"] is None or ios:
-            word = (found["word"] or "").lower()
-            return Line(text=caption, omitted=_KINDS.get(word, "media"), **common)
+    found = _OMITTED.fullmatch(head.strip(_INVISIBLE + " "))
+    if found is not None and (found["word"] is None or (ios and marked)):
+        word = (found["word"] or "").lower()
+        return Line(text=caption, omitted=_KINDS.get(word, "media"), **common)
     if text.strip(_INVISIBLE + " .").lower() in _DELETED:
         return Line(text="", deleted=True, **common)
     if ios and marked:

@@ -1,9 +1,5 @@
 -- The statements of exports, loaded by name: what is written, and the table of them.
 
--- name: export_bound
--- The newest message there is; an export that begins now holds none after it.
-SELECT coalesce(max(id), 0) AS bound FROM messages;
-
 -- name: export_scope
 -- Whether there is what an export is limited to: connection $1, contact $2, conversation $3.
 SELECT count(*) > 0 AS connection, bool_or(chat_at(c.id, $2) IS NOT NULL) AS contact,
@@ -37,7 +33,7 @@ WHERE (v.connection_id, v.chat_id, v.opened_at, v.id)
     SELECT FROM messages m
     WHERE m.connection_id = v.connection_id AND m.conversation_id = v.id
       AND m.lane <> 'side' AND m.id <= $8
-      AND m.sent_at >= coalesce($9, '-infinity') AND m.sent_at < coalesce($10, 'infinity'))
+      AND m.sent_at >= coalesce($9::timestamptz, '-infinity') AND m.sent_at < coalesce($10::timestamptz, 'infinity'))
 ORDER BY v.connection_id, v.chat_id, v.opened_at, v.id
 LIMIT $11;
 
@@ -54,7 +50,7 @@ WITH page AS MATERIALIZED (
         FROM messages m
         WHERE m.connection_id = v.connection_id AND m.conversation_id = v.id
           AND (m.sent_at, m.arrival, m.id) > (v.sent_at, v.arrival, v.message_id)
-          AND m.sent_at >= coalesce($7, '-infinity') AND m.sent_at < coalesce($8, 'infinity')
+          AND m.sent_at >= coalesce($7::timestamptz, '-infinity') AND m.sent_at < coalesce($8::timestamptz, 'infinity')
           AND m.id <= $6 AND m.lane <> 'side'
         ORDER BY m.sent_at, m.arrival, m.id
         LIMIT $9
@@ -98,3 +94,75 @@ LEFT JOIN LATERAL (
     OFFSET 0
 ) d ON true
 ORDER BY page.ord, page.sent_at, page.arrival, page.id;
+
+-- name: begin_export
+-- An export begins; nothing if there is one of that name, or of that period, already.
+INSERT INTO exports (name, period, place, request, started_at, updated_at)
+VALUES ($1, $2, $3, $4::jsonb, $5, $5)
+ON CONFLICT DO NOTHING
+RETURNING *;
+
+-- name: begin_export_again
+-- An export that failed, or whose process died, goes on.
+UPDATE exports SET state = 'running', attempts = attempts + 1, error = NULL, finished_at = NULL,
+    updated_at = $2
+WHERE id = $1 AND state <> 'done' AND removed_at IS NULL
+RETURNING *;
+
+-- name: export_progress
+-- How far it is.
+UPDATE exports SET counts = $2::jsonb, updated_at = $3
+WHERE id = $1 AND state = 'running'
+RETURNING id;
+
+-- name: finish_export
+-- It is complete; tells so.
+WITH done AS (
+    UPDATE exports SET state = 'done', counts = $2::jsonb, bytes = $3, finished_at = $4,
+        updated_at = $4
+    WHERE id = $1 AND state = 'running'
+    RETURNING *
+)
+SELECT done.*, put_event('export.finished', NULL, jsonb_build_object(
+    'export_id', done.id, 'name', done.name, 'period', done.period, 'form',
+    done.request ->> 'form', 'counts', done.counts, 'bytes', done.bytes, 'error', NULL))
+FROM done;
+
+-- name: fail_export
+-- It has failed; tells so.
+WITH failed AS (
+    UPDATE exports SET state = 'failed', error = $2, finished_at = $3, updated_at = $3
+    WHERE id = $1 AND state = 'running'
+    RETURNING *
+)
+SELECT failed.*, put_event('export.failed', NULL, jsonb_build_object(
+    'export_id', failed.id, 'name', failed.name, 'period', failed.period, 'form',
+    failed.request ->> 'form', 'counts', failed.counts, 'bytes', failed.bytes,
+    'error', failed.error))
+FROM failed;
+
+-- name: list_exports
+-- Exports, the newest first.
+SELECT * FROM exports WHERE $1::bigint IS NULL OR id < $1 ORDER BY id DESC LIMIT $2;
+
+-- name: one_export
+-- An export.
+SELECT * FROM exports WHERE id = $1;
+
+-- name: export_named
+-- The export of a name.
+SELECT * FROM exports WHERE name = $1;
+
+-- name: running_exports
+-- Exports that are being written, or whose process died, the oldest first.
+SELECT * FROM exports WHERE state = 'running' ORDER BY id;
+
+-- name: scheduled_exports
+-- Exports of the schedule whose files are not deleted, the newest first.
+SELECT * FROM exports WHERE period IS NOT NULL AND removed_at IS NULL ORDER BY id DESC LIMIT 1000;
+
+-- name: export_removed
+-- The files of an export are deleted.
+UPDATE exports SET removed_at = $2, updated_at = $2
+WHERE id = $1 AND state <> 'running' AND removed_at IS NULL
+RETURNING *;
