@@ -19,6 +19,7 @@ from api.ports_events import EventsPort, WebhooksPort
 from api.ports_logs import LogsPort
 from api.ports_report import ReportsPort
 from api.ports_storage import FilesPort, StoragePort
+from api.ports_exports import ExportsPort
 from api.problems import ProblemError
 from api.tokens import TokenKeeper
 from api.views import LoopView, WriterView
@@ -68,6 +69,7 @@ class Backend:
     registrar: RegistrarPort | None = None
     reports: ReportsPort | None = None
     alerts: AlertsPort | None = None
+    exports: ExportsPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

@@ -64,6 +64,7 @@ def api_supervisor(
         registrar=registrar,
         reports=core.reporter,
         alerts=alerting.alerts,
+        exports=core.exporter,
         figures=figures,
         commits=core.writer.commits,
         data_place=str(core.config.data_dir),

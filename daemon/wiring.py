@@ -26,6 +26,8 @@ from actors.assembly import (
 )
 from actors.epochs import EpochKeeper
 from actors.event_services import EventServices
+from actors.event_services import EventServices, endure
+from actors.exporter import Exporter
 from actors.fleet import Fleet
 from actors.messages import Drain
 from actors.notifier import Notifier
@@ -40,6 +42,7 @@ from daemon.branches import ROOT_POLICY, branch
 from daemon.channel_wiring import make_notifier
 from daemon.clocks import DELETING_HOLD, Clocks, SteadyClock, watch_clocks
 from daemon.event_wiring import make_event_services
+from daemon.export_wiring import make_exporter
 from daemon.made import Made, adopt, load_made, with_made
 from daemon.report_wiring import make_reporter, report_children
 from daemon.service_manager import status_sentence
@@ -77,6 +80,7 @@ class Core:
     notifier: Notifier
     background: Supervisor
     """Of the services that work behind the writer."""
+    exporter: Exporter
     made: Made = attrs.field(factory=dict)
     """The connections of ``config`` that were made through the API."""
     followers: list[cabc.Callable[[Config], None]] = attrs.field(factory=list)
@@ -168,6 +172,9 @@ async def build_core(
     reprocessor = Reprocessor(storage)
     reprocess = ChildSpec(id="reprocess", start=reprocessor.run)
     reporter = make_reporter(config, storage, clock)
+    exporter = make_exporter(
+        config, storage, services.blobs, wall_clock=clock, deleting_clock=deleting
+    )
     return Core(
         config=config,
         storage=storage,
@@ -189,6 +196,8 @@ async def build_core(
         background=branch(
             "services", [*services.children(), reprocess, *report_children(config, reporter)]
         ),
+        background=branch("services", [*services.children(), reprocess]),
+        exporter=exporter,
         made=made,
     )
 
@@ -213,6 +222,8 @@ def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor
         ChildSpec(id="watchdog", start=core.loop_watch.run),
     ]
     connections = ChildSpec(id="connections", start=core.fleet.run)
+    reprocess = ChildSpec(id="reprocess", start=core.reprocessor.run)
+    exports = ChildSpec(id="exports", start=functools.partial(endure, "exports", core.exporter.run))
     return Supervisor(
         "daemon",
         [
@@ -224,6 +235,8 @@ def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor
             core.background.as_child(),
             *core.events.children(),
             *core.notifier.children(),
+            reprocess,
+            exports,
             *children,
         ],
         ROOT_POLICY,

@@ -106,8 +106,7 @@ class MemoryExports(abc.ABC):
 
     async def scheduled_exports(self) -> list[ExportRow]:
         """See :meth:`ExportLedger.scheduled_exports`."""
-        rows = await self.exports(limit=10**9)
-        return [row for row in rows if row.period is not None and row.removed_at is None]
+        return [row for row in await self.exports(limit=10**9) if row.period is not None][:1000]
 
     async def export_removed(self, number: int) -> ExportRow | None:
         """See :meth:`ExportLedger.export_removed`."""

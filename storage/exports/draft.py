@@ -96,6 +96,11 @@ class Draft:
         """Where the export is, once it is complete."""
         return str(self._directory / self.start.name) if self._shelf is None else self._shelf.place
 
+    @property
+    def remote(self) -> bool:
+        """Whether its files go elsewhere, which may take long."""
+        return self._shelf is not None
+
     def close(self) -> None:
         """Let others resume it."""
         self._journal.close()

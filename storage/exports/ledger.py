@@ -80,7 +80,7 @@ class ExportLedger(t.Protocol):
         ...
 
     async def scheduled_exports(self) -> list[ExportRow]:
-        """Those of the schedule whose files are not deleted; the newest first, 1000 at most."""
+        """Those of the schedule; the newest first, 1000 at most."""
         ...
 
     async def export_removed(self, number: int) -> ExportRow | None:

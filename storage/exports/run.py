@@ -45,11 +45,10 @@ async def write_export(draft: Draft, means: Means, finished_at: cabc.Callable[[]
         StorageRejectedError: a filter names what is not there, or a recipient is none.
         StorageUnavailableError: the database or the disk fails.
     """
-    start = draft.start
     if draft.progress.cursor != END:
-        await check_scope(means.session, start)
+        await check_scope(means.session, draft.start)
         await _content(draft, means)
-    return await _blocking(functools.partial(draft.publish, finished_at()))
+    return await _blocking(functools.partial(draft.publish, finished_at()), abandon=draft.remote)
 
 
 async def newest_of(session: Maintenance) -> tuple[int, int, int, int]:
@@ -71,10 +70,10 @@ async def _content(draft: Draft, means: Means) -> None:
     async for block in blocks:
         for sha256, name in block.files:
             await _copy(container, means.blobs, sha256, name)
-        await _blocking(functools.partial(container.put, block))
+        await _blocking(functools.partial(container.put, block), abandon=draft.remote)
         means.told(container.counts)
         await means.breathe()
-    await _blocking(container.end)
+    await _blocking(container.end, abandon=draft.remote)
 
 
 def _form(start: Start, cursor: str | None) -> ReadableForm:
@@ -163,5 +162,6 @@ def _all(make: cabc.Callable[..., cabc.Iterator[Block]], *arguments: t.Any) -> l
     return list(make(*arguments))
 
 
-async def _blocking(work: cabc.Callable[[], T]) -> T:
-    return await trio.to_thread.run_sync(work)
+async def _blocking(work: cabc.Callable[[], T], *, abandon: bool = False) -> T:
+    """``abandon``: when cancelled, leave it to end in its thread; it records nothing then."""
+    return await trio.to_thread.run_sync(work, abandon_on_cancel=abandon)

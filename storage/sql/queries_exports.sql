@@ -158,8 +158,8 @@ SELECT * FROM exports WHERE name = $1;
 SELECT * FROM exports WHERE state = 'running' ORDER BY id;
 
 -- name: scheduled_exports
--- Exports of the schedule whose files are not deleted, the newest first.
-SELECT * FROM exports WHERE period IS NOT NULL AND removed_at IS NULL ORDER BY id DESC LIMIT 1000;
+-- Exports of the schedule, the newest first.
+SELECT * FROM exports WHERE period IS NOT NULL ORDER BY id DESC LIMIT 1000;
 
 -- name: export_removed
 -- The files of an export are deleted.
