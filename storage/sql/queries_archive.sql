@@ -1,4 +1,4 @@
--- The statements of the archive's reader: pages of rows, each page from behind a key.
+-- The statements of the archive: pages of rows, each page from behind a key; and the way back.
 --
 -- Conversations are told by the moment at which they were opened, and by their number among those
 -- of the chat that were opened at that moment. Rows keep the order of their making (their ids);
@@ -234,3 +234,11 @@ SELECT address, setting, value, at FROM chat_settings
 WHERE connection_id = $1 AND ($2::text IS NULL OR (address, setting) > ($2, $3::text))
     AND ($4::bigint[] IS NULL OR chat_at($1, address) = ANY ($4))
 ORDER BY address, setting LIMIT $5;
+
+-- name: import_batch
+-- Put a batch of records back.
+SELECT import_batch($1, $2::text::jsonb, $3::text[], $4::bytea[]);
+
+-- name: finish_import
+-- Take away what an import turned out not to need.
+SELECT finish_import($1);

@@ -900,3 +900,5 @@ CREATE TABLE phone_signs (
     connection_id integer PRIMARY KEY REFERENCES connections,
     seen_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
+CREATE INDEX imported_conversations_key
+    ON imported_conversations (connection_id, opened_at, nth);

@@ -1,5 +1,6 @@
 """What the tests of the archive share: a database with everything in it, and its lines."""
 
+import collections.abc as cabc
 import json
 import typing as t
 
@@ -18,8 +19,9 @@ from st_helpers import (
 )
 
 from storage.api import Envelope, Lane, MediaFile
+from storage.archive_import import ImportCounts, import_records
 from storage.archive_reader import ArchiveFilter, ArchiveReader, Order
-from storage.archive_records import Record, encode_record
+from storage.archive_records import Record, decode_record, encode_record
 from storage.facts import (
     AddressPair,
     ChatSettings,
@@ -111,3 +113,22 @@ async def archive_of(dsn: str, *, page: int = 1000) -> bytes:
 async def lines_of(dsn: str, filters: ArchiveFilter | None = None) -> list[Line]:
     """The same as values of JSON."""
     return [json.loads(encode_record(record)) for record in await read(dsn, filters)]
+
+
+async def put(dsn: str, archive: bytes, connection: str | None = None) -> ImportCounts:
+    """Import an archive, whose files are all there."""
+    async with open_maintenance(dsn) as session:
+        return await import_records(session, connection, records_of(archive), files=AllFiles())
+
+
+async def records_of(archive: bytes) -> cabc.AsyncIterator[Record]:
+    """The records of a file."""
+    for line in archive.splitlines(keepends=True):
+        yield decode_record(line)
+
+
+class AllFiles:
+    """Every file is there."""
+
+    async def bring(self, sha256: bytes, size: int) -> bool:
+        return True
