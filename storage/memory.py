@@ -478,7 +478,7 @@ class MemoryStorage(
         live = _live(chat)
         if live is not None:
             return live, False, False
-        latest = max(_own(chat), key=lambda item: item.id, default=None)
+        latest = max(_own(chat), key=lambda item: (item.opened_at, item.id), default=None)
         if latest is not None and message.sent_at <= _window_end(rules, latest):
             if message.from_me and not rules.team_reopens:
                 return latest, False, False

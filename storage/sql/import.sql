@@ -4,8 +4,9 @@
 --     and placeholders get their content; of what replaces something the newer stays.
 --   * Contacts become one where the archive knows their addresses as one person's, by the rules
 --     of merges.sql.
---   * A conversation is found again by its key, else made. Where a chat has a live one, what comes
---     in live is closed, as of its last message. The status of one that is here stays.
+--   * A conversation is found again by its key, else made. Where the chat has a live one, or one
+--     that began later, what comes in live is closed as of its last message. The status of one
+--     that is here stays.
 --   * A message whose conversation is not known takes its place like one of the history.
 --   * The stream of events tells nothing of it, but that contacts became one.
 -- It holds the connection's counters for as long as it takes, like a batch of the writer.
@@ -250,7 +251,7 @@ BEGIN
         v_live := v_next.status <> 'closed' AND NOT EXISTS (
             SELECT FROM conversations v
             WHERE v.connection_id = p_connection AND v.chat_id = v_next.chat_id
-              AND v.status <> 'closed');
+              AND (v.status <> 'closed' OR v.opened_at > v_next.opened_at));
         INSERT INTO conversations (connection_id, chat_id, status, opened_at, last_message_at,
             closed_at, reopened, reopened_at)
         VALUES (p_connection, v_next.chat_id, CASE WHEN v_live THEN v_next.status ELSE 'closed' END,
