@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from daemon import (
     cli_alerts,
     cli_channels,
+    cli_archive,
     cli_connections,
     cli_conversations,
     cli_db,
@@ -49,6 +50,7 @@ __all__ = ["app"]
 config_app = App(name="config", help="Look after the configuration.")
 app.command(config_app)
 cli_alerts.register(app)
+cli_archive.register(app)
 cli_connections.register(app)
 cli_conversations.register(app)
 cli_gaps.register(app)

@@ -1,6 +1,5 @@
 """Export, import, export: the same bytes, whatever came before."""
 
-import itertools
 import typing as t
 
 import trio

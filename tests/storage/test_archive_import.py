@@ -1,7 +1,7 @@
 """Putting an archive back: the same bytes again, and nothing twice."""
 
 from st_archive import archive_of, fill, put
-from st_helpers import KEY, Clock, Cluster
+from st_helpers import Clock, Cluster
 
 from storage.postgres import PostgresStorage
 
@@ -9,7 +9,7 @@ from storage.postgres import PostgresStorage
 async def test_what_is_imported_reads_the_same(
     postgres: PostgresStorage, cluster: Cluster, clock: Clock, dsn: str
 ) -> None:
-    """Export, import into an empty database, export: not a byte differs; nor after doing it twice."""
+    """Export, import into an empty database, export: not a byte differs; nor if it is done twice."""
     await fill(postgres, clock)
     archive = await archive_of(dsn)
     other = await cluster.create("migrated")
