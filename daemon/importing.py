@@ -9,10 +9,10 @@ from pathlib import Path
 import attrs
 import trio
 
-from actors.assembly import open_files
 from config.model import Config
 from daemon.database import Reached, reach
 from daemon.errors import CommandError
+from daemon.export_wiring import media_blobs
 from daemon.owner import acting_as_owner
 from daemon.run import one_line_errors
 from storage.archive_codec import RecordError
@@ -54,7 +54,7 @@ def run_import(config: Config, options: ImportOptions) -> dict[str, t.Any]:
             async with reach(config, create=True) as reached:
                 await _make_ready(config, reached)
                 export = options.path if options.path.is_dir() else None
-                blobs = open_files(config)
+                blobs = media_blobs(config)
                 await blobs.prepare()
                 files = ExportFiles(blobs, export, identities)
                 return await _import(config, reached, source, files, options)

@@ -321,6 +321,7 @@ DECLARE
     v_rows imported_row[];
     v_row imported_row;
     v_m imported_message;
+    v_target bigint;
     v_arrivals bigint;
 BEGIN
     v_messages := ARRAY(
@@ -375,11 +376,12 @@ BEGIN
         WHERE w.new_id IS NOT NULL AND w.conversation_id IS NULL ORDER BY w.n
     LOOP
         v_m := v_messages[v_row.n];
-        SELECT f.target INTO v_rows[v_row.n].conversation_id FROM find_conversation(
+        SELECT f.target INTO v_target FROM find_conversation(
             jsonb_populate_record(NULL::batch_row, jsonb_build_object(
                 'connection_id', p_connection, 'chat_id', v_row.chat_id, 'live', false,
                 'from_me', v_m.from_me, 'lane', v_m.lane, 'sent_at', v_m.sent_at)),
             p_now) f;
+        v_rows[v_row.n].conversation_id := v_target;
     END LOOP;
     -- Those of conversations that are merged by now go where these went.
     WHILE EXISTS (

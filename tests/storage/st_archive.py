@@ -121,10 +121,31 @@ async def put(dsn: str, archive: bytes, connection: str | None = None) -> Import
         return await import_records(session, connection, records_of(archive), files=AllFiles())
 
 
-async def records_of(archive: bytes) -> cabc.AsyncIterator[Record]:
+class Each:
+    """Records one by one; no generator, so that nobody has to close it. ``before`` is called with
+    the number of each."""
+
+    def __init__(
+        self,
+        records: cabc.Iterable[t.Any],
+        before: cabc.Callable[[int], None] = lambda _number: None,
+    ) -> None:
+        self._records = enumerate(records)
+        self._before = before
+
+    def __aiter__(self) -> t.Self:
+        return self
+
+    async def __anext__(self) -> t.Any:
+        for number, record in self._records:
+            self._before(number)
+            return record
+        raise StopAsyncIteration
+
+
+def records_of(archive: bytes) -> Each:
     """The records of a file."""
-    for line in archive.splitlines(keepends=True):
-        yield decode_record(line)
+    return Each(map(decode_record, archive.splitlines(keepends=True)))
 
 
 class AllFiles:
