@@ -101,7 +101,7 @@ class Packer:
             self._kept.write(self._compressor.flush())
         if not self._recipients:
             return self._kept.getvalue()
-        sealed: bytes = pyrage.encrypt(self._kept.getbuffer(), self._recipients)
+        sealed: bytes = pyrage.encrypt(self._kept.getvalue(), self._recipients)
         return sealed
 
 
