@@ -216,7 +216,10 @@ class Exporter:
                 manifest = await self._worker.write(row, previous=previous, told=self._hear)
                 nursery.cancel_scope.cancel()
         except* StorageError as group:
-            await self._fail(row, _sole(group))
+            await self._fail(row, str(_sole(group)))
+        except* Exception as group:  # a defect: tried again, it would only come back
+            log.error("export.crashed", export=row.name, exc_info=group)
+            await self._fail(row, f"{type(_sole(group)).__name__}; the daemon's log tells more")
         else:
             await self._ledger.finish_export(row.id, manifest.counts, manifest.size)
             self._view.finished += 1
@@ -225,10 +228,10 @@ class Exporter:
         finally:
             self._view.running, self._view.counts = None, {}
 
-    async def _fail(self, row: ExportRow, error: StorageError) -> None:
+    async def _fail(self, row: ExportRow, error: str) -> None:
         self._view.failed += 1
-        log.error("export.failed", export=row.name, error=str(error))
-        await self._ledger.fail_export(row.id, str(error))
+        log.error("export.failed", export=row.name, error=error)
+        await self._ledger.fail_export(row.id, error)
 
     def _hear(self, counts: cabc.Mapping[str, int]) -> None:
         self._view.counts = dict(counts)
@@ -267,8 +270,7 @@ def _numbers(manifest: Manifest) -> dict[str, int]:
     return {"messages": manifest.counts.get("messages", 0), "files": manifest.files}
 
 
-def _sole(group: BaseExceptionGroup[StorageError]) -> StorageError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return t.cast("StorageError", error)
+def _sole(group: BaseException) -> BaseException:
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group

@@ -147,7 +147,7 @@ def export_routes(backend: Backend) -> list[t.Any]:
         if data.directory is not None and not data.directory.startswith("/"):
             raise BadRequestError("directory: it has to be absolute")
         wanted = request_of(data)
-        name = data.name or _name(wanted, backend.wall_clock())
+        name = data.name or name_of(wanted, backend.wall_clock())
         try:
             row = await service().begin(wanted, name, s3=data.s3, directory=data.directory)
         except ExportsBusyError as error:
@@ -232,6 +232,7 @@ def _midnight(day: dt.date | None, zone: dt.tzinfo) -> dt.datetime | None:
         raise BadRequestError(f"{day.isoformat()} is no day that can be used") from error
 
 
-def _name(request: Request, now: float) -> str:
+def name_of(request: Request, now: float) -> str:
+    """What an export is called that nobody has named; ``now`` in unix seconds."""
     at = dt.datetime.fromtimestamp(now, dt.UTC)
     return f"zapvisor-{request.form.value}-{at:%Y%m%dT%H%M%SZ}"

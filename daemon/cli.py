@@ -17,6 +17,7 @@ from daemon import (
     cli_connections,
     cli_conversations,
     cli_db,
+    cli_exports,
     cli_gaps,
     cli_health,
     cli_history,
@@ -66,6 +67,7 @@ cli_report.register(app)
 cli_token.register(app)
 cli_install.register(app)
 cli_db.register(app)
+cli_exports.register(app)
 cli_webhooks.register(app)
 cli_channels.register(app)
 

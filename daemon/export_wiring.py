@@ -6,11 +6,12 @@ import importlib.metadata
 
 import trio
 
+from actors.assembly import bucket_of_media
 from actors.export_schedule import Period, Schedule
 from actors.exporter import Exporter, Pauses
 from config.model import Config
 from daemon.errors import StartError
-from storage.blobs import Blobs, S3Settings
+from storage.blobs import Blobs, S3Settings, open_blobs
 from storage.embedded import running_dsn
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.exports.ledger import ExportLedger
@@ -64,6 +65,11 @@ def make_worker(
         wall_clock=wall_clock,
         breathe=breathe,
     )
+
+
+def media_blobs(config: Config) -> Blobs:
+    """Where the files of messages are, for a command that reads them."""
+    return open_blobs(config.media_directory, bucket_of_media(config))
 
 
 def bucket_of(config: Config) -> S3Settings | None:

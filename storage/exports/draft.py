@@ -105,6 +105,15 @@ class Draft:
         """Let others resume it."""
         self._journal.close()
 
+    def discard(self) -> None:
+        """Delete all of it, on this machine.
+
+        Raises:
+            StorageUnavailableError: it cannot be deleted.
+        """
+        with told(self._path):
+            shutil.rmtree(self._path)
+
     def has(self, name: str) -> bool:
         """Whether there is a file of that name already, in what is committed or since."""
         if (self._path / name).exists():

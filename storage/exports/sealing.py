@@ -99,9 +99,10 @@ class Packer:
         """The whole part; the packer is of no use after that."""
         if self._compressor is not None:
             self._kept.write(self._compressor.flush())
+        content = self._kept.getvalue()
         if not self._recipients:
-            return self._kept.getvalue()
-        sealed: bytes = pyrage.encrypt(self._kept.getvalue(), self._recipients)
+            return content
+        sealed: bytes = pyrage.encrypt(content, self._recipients)
         return sealed
 
 

@@ -109,8 +109,12 @@ class ExportWorker:
                     " it, or give this one another name"
                 )
             yield draft
+        except StorageRejectedError:
+            if draft.progress.cursor is None:  # nothing of it is worth keeping
+                await _blocking(draft.discard)
+            raise
         finally:
-            opened.__exit__(None, None, None)
+            draft.close()
 
     def _finished(self, row: ExportRow) -> Manifest | None:
         """The manifest, if the export is complete and only its row does not say so."""
