@@ -308,7 +308,7 @@ def read_start(path: pathlib.Path) -> Start:
     try:
         with (path / JOURNAL).open("rb") as file:
             return Start.from_json(json.loads(file.readline()))
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, FileNotFoundError) as error:
         raise StorageRejectedError(
             f"{path} holds nothing that could be resumed; delete it and begin anew"
         ) from error
