@@ -118,7 +118,10 @@ def export(
         "directory": None if to_dir is None else str(to_dir.absolute()),
     }
     from daemon.exporting import run_export
+    from daemon.logs import configure_logs
     from daemon.screen_exports import export_lines
+
+    configure_logs(level="error", stream=sys.stderr)  # stdout is for the answer
 
     row = run_export(settings, order, resume=resume, progress=_progress())
     show(row, json, lambda: "\n".join(export_lines(row)))
