@@ -121,6 +121,8 @@ async def _directly(config: Config, order: Row, resume: bool, progress: Progress
     async with reach(config) as reached:
         if not (await reached.session.fetch_one("database_facts"))["ours"]:
             raise CommandError("this database holds nothing of zapvisor; there is no export")
+        alone = config.storage.embedded and not reached.running
+        await reached.session.bring_up_to_date(may_change=alone)
         ledger = SessionExports(reached.session, time.time)  # noqa: TID251 - the edge
         row = await _row_of(config, reached, ledger, order, resume)
         manifest = await _written(config, reached, ledger, row, progress)
