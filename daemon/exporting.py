@@ -18,6 +18,7 @@ from daemon.client import TIMEOUT, ControlClient, open_client
 from daemon.database import Reached, reach
 from daemon.errors import CommandError, NoDaemonError, RefusedError, UsageError
 from daemon.export_wiring import make_worker, media_blobs
+from daemon.importing import make_ready
 from daemon.owner import acting_as_owner
 from daemon.run import one_line_errors
 from storage.errors import StorageError, StorageRejectedError
@@ -121,8 +122,7 @@ async def _directly(config: Config, order: Row, resume: bool, progress: Progress
     async with reach(config) as reached:
         if not (await reached.session.fetch_one("database_facts"))["ours"]:
             raise CommandError("this database holds nothing of zapvisor; there is no export")
-        alone = config.storage.embedded and not reached.running
-        await reached.session.bring_up_to_date(may_change=alone)
+        await make_ready(config, reached)
         ledger = SessionExports(reached.session, time.time)  # noqa: TID251 - the edge
         row = await _row_of(config, reached, ledger, order, resume)
         manifest = await _written(config, reached, ledger, row, progress)

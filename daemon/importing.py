@@ -52,7 +52,7 @@ def run_import(config: Config, options: ImportOptions) -> dict[str, t.Any]:
 
         async def run() -> ImportCounts:
             async with reach(config, create=True) as reached:
-                await _make_ready(config, reached)
+                await make_ready(config, reached)
                 export = options.path if options.path.is_dir() else None
                 blobs = media_blobs(config)
                 await blobs.prepare()
@@ -64,7 +64,7 @@ def run_import(config: Config, options: ImportOptions) -> dict[str, t.Any]:
     return facts_of(counts) | {"path": str(options.path)}
 
 
-async def _make_ready(config: Config, reached: Reached) -> None:
+async def make_ready(config: Config, reached: Reached) -> None:
     """An embedded database without a daemon is ours to change, and an empty one anyhow."""
     facts = await reached.session.fetch_one("database_facts")
     alone = config.storage.embedded and not reached.running

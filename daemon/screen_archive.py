@@ -19,6 +19,29 @@ def import_table(facts: cabc.Mapping[str, t.Any]) -> Group:
     return Group(table, *map(Text, _lines(facts)))
 
 
+def chat_table(facts: cabc.Mapping[str, t.Any]) -> Group:
+    """The same of a chat that a phone has exported."""
+    chat = facts["chat"]
+    lines = [
+        f"{facts['stored'].get('message', 0):,} messages stored,"
+        f" {facts['present'].get('message', 0):,} were there already."
+    ]
+    if chat["files"] or chat["files_missing"]:
+        lines.append(f"{chat['files']:,} files, {chat['files_missing']:,} not in the export.")
+    if chat["later"]:
+        lines.append(
+            f"{chat['later']:,} lines left out: from then on messages are stored as WhatsApp sent"
+            " them (--all takes them, too)."
+        )
+    if chat["notices"] or chat["deleted"]:
+        lines.append(
+            f"{chat['notices']:,} lines that nobody wrote and {chat['deleted']:,} deleted messages"
+            " were left out."
+        )
+    lines += [f"  {each['where']}: {each['why']}" for each in facts["refusals"]]
+    return Group(*map(Text, lines))
+
+
 def _lines(facts: cabc.Mapping[str, t.Any]) -> cabc.Iterator[str]:
     if facts["filled"]:
         yield f"{facts['filled']:,} messages that could not be read got their content."
