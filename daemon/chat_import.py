@@ -1,6 +1,7 @@
 """``zapvisor import`` of the text of WhatsApp's "export chat", as history."""
 
 import collections.abc as cabc
+import contextlib
 import datetime as dt
 import functools
 import itertools
@@ -143,7 +144,7 @@ async def _import(
     maker = MessageMaker(facts, senders)
     now = dt.datetime.fromtimestamp(int(time.time()), dt.UTC)  # noqa: TID251 - the edge
 
-    async def records() -> cabc.AsyncIterator[Placed]:
+    async def records() -> cabc.AsyncGenerator[Placed, None]:
         for record in chat_records(facts, senders, now):
             yield Placed("the chat", record)
         with chat.lines() as lines:
@@ -158,14 +159,15 @@ async def _import(
                     if (message := maker.make(at, line, now, file)) is not None:
                         yield Placed(f"line {line.number}", message)
 
-    counts = await import_records(
-        session,
-        None,
-        records(),
-        files=ExportFiles(blobs, None),
-        share=BESIDE if reached.running or not config.storage.embedded else 1.0,
-        progress=lambda counts: options.progress(f"{counts.read.total():,} records"),
-    )
+    async with contextlib.aclosing(records()) as found:
+        counts = await import_records(
+            session,
+            None,
+            found,
+            files=ExportFiles(blobs, None),
+            share=BESIDE if reached.running or not config.storage.embedded else 1.0,
+            progress=lambda counts: options.progress(f"{counts.read.total():,} records"),
+        )
     return counts, maker
 
 

@@ -45,7 +45,8 @@ class ChatFile:
                 raw = stack.enter_context(self._archive.open(self._text))
             else:
                 raw = stack.enter_context(self.path.open("rb"))
-            yield self._lines(io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n"))
+            text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n")
+            yield self._lines(stack.enter_context(text))
 
     def _lines(self, file: t.TextIO) -> cabc.Iterator[str]:
         number = 0
