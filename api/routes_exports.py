@@ -208,14 +208,13 @@ def request_of(order: ExportOrder) -> Request:
     if order.conversation is not None and not 0 < order.conversation < 2**63:
         raise BadRequestError("conversation: there is none of that number")
     form = Form(order.form)
-    until = None if order.to_day is None else order.to_day + dt.timedelta(days=1)
     return Request(
         form=form,
         connection=order.connection,
         contact=None if order.contact is None else bare_address(order.contact),
         conversation=order.conversation,
-        since=_midnight(order.from_day, zone),
-        until=_midnight(until, zone),
+        since=_midnight("from_day", order.from_day, zone),
+        until=_midnight("to_day", order.to_day, zone, days=1),
         zone=order.timezone,
         compress=(form is Form.JSONL) if order.compress is None else order.compress,
         recipients=tuple(order.recipients),
@@ -223,13 +222,17 @@ def request_of(order: ExportOrder) -> Request:
     )
 
 
-def _midnight(day: dt.date | None, zone: dt.tzinfo) -> dt.datetime | None:
+def _midnight(
+    parameter: str, day: dt.date | None, zone: dt.tzinfo, *, days: int = 0
+) -> dt.datetime | None:
+    """The beginning of a day, or of the one so many days later."""
     if day is None:
         return None
     try:
-        return dt.datetime.combine(day, dt.time(), zone).astimezone(dt.UTC)
+        begun = dt.datetime.combine(day + dt.timedelta(days=days), dt.time(), zone)
+        return begun.astimezone(dt.UTC)
     except OverflowError as error:
-        raise BadRequestError(f"{day.isoformat()} is no day that can be used") from error
+        raise BadRequestError(f"{parameter}: {day.isoformat()} cannot be used") from error
 
 
 def name_of(request: Request, now: float) -> str:
