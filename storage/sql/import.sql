@@ -20,6 +20,8 @@ DROP FUNCTION IF EXISTS import_merged(integer, jsonb);
 DROP FUNCTION IF EXISTS import_messages(integer, jsonb, text[], bytea[], timestamptz);
 DROP FUNCTION IF EXISTS archived_chat(integer, text, text);
 DROP FUNCTION IF EXISTS archived_conversation(integer, bigint, timestamptz, integer);
+DROP FUNCTION IF EXISTS count_imported(integer, bigint, bigint, bigint, bigint);
+DROP TYPE IF EXISTS imported_conversation;
 DROP TYPE IF EXISTS imported_message;
 DROP TYPE IF EXISTS imported_row;
 
@@ -53,7 +55,22 @@ CREATE TYPE imported_message AS (
     media jsonb
 );
 
--- What is known of it here.
+-- A conversation of an archive, and what it is here.
+CREATE TYPE imported_conversation AS (
+    n integer,
+    chat_id bigint,
+    opened_at timestamptz,
+    nth integer,
+    status text,
+    messages bigint,
+    last_message_at timestamptz,
+    closed_at timestamptz,
+    reopened integer,
+    reopened_at timestamptz,
+    known_id bigint
+);
+
+-- What is known of a message here.
 CREATE TYPE imported_row AS (
     n integer,
     chat_id bigint,
@@ -65,14 +82,15 @@ CREATE TYPE imported_row AS (
     new_id bigint
 );
 
--- The chat that an archive names.
+-- The chat that an archive names. (No joins here and below: while tables are new, the planner
+-- takes any order of them for equally good.)
 CREATE FUNCTION archived_chat(p_connection integer, p_kind text, p_address text)
 RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT CASE p_kind WHEN 'direct' THEN (
-        SELECT k.id FROM contact_addresses a
-        JOIN chats k ON k.connection_id = a.connection_id AND k.kind = 'direct'
-            AND k.contact_id = a.contact_id
-        WHERE a.connection_id = p_connection AND a.address = p_address)
+        SELECT k.id FROM chats k
+        WHERE k.connection_id = p_connection AND k.kind = 'direct' AND k.contact_id = (
+            SELECT a.contact_id FROM contact_addresses a
+            WHERE a.connection_id = p_connection AND a.address = p_address))
     ELSE (
         SELECT k.id FROM chats k
         WHERE k.connection_id = p_connection AND k.kind = 'group' AND k.address = p_address)
@@ -80,22 +98,25 @@ RETURNS bigint LANGUAGE sql STABLE AS $$
 $$;
 
 -- The conversation that an archive names: one that an import made for the key; else one that was
--- opened here at that moment.
+-- opened here at that moment. It is looked for among those of the chat, which are few.
 CREATE FUNCTION archived_conversation(
     p_connection integer, p_chat bigint, p_opened_at timestamptz, p_nth integer
 ) RETURNS bigint LANGUAGE sql STABLE AS $$
     SELECT coalesce((
-        SELECT v.id FROM imported_conversations i
-        JOIN conversations v ON v.connection_id = i.connection_id AND v.id = i.conversation_id
-        WHERE i.connection_id = p_connection AND i.opened_at = p_opened_at AND i.nth = p_nth
-            AND v.chat_id = p_chat
-        ORDER BY v.id LIMIT 1
+        SELECT v.id FROM conversations v
+        WHERE v.connection_id = p_connection AND v.chat_id = p_chat AND EXISTS (
+            SELECT FROM imported_conversations i
+            WHERE i.connection_id = v.connection_id AND i.conversation_id = v.id
+              AND i.opened_at = p_opened_at AND i.nth = p_nth
+            OFFSET 0)
+        ORDER BY v.opened_at = p_opened_at DESC, v.id LIMIT 1
     ), (
         SELECT v.id FROM conversations v
         WHERE v.connection_id = p_connection AND v.chat_id = p_chat AND v.opened_at = p_opened_at
             AND NOT EXISTS (
                 SELECT FROM imported_conversations i
-                WHERE i.connection_id = v.connection_id AND i.conversation_id = v.id)
+                WHERE i.connection_id = v.connection_id AND i.conversation_id = v.id
+                OFFSET 0)
         ORDER BY v.id OFFSET p_nth - 1 LIMIT 1
     ))
 $$;
@@ -212,57 +233,84 @@ BEGIN
 END
 $$;
 
+-- Adds conversations that came or went to the counts that figures.sql keeps, all at once.
+CREATE FUNCTION count_imported(
+    p_connection integer, p_waiting bigint, p_open bigint, p_closed bigint, p_reopened bigint
+) RETURNS void LANGUAGE sql AS $$
+    UPDATE counters SET waiting = waiting + p_waiting, opened = opened + p_open,
+        closed = closed + p_closed, reopened = reopened + p_reopened
+    WHERE connection_id = p_connection
+$$;
+
 -- Conversations; how many are new. Those whose chat is not known are refused by number.
 CREATE FUNCTION import_conversations(
     p_connection integer, p_conversations jsonb, OUT made integer, OUT refused integer[]
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_next record;
-    v_id bigint;
-    v_live boolean;
+    v_rows imported_conversation[];
 BEGIN
-    made := 0;
-    refused := '{}';
-    FOR v_next IN
-        SELECT c.*, archived_chat(p_connection, c.chat_kind, c.chat) AS chat_id
-        FROM jsonb_to_recordset(p_conversations) AS c (
-            n integer, chat_kind text, chat text, opened_at timestamptz, nth integer, status text,
-            messages bigint, last_message_at timestamptz, closed_at timestamptz,
-            reopened integer, reopened_at timestamptz)
-        ORDER BY c.n
-    LOOP
-        IF v_next.chat_id IS NULL THEN
-            refused := refused || v_next.n;
-            CONTINUE;
-        END IF;
-        v_id := archived_conversation(
-            p_connection, v_next.chat_id, v_next.opened_at, v_next.nth);
-        IF v_id IS NOT NULL THEN
-            -- A later archive may know more of one that an import made.
-            UPDATE conversations v SET last_message_at = v_next.last_message_at
-            WHERE v.connection_id = p_connection AND v.id = v_id
-              AND v.last_message_at < v_next.last_message_at
-              AND EXISTS (
-                SELECT FROM imported_conversations i
-                WHERE i.connection_id = p_connection AND i.conversation_id = v_id);
-            CONTINUE;
-        END IF;
-        v_live := v_next.status <> 'closed' AND NOT EXISTS (
-            SELECT FROM conversations v
-            WHERE v.connection_id = p_connection AND v.chat_id = v_next.chat_id
-              AND (v.status <> 'closed' OR v.opened_at > v_next.opened_at));
-        INSERT INTO conversations (connection_id, chat_id, status, opened_at, last_message_at,
+    v_rows := ARRAY(
+        SELECT ROW (c.n, c.chat_id, c.opened_at, c.nth, c.status, c.messages, c.last_message_at,
+            c.closed_at, c.reopened, c.reopened_at,
+            archived_conversation(p_connection, c.chat_id, c.opened_at, c.nth)
+        )::imported_conversation
+        FROM (
+            SELECT c.*, archived_chat(p_connection, c.chat_kind, c.chat) AS chat_id
+            FROM jsonb_to_recordset(p_conversations) AS c (
+                n integer, chat_kind text, chat text, opened_at timestamptz, nth integer,
+                status text, messages bigint, last_message_at timestamptz, closed_at timestamptz,
+                reopened integer, reopened_at timestamptz)
+            OFFSET 0
+        ) c
+        ORDER BY c.n);
+    refused := ARRAY(SELECT w.n FROM unnest(v_rows) w WHERE w.chat_id IS NULL);
+
+    -- A later archive may know more of one that an import made.
+    UPDATE conversations v SET last_message_at = w.last_message_at
+    FROM unnest(v_rows) w
+    WHERE v.connection_id = p_connection AND v.id = w.known_id
+      AND v.last_message_at < w.last_message_at
+      AND EXISTS (
+        SELECT FROM imported_conversations i
+        WHERE i.connection_id = v.connection_id AND i.conversation_id = v.id);
+
+    WITH fresh AS MATERIALIZED (
+        SELECT w.*, nextval('conversations_id_seq') AS id,
+            w.status <> 'closed' AND NOT EXISTS (
+                SELECT FROM conversations v
+                WHERE v.connection_id = p_connection AND v.chat_id = w.chat_id
+                  AND (v.status <> 'closed' OR v.opened_at > w.opened_at)) AS live
+        FROM (
+            SELECT DISTINCT ON (w.chat_id, w.opened_at, w.nth) w.* FROM unnest(v_rows) w
+            WHERE w.chat_id IS NOT NULL AND w.known_id IS NULL
+            ORDER BY w.chat_id, w.opened_at, w.nth, w.n
+        ) w
+        ORDER BY w.n
+    ), added AS (
+        INSERT INTO conversations (connection_id, id, chat_id, status, opened_at, last_message_at,
             closed_at, reopened, reopened_at)
-        VALUES (p_connection, v_next.chat_id, CASE WHEN v_live THEN v_next.status ELSE 'closed' END,
-            v_next.opened_at, v_next.last_message_at,
-            CASE WHEN NOT v_live THEN coalesce(v_next.closed_at, v_next.last_message_at) END,
-            v_next.reopened, v_next.reopened_at)
-        RETURNING id INTO v_id;
+        OVERRIDING SYSTEM VALUE
+        SELECT p_connection, f.id, f.chat_id, CASE WHEN f.live THEN f.status ELSE 'closed' END,
+            f.opened_at, f.last_message_at,
+            CASE WHEN NOT f.live THEN coalesce(f.closed_at, f.last_message_at) END,
+            f.reopened, f.reopened_at
+        FROM fresh f ORDER BY f.n
+        RETURNING status, reopened
+    ), noted AS (
         INSERT INTO imported_conversations (connection_id, conversation_id, opened_at, nth, messages)
-        VALUES (p_connection, v_id, v_next.opened_at, v_next.nth, v_next.messages);
-        made := made + 1;
-    END LOOP;
+        SELECT p_connection, f.id, f.opened_at, f.nth, f.messages FROM fresh f
+    ), counted AS (
+        SELECT count(*) AS made, count(*) FILTER (WHERE a.status = 'waiting') AS waiting,
+            count(*) FILTER (WHERE a.status = 'open') AS opened,
+            count(*) FILTER (WHERE a.status = 'closed') AS closed,
+            coalesce(sum(a.reopened), 0)::bigint AS reopened
+        FROM added a
+    )
+    SELECT c.made INTO made
+    FROM counted c
+    CROSS JOIN LATERAL count_imported(
+        p_connection, c.waiting, c.opened, c.closed, c.reopened) AS done;
 END
 $$;
 
@@ -338,28 +386,20 @@ BEGIN
                 END AS sender_id,
                 m.opened_at, m.nth
             FROM unnest(v_messages) m
-        ), placed AS MATERIALIZED (
-            SELECT d.chat_id, d.opened_at, d.nth,
-                archived_conversation(p_connection, d.chat_id, d.opened_at, d.nth) AS id
-            FROM (
-                SELECT DISTINCT r.chat_id, r.opened_at, r.nth FROM resolved r
-                WHERE r.opened_at IS NOT NULL
-            ) d
         ), judged AS (
             SELECT r.n, r.chat_id, r.sender_id, k.id AS known_id, k.state AS known_state,
                 row_number() OVER (
                     PARTITION BY r.chat_id, r.sender_id, r.external_id
                     ORDER BY r.state = 'stored' DESC, r.n) = 1
                     AND r.chat_id IS NOT NULL AND r.sender_id IS NOT NULL AS first,
-                p.id AS conversation_id
+                CASE WHEN k.id IS NULL AND r.opened_at IS NOT NULL THEN archived_conversation(
+                    p_connection, r.chat_id, r.opened_at, r.nth) END AS conversation_id
             FROM resolved r
             LEFT JOIN LATERAL (
                 SELECT m.id, m.state FROM messages m
                 WHERE m.connection_id = p_connection AND m.chat_id = r.chat_id
                   AND m.sender_id = r.sender_id AND m.external_id = r.external_id
             ) k ON true
-            LEFT JOIN placed p
-                ON p.chat_id = r.chat_id AND p.opened_at = r.opened_at AND p.nth = r.nth
             ORDER BY r.n
         )
         SELECT ROW (
@@ -371,6 +411,7 @@ BEGIN
     refused := ARRAY(
         SELECT w.n FROM unnest(v_rows) w WHERE w.chat_id IS NULL OR w.sender_id IS NULL);
 
+    PERFORM set_config('zapvisor.importing', 'off', true);  -- what this makes counts by itself
     FOR v_row IN
         SELECT * FROM unnest(v_rows) w
         WHERE w.new_id IS NOT NULL AND w.conversation_id IS NULL ORDER BY w.n
@@ -383,6 +424,7 @@ BEGIN
             p_now) f;
         v_rows[v_row.n].conversation_id := v_target;
     END LOOP;
+    PERFORM set_config('zapvisor.importing', 'on', true);
     -- Those of conversations that are merged by now go where these went.
     WHILE EXISTS (
         SELECT FROM unnest(v_rows) w
@@ -669,17 +711,31 @@ DECLARE
 BEGIN
     SELECT id INTO v_connection FROM connections WHERE name = p_connection;
     PERFORM FROM counters WHERE connection_id = v_connection FOR UPDATE;
-    DELETE FROM conversations v USING imported_conversations i
-    WHERE i.connection_id = v_connection AND v.connection_id = v_connection
-      AND v.id = i.conversation_id AND i.messages > 0 AND v.messages = 0
-      AND v.merged_into IS NULL
-      AND NOT EXISTS (
-        SELECT FROM messages m
-        WHERE m.connection_id = v_connection AND m.conversation_id = v.id)
-      AND NOT EXISTS (
-        SELECT FROM conversations o
-        WHERE o.connection_id = v_connection AND o.chat_id = v.chat_id AND o.merged_into = v.id);
-    GET DIAGNOSTICS v_count = ROW_COUNT;
+    PERFORM set_config('zapvisor.importing', 'on', true);
+    WITH gone AS (
+        DELETE FROM conversations v USING imported_conversations i
+        WHERE i.connection_id = v_connection AND v.connection_id = v_connection
+          AND v.id = i.conversation_id AND i.messages > 0 AND v.messages = 0
+          AND v.merged_into IS NULL
+          AND NOT EXISTS (
+            SELECT FROM messages m
+            WHERE m.connection_id = v_connection AND m.conversation_id = v.id)
+          AND NOT EXISTS (
+            SELECT FROM conversations o
+            WHERE o.connection_id = v_connection AND o.chat_id = v.chat_id
+              AND o.merged_into = v.id)
+        RETURNING v.status, v.reopened
+    ), counted AS (
+        SELECT count(*) AS gone, count(*) FILTER (WHERE g.status = 'waiting') AS waiting,
+            count(*) FILTER (WHERE g.status = 'open') AS opened,
+            count(*) FILTER (WHERE g.status = 'closed') AS closed,
+            coalesce(sum(g.reopened), 0)::bigint AS reopened
+        FROM gone g
+    )
+    SELECT c.gone INTO v_count
+    FROM counted c
+    CROSS JOIN LATERAL count_imported(
+        v_connection, -c.waiting, -c.opened, -c.closed, -c.reopened) AS done;
     RETURN v_count;
 END
 $$;

@@ -9,6 +9,3 @@ CREATE TABLE imported_conversations (
     PRIMARY KEY (connection_id, conversation_id),
     FOREIGN KEY (connection_id, conversation_id) REFERENCES conversations ON DELETE CASCADE
 );
-
-CREATE INDEX imported_conversations_key
-    ON imported_conversations (connection_id, opened_at, nth);
