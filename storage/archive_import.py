@@ -24,6 +24,7 @@ from storage.archive_records import (
     Record,
     check_record,
 )
+from storage.archive_sieve import Forgotten, sieve
 from storage.errors import StorageError, StorageRejectedError
 from storage.maintenance import Maintenance
 
@@ -77,6 +78,7 @@ class ImportCounts:
     refused: int = 0
     refusals: list[tuple[str, str]] = attrs.field(factory=list)
     """The first of them: where, and why."""
+    forgotten: int = 0  # records of people whom this database was told to forget
     files_missing: int = 0  # that were stored once, and are nowhere now
     emptied: int = 0
     """Conversations that were not needed, as their messages were here in others."""
@@ -108,6 +110,7 @@ async def import_records(
     records: cabc.AsyncIterable[Record | Placed],
     *,
     files: Files | None = None,
+    forgotten: Forgotten | None = None,
     share: float = 1.0,
     progress: cabc.Callable[[ImportCounts], None] = lambda _counts: None,
 ) -> ImportCounts:
@@ -116,7 +119,8 @@ async def import_records(
     ``connection``: store all under this name, not under their own. A ``Connection`` record makes
     one that is not there. Contacts come before their chats, these before conversations and
     messages; messages that name no conversation take their place like those of the history.
-    ``share``: of the time that the database may work for this; the rest are pauses for others.
+    ``forgotten``: whose records are left out. ``share``: of the time that the database may work
+    for this; the rest are pauses for others.
     ``progress`` hears of each batch.
 
     Cancelled, or ended by an error, it leaves whole batches; it may simply be done again.
@@ -143,10 +147,14 @@ async def import_records(
             importer.counts.refuse(placed.place, str(error))
             continue
         name = record.connection if connection is None else connection
+        kept = record if forgotten is None else sieve(record, name, forgotten)
+        if kept is None:
+            importer.counts.forgotten += 1
+            continue
         if name != batch.connection or batch.full:
             await importer.store(batch)
             batch = _Batch(name)
-        batch.add(Placed(placed.place, record))
+        batch.add(Placed(placed.place, kept))
     await importer.store(batch)
     await importer.finish()
     return importer.counts
