@@ -132,7 +132,7 @@ def _names(kind: type) -> tuple[str, ...]:
 
 def _same(kind: type[_R], row: Row, **others: t.Any) -> _R:
     """A record whose fields are called like the columns, but for the others."""
-    found = {name: row[name] for name in _names(kind) if name not in others}
+    found = {name: row[name] for name in _names(t.cast("type", kind)) if name not in others}
     return kind(**found, **others)
 
 
