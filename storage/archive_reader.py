@@ -9,7 +9,6 @@ conversation is closed) are read as they are then; whoever wants one moment read
 
 import collections.abc as cabc
 import datetime as dt
-import enum
 import json
 import typing as t
 
@@ -21,19 +20,10 @@ from storage.errors import StorageRejectedError
 from storage.maintenance import Maintenance
 
 PAGE: t.Final = 1_000  # rows
+PAGE_BYTES: t.Final = 4 * 1024 * 1024  # of messages, after which a page takes no more of them
 
 _CUSTOM_PLANS: t.Final = "SET plan_cache_mode = force_custom_plan"
 """Filters that are not set cost nothing then."""
-
-
-class Order(enum.Enum):
-    """In which order messages come."""
-
-    ARRIVAL = "arrival"
-    """As they arrived: what an import needs to keep that order."""
-    CONVERSATION = "conversation"
-    """By chat, conversation and time, each conversation before its messages: for reading. Those
-    without messages are left out."""
 
 
 @attrs.frozen(kw_only=True)
@@ -59,7 +49,7 @@ Bounds: t.TypeAlias = tuple[int, int, int, int]
 
 @attrs.frozen(kw_only=True)
 class Cursor:
-    """A place behind a page. It is good for the database, the filter and the order of its page."""
+    """A place behind a page. It is good for the database, the filter of its page."""
 
     bounds: Bounds  # newest contact, chat, conversation, message
     connection: str = ""  # empty: before the first one
@@ -140,12 +130,6 @@ _MERGED: t.Final = _Section(
     rows.conversation_merged_of,
 )
 _MESSAGES: t.Final = _Section("message", ("id",), "archive_messages", rows.message_of)
-_DIALOGUES: t.Final = _Section(
-    "dialogue",
-    ("chat_id", "conversation_opened_at", "conversation_id", "sent_at", "arrival"),
-    "archive_dialogues",
-    rows.message_of,
-)
 _RECEIPTS: t.Final = _Section(
     "receipt", ("external_id", "chat", "recipient"), "archive_receipts", rows.receipt_of
 )
@@ -155,10 +139,19 @@ _LINKS: t.Final = _Section(
 _SETTINGS: t.Final = _Section(
     "chat_setting", ("address", "setting"), "archive_chat_settings", rows.chat_setting_of
 )
-_SECTIONS: t.Final = {
-    Order.ARRIVAL: (_CONVERSATIONS, _MERGED, _MESSAGES),
-    Order.CONVERSATION: (_DIALOGUES,),
-}
+_SECTIONS: t.Final = (
+    _CONNECTION,
+    _LABELS,
+    _CONTACTS,
+    _GROUPS,
+    _CHATS,
+    _CONVERSATIONS,
+    _MERGED,
+    _MESSAGES,
+    _RECEIPTS,
+    _LINKS,
+    _SETTINGS,
+)
 
 
 class ArchiveReader:
@@ -173,19 +166,13 @@ class ArchiveReader:
         filters: ArchiveFilter | None = None,
         *,
         cursor: Cursor | None = None,
-        order: Order = Order.ARRIVAL,
         page: int = PAGE,
     ) -> None:
-        """``cursor``: go on behind that page, with the same filters and order as before."""
+        """``cursor``: go on behind that page, with the same filters as before."""
         self._session = session
         self._filters = filters or ArchiveFilter()
         self._cursor = cursor
         self._page = page
-        self._sections = (
-            *(_CONNECTION, _LABELS, _CONTACTS, _GROUPS, _CHATS),
-            *_SECTIONS[order],
-            *(_RECEIPTS, _LINKS, _SETTINGS),
-        )
         self._places: list[_Place] | None = None  # those that are left, the current one first
         self._section = 0
         self._ended = False
@@ -210,7 +197,7 @@ class ArchiveReader:
             return self._turn(self._cursor, (Header(),))
         cursor = self._cursor
         while self._places:
-            section = self._sections[self._section]
+            section = _SECTIONS[self._section]
             place = self._places[0]
             if place.contacts is None and self._filters.extracts:
                 self._places[0] = place = await self._take(place, cursor.bounds)
@@ -221,7 +208,7 @@ class ArchiveReader:
                 return self._turn(attrs.evolve(cursor, key=key), records)
             cursor = attrs.evolve(cursor, key=())
             self._section += 1
-            if self._section == len(self._sections):
+            if self._section == len(_SECTIONS):
                 self._section = 0
                 self._places.pop(0)
         self._ended = True
@@ -245,9 +232,9 @@ class ArchiveReader:
         if self._cursor is None or not self._cursor.connection:
             return places
         at = [place.record.connection for place in places]
-        sections = [section.name for section in self._sections]
+        sections = [section.name for section in _SECTIONS]
         if self._cursor.connection not in at or self._cursor.section not in sections:
-            raise StorageRejectedError("the cursor belongs to another database, filter or order")
+            raise StorageRejectedError("the cursor belongs to another database or filter")
         self._section = sections.index(self._cursor.section)
         return places[at.index(self._cursor.connection) :]
 
@@ -294,14 +281,8 @@ class ArchiveReader:
         if not found:
             return None
         name = place.record.connection
-        records: list[Record] = []
-        current = cursor.key[2] if section is _DIALOGUES and cursor.key else None
-        for row in found:
-            if section is _DIALOGUES and row["conversation_id"] != current:
-                current = row["conversation_id"]
-                records.append(rows.dialogue_of(name, row))
-            records.append(section.record(name, row))
-        return tuple(records), tuple(found[-1][column] for column in section.key)
+        records = tuple(section.record(name, row) for row in found)
+        return records, tuple(found[-1][column] for column in section.key)
 
     def _arguments(self, place: _Place, section: _Section, cursor: Cursor) -> tuple[t.Any, ...]:
         """The parameters of the section's statement; the last one is the size of a page."""
@@ -317,8 +298,7 @@ class ArchiveReader:
             _CHATS: (cursor.key[0] if cursor.key else 0, chats, place.chats),
             _CONVERSATIONS: (conversations, place.conversations, *key),
             _MERGED: (conversations, place.conversations, *key),
-            _MESSAGES: (messages, *choice, cursor.key[0] if cursor.key else 0),
-            _DIALOGUES: (messages, *choice, *key),
+            _MESSAGES: (messages, *choice, cursor.key[0] if cursor.key else 0, PAGE_BYTES),
             _LINKS: (*key, place.chats),
             _SETTINGS: (*key, place.chats),
         }

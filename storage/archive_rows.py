@@ -29,14 +29,6 @@ from storage.archive_records import (
 Row: t.TypeAlias = cabc.Mapping[str, t.Any]
 _R = t.TypeVar("_R")
 
-_DIALOGUE: t.Final = (
-    "status",
-    "messages",
-    "last_message_at",
-    "closed_at",
-    "reopened",
-    "reopened_at",
-)
 _MEDIA: t.Final = "media_"  # the columns of the file of a message
 
 
@@ -73,17 +65,6 @@ def chat_of(connection: str, row: Row) -> Chat:
 
 def conversation_of(connection: str, row: Row) -> Conversation:
     return _same(Conversation, row, connection=connection, key=_key(row))
-
-
-def dialogue_of(connection: str, row: Row) -> Conversation:
-    """The conversation of a message that is read with it."""
-    return Conversation(
-        connection=connection,
-        chat_kind=row["chat_kind"],
-        chat=row["chat"],
-        key=_key(row, "conversation_"),
-        **{name: row[name] for name in _DIALOGUE},
-    )
 
 
 def conversation_merged_of(connection: str, row: Row) -> ConversationMerged:

@@ -163,45 +163,25 @@ JOIN conversations o ON o.connection_id = v.connection_id AND o.id = v.merged_in
 ORDER BY v.chat_id, v.opened_at, v.id;
 
 -- name: archive_messages
--- Messages in the order of their arrival, which within a connection is that of their ids.
+-- Messages in the order of their arrival, which within a connection is that of their ids; no more
+-- than so many, and no more when they have so many bytes.
 SELECT a.*
 FROM (
-    SELECT m.id FROM messages m
-    WHERE m.connection_id = $1 AND m.id > $8 AND m.id <= $2
-        AND ($3::bigint IS NULL OR m.sender_id = $3 OR m.chat_id = $4)
-        AND ($5::bigint IS NULL OR m.conversation_id = $5)
-        AND ($6::timestamptz IS NULL OR m.sent_at >= $6)
-        AND ($7::timestamptz IS NULL OR m.sent_at < $7)
-    ORDER BY m.id LIMIT $9
-) p
-JOIN archived_messages a ON a.connection_id = $1 AND a.id = p.id
-ORDER BY p.id;
-
--- name: archive_dialogues
--- Messages by chat, conversation and time, with what the conversation is.
-SELECT p.chat_id, p.conversation_id, p.arrival, p.status, p.messages, p.last_message_at,
-    p.closed_at, p.reopened, p.reopened_at, a.*
-FROM (
-    SELECT v.chat_id, v.opened_at, v.id AS conversation_id, v.status, v.messages,
-        v.last_message_at, v.closed_at, v.reopened, v.reopened_at, m.sent_at, m.arrival, m.id
-    FROM conversations v
-    CROSS JOIN LATERAL (
-        SELECT m.sent_at, m.arrival, m.id FROM messages m
-        WHERE m.connection_id = $1 AND m.conversation_id = v.id AND m.id <= $2
+    SELECT m.id, sum(m.size) OVER (ORDER BY m.id) - m.size AS before
+    FROM (
+        SELECT m.id, octet_length(m.raw) + coalesce(octet_length(m.text), 0) AS size
+        FROM messages m
+        WHERE m.connection_id = $1 AND m.id > $8 AND m.id <= $2
             AND ($3::bigint IS NULL OR m.sender_id = $3 OR m.chat_id = $4)
+            AND ($5::bigint IS NULL OR m.conversation_id = $5)
             AND ($6::timestamptz IS NULL OR m.sent_at >= $6)
             AND ($7::timestamptz IS NULL OR m.sent_at < $7)
-            AND ($8::bigint IS NULL OR v.id <> $10
-                OR (m.sent_at, m.arrival) > ($11::timestamptz, $12::bigint))
-        ORDER BY m.sent_at, m.arrival LIMIT $13
+        ORDER BY m.id LIMIT $10
     ) m
-    WHERE v.connection_id = $1 AND ($5::bigint IS NULL OR v.id = $5)
-        AND ($8 IS NULL OR (v.chat_id, v.opened_at, v.id) >= ($8, $9::timestamptz, $10::bigint))
-        AND ($8 IS NULL OR v.chat_id >= $8)
-    ORDER BY v.chat_id, v.opened_at, v.id, m.sent_at, m.arrival LIMIT $13
 ) p
 JOIN archived_messages a ON a.connection_id = $1 AND a.id = p.id
-ORDER BY p.chat_id, p.opened_at, p.conversation_id, p.sent_at, p.arrival;
+WHERE p.before < $9
+ORDER BY p.id;
 
 -- name: archive_receipts
 -- Receipts; of an extract those for its messages.

@@ -20,7 +20,7 @@ from st_helpers import (
 
 from storage.api import Envelope, Lane, MediaFile
 from storage.archive_import import ImportCounts, import_records
-from storage.archive_reader import ArchiveFilter, ArchiveReader, Order
+from storage.archive_reader import ArchiveFilter, ArchiveReader
 from storage.archive_records import Record, decode_record, encode_record
 from storage.facts import (
     AddressPair,
@@ -96,12 +96,11 @@ async def read(
     dsn: str,
     filters: ArchiveFilter | None = None,
     *,
-    order: Order = Order.ARRIVAL,
     page: int = 1000,
 ) -> list[Record]:
     """All records of a database."""
     async with open_maintenance(dsn) as session:
-        reader = ArchiveReader(session, filters, order=order, page=page)
+        reader = ArchiveReader(session, filters, page=page)
         return [record async for found in reader for record in found.records]
 
 
