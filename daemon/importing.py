@@ -127,6 +127,7 @@ def facts_of(counts: ImportCounts) -> dict[str, t.Any]:
         "filled": counts.stored["filled"],
         "files": counts.stored["file"],
         "files_missing": counts.files_missing,
+        "forgotten": counts.forgotten,
         "refused": counts.refused,
         "refusals": [{"where": where, "why": why} for where, why in counts.refusals],
     }

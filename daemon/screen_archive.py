@@ -49,6 +49,8 @@ def _lines(facts: cabc.Mapping[str, t.Any]) -> cabc.Iterator[str]:
         yield f"{facts['files']:,} files came to messages that were there."
     if facts["files_missing"]:
         yield f"{facts['files_missing']:,} files of messages are neither here nor in the archive."
+    if facts["forgotten"]:
+        yield f"{facts['forgotten']:,} records of people who were forgotten here are left out."
     yield "Statistics, events and gaps are as before: they tell of what this daemon has seen."
     if not facts["refused"]:
         return

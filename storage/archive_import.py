@@ -29,6 +29,7 @@ from storage.errors import StorageError, StorageRejectedError
 from storage.maintenance import Maintenance
 
 BATCH: t.Final = 1_000  # records
+BATCH_BESIDE: t.Final = 200  # the same, when the writer may wait for the end of each
 BATCH_BYTES: t.Final = 4 * 1024 * 1024  # of texts and raw bytes
 MAX_REFUSED: t.Final = 1_000
 """Records that may be refused before the import gives up: that is not an accident any more."""
@@ -120,7 +121,7 @@ async def import_records(
     one that is not there. Contacts come before their chats, these before conversations and
     messages; messages that name no conversation take their place like those of the history.
     ``forgotten``: whose records are left out. ``share``: of the time that the database may work
-    for this; the rest are pauses for others.
+    for this; the rest are pauses for others, between smaller batches.
     ``progress`` hears of each batch.
 
     Cancelled, or ended by an error, it leaves whole batches; it may simply be done again.
@@ -131,6 +132,7 @@ async def import_records(
         StorageUnavailableError: the database, or the disk for files, fails.
     """
     importer = _Importer(session, files or NoFiles(), share, progress)
+    size = BATCH if share >= 1 else BATCH_BESIDE
     batch = _Batch("")
     number = 0
     async for each in records:
@@ -151,7 +153,7 @@ async def import_records(
         if kept is None:
             importer.counts.forgotten += 1
             continue
-        if name != batch.connection or batch.full:
+        if name != batch.connection or batch.is_full(size):
             await importer.store(batch)
             batch = _Batch(name)
         batch.add(Placed(placed.place, kept))
@@ -170,9 +172,8 @@ class _Batch:
         for item in items:
             self.add(item)
 
-    @property
-    def full(self) -> bool:
-        return len(self.items) >= BATCH or self._size >= BATCH_BYTES
+    def is_full(self, size: int) -> bool:
+        return len(self.items) >= size or self._size >= BATCH_BYTES
 
     def add(self, item: Placed) -> None:
         self.items.append(item)

@@ -84,6 +84,35 @@ async def test_a_file_is_read_however_it_is_packed(
     assert await archive_of(empty) == archive
 
 
+@pytest.mark.parametrize("ending", [".zst", ".age", ".zst.age"])
+async def test_a_packed_file_that_was_cut_off_or_changed_is_told(
+    archive: bytes, empty: str, cluster: Cluster, tmp_path: pathlib.Path, ending: str
+) -> None:
+    """Whatever byte is the last, or another one: an error of ours, and never half a message."""
+    key = pyrage.x25519.Identity.generate()
+    data = zstandard.compress(archive) if ".zst" in ending else archive
+    if ".age" in ending:
+        data = pyrage.encrypt(data, [key.to_public()])
+    path = tmp_path / f"all.jsonl{ending}"
+    middle = len(data) // 2
+    for damaged in (
+        data[:-1],
+        data[:middle],
+        data[:10],
+        data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+    ):
+        path.write_bytes(damaged)
+        refused, said = 0, ""
+        try:
+            refused = (await bring(empty, path, identities=[key])).refused
+        except (ImportGivenUpError, StorageRejectedError) as error:
+            said = str(error)
+        assert refused or "all.jsonl" in said
+    path.write_bytes(data)
+    await bring(empty, path, identities=[key])
+    assert await rows(cluster, empty) == 14
+
+
 @pytest.mark.parametrize(
     ("change", "said", "stored"),
     [
