@@ -16,7 +16,7 @@ from storage.maintenance import Maintenance
 
 async def archive_blocks(
     session: Maintenance, start: Start, cursor: str | None
-) -> cabc.AsyncIterator[Block]:
+) -> cabc.AsyncGenerator[Block, None]:
     """Lines of records, a page each, behind a cursor."""
     request = start.request
     if cursor is None:

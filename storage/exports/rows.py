@@ -178,8 +178,8 @@ async def check_scope(session: Session, start: Start) -> None:
 
 async def stretches(
     session: Session, start: Start, place: Place, *, page: int = PAGE
-) -> cabc.AsyncIterator[Stretch]:
-    """All there is behind a place. May be abandoned at any time."""
+) -> cabc.AsyncGenerator[Stretch, None]:
+    """All there is behind a place; to be closed when it is left early."""
     inside = place if place.message is not None else None
     if inside is not None:  # that conversation itself once more
         place = attrs.evolve(place, conversation=place.conversation - 1, message=None)

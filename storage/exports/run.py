@@ -1,6 +1,7 @@
 """Writes an export from beginning to end, or from where it stopped."""
 
 import collections.abc as cabc
+import contextlib
 import functools
 import typing as t
 
@@ -67,12 +68,13 @@ async def _content(draft: Draft, means: Means) -> None:
         form = _form(start, cursor)
         container = Container(draft, header=form.header)
         blocks = _readable_blocks(means.session, start, form, cursor)
-    async for block in blocks:
-        for sha256, name in block.files:
-            await _copy(container, means.blobs, sha256, name)
-        await _blocking(functools.partial(container.put, block), abandon=draft.remote)
-        means.told(container.counts)
-        await means.breathe()
+    async with contextlib.aclosing(blocks):
+        async for block in blocks:
+            for sha256, name in block.files:
+                await _copy(container, means.blobs, sha256, name)
+            await _blocking(functools.partial(container.put, block), abandon=draft.remote)
+            means.told(container.counts)
+            await means.breathe()
     await _blocking(container.end, abandon=draft.remote)
 
 
@@ -95,13 +97,14 @@ def _form(start: Start, cursor: str | None) -> ReadableForm:
 
 async def _readable_blocks(
     session: Session, start: Start, form: ReadableForm, cursor: str | None
-) -> cabc.AsyncIterator[Block]:
+) -> cabc.AsyncGenerator[Block, None]:
     place, state = read_cursor(cursor)
     number = state.get("index")
     if number is None:
-        async for stretch in stretches(session, start, place):
-            for block in await _blocking(functools.partial(_all, form.take, stretch)):
-                yield block
+        async with contextlib.aclosing(stretches(session, start, place)) as found:
+            async for stretch in found:
+                for block in await _blocking(functools.partial(_all, form.take, stretch)):
+                    yield block
         for block in form.end():
             yield block
         place, number = Place(), 1
