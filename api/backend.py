@@ -16,10 +16,10 @@ from api.ports_channels import ChannelsPort
 from api.ports_connections import ActionsPort, FleetPort
 from api.ports_daemon import HistogramPort, RegistrarPort, ReloadPort, ReprocessPort, RestorerPort
 from api.ports_events import EventsPort, WebhooksPort
+from api.ports_exports import ExportsPort
 from api.ports_logs import LogsPort
 from api.ports_report import ReportsPort
 from api.ports_storage import FilesPort, StoragePort
-from api.ports_exports import ExportsPort
 from api.problems import ProblemError
 from api.tokens import TokenKeeper
 from api.views import LoopView, WriterView

@@ -14,6 +14,7 @@ from daemon import (
     cli_alerts,
     cli_channels,
     cli_archive,
+    cli_channels,
     cli_connections,
     cli_conversations,
     cli_db,

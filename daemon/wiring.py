@@ -26,7 +26,6 @@ from actors.assembly import (
 )
 from actors.epochs import EpochKeeper
 from actors.event_services import EventServices
-from actors.event_services import EventServices, endure
 from actors.exporter import Exporter
 from actors.fleet import Fleet
 from actors.messages import Drain
@@ -175,6 +174,7 @@ async def build_core(
     exporter = make_exporter(
         config, storage, services.blobs, wall_clock=clock, deleting_clock=deleting
     )
+    exports = ChildSpec(id="exports", start=exporter.run)
     return Core(
         config=config,
         storage=storage,
@@ -197,6 +197,7 @@ async def build_core(
             "services", [*services.children(), reprocess, *report_children(config, reporter)]
         ),
         background=branch("services", [*services.children(), reprocess]),
+        background=branch("services", [*services.children(), reprocess, exports]),
         exporter=exporter,
         made=made,
     )
@@ -222,8 +223,6 @@ def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor
         ChildSpec(id="watchdog", start=core.loop_watch.run),
     ]
     connections = ChildSpec(id="connections", start=core.fleet.run)
-    reprocess = ChildSpec(id="reprocess", start=core.reprocessor.run)
-    exports = ChildSpec(id="exports", start=functools.partial(endure, "exports", core.exporter.run))
     return Supervisor(
         "daemon",
         [
@@ -235,8 +234,6 @@ def supervise(core: Core, children: cabc.Iterable[ChildSpec] = ()) -> Supervisor
             core.background.as_child(),
             *core.events.children(),
             *core.notifier.children(),
-            reprocess,
-            exports,
             *children,
         ],
         ROOT_POLICY,

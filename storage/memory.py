@@ -70,7 +70,7 @@ class MemoryStorage(
     MemoryReports,
     MemoryAlerts,
     MemoryTokens,
-    MemorySearch, MemoryQuarantine, MemoryMade, MemoryFigures, MemoryTokens, MemoryExports
+    MemoryExports,
 ):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
