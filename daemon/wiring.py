@@ -194,10 +194,9 @@ async def build_core(
         reporter=reporter,
         notifier=notifier,
         background=branch(
-            "services", [*services.children(), reprocess, *report_children(config, reporter)]
+            "services",
+            [*services.children(), reprocess, *report_children(config, reporter), exports],
         ),
-        background=branch("services", [*services.children(), reprocess]),
-        background=branch("services", [*services.children(), reprocess, exports]),
         exporter=exporter,
         made=made,
     )
