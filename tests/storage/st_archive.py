@@ -14,6 +14,7 @@ from st_helpers import (
     NOW,
     OTHER,
     Clock,
+    Cluster,
     envelope,
     take,
 )
@@ -152,3 +153,41 @@ class AllFiles:
 
     async def bring(self, sha256: bytes, size: int) -> bool:
         return True
+
+
+_TABLES: t.Final = {
+    "connections": "",
+    "contacts": "WHERE merged_into IS NULL",
+    "contact_addresses": "",
+    "contact_names": "",
+    "chats": "",
+    "conversations": "",
+    "messages": "",
+    "media": "",
+    "receipts": "",
+    "groups": "",
+    "group_members": "",
+    "labels": "",
+    "label_links": "",
+    "chat_settings": "",
+    "counters": "",
+}
+_OWN: t.Final = (  # numbers of the database, and what a worker knows
+    *("id", "connection_id", "contact_id", "chat_id", "sender_id", "conversation_id"),
+    *("message_id", "merged_into", "arrival", "arrivals", "merged", "wanted", "duplicates"),
+    *("quarantined", "attempts", "claimed", "next_attempt_at"),
+)
+
+
+async def stored(cluster: Cluster, dsn: str) -> dict[str, list[str]]:
+    """The rows of all tables that an archive is made of, whole but for numbers of the database."""
+    found = {}
+    for table, choice in _TABLES.items():
+        own = [name for name in _OWN if (table, name) != ("label_links", "message_id")]
+        rows = await cluster.sql(
+            dsn,
+            f"SELECT (to_jsonb(x) - $1::text[])::text FROM {table} x {choice}",
+            own if table != "labels" else [name for name in own if name != "id"],
+        )
+        found[table] = sorted(row[0] for row in rows)
+    return found

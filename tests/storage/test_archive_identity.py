@@ -4,7 +4,7 @@ import typing as t
 
 import trio
 from hypothesis import given, settings
-from st_archive import archive_of, put
+from st_archive import archive_of, put, stored
 from st_helpers import KEY, Clock, Cluster
 from test_st_agreement import history, rules, steps
 
@@ -28,10 +28,12 @@ def test_export_import_export_is_byte_identical(cluster: Cluster) -> None:
         async with PostgresStorage.open(first, key=KEY, pool_size=1, clock=clock) as storage:
             await history(storage, clock, run, rule)
         archive = await archive_of(first)
+        rows = await stored(cluster, first)
         for _time in range(2):
             counts = await put(second, archive)
             assert counts.refused == 0, counts.refusals
             assert await archive_of(second, page=3) == archive
+            assert await stored(cluster, second) == rows  # nothing is left out
             assert _time == 0 or counts.stored.total() == 0
         assert await archive_of(first) == archive  # nothing has changed there
         found = await put(first, archive)  # over its own database

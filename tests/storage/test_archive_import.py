@@ -9,7 +9,7 @@ import typing as t
 import attrs
 import pytest
 import trio
-from st_archive import AllFiles, Each, archive_of, fill, put, read, records_of
+from st_archive import AllFiles, Each, archive_of, fill, put, read, records_of, stored
 from st_helpers import (
     CUSTOMER,
     CUSTOMER_LID,
@@ -43,6 +43,7 @@ async def test_what_is_imported_reads_the_same(
     counts = await put(other, archive)
     assert counts.refused == 0, counts.refusals
     assert await archive_of(other) == archive
+    assert await stored(cluster, other) == await stored(cluster, dsn)  # nothing is left out
     again = await put(other, archive)
     assert again.stored.total() == 0
     assert again.refused == 0
