@@ -16,7 +16,7 @@ def test_export_import_export_is_byte_identical(cluster: Cluster) -> None:
     """After anything that the writer, operators and merges can do to some messages; into an empty
     database, in one go, and once more over what is there."""
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=15, deadline=None)
     @given(run=steps, rule=rules)
     def identical(run: list[t.Any], rule: ConversationRules) -> None:
         trio.run(check, run, rule)
