@@ -8,6 +8,7 @@ import zoneinfo
 
 import attrs
 
+from actors.report_days import first_moment
 from storage.exports.ledger import ExportRow
 from storage.exports.model import Request
 from supervisor.backoff import Backoff
@@ -38,9 +39,10 @@ class Schedule:
 
     def due_at(self, day: dt.date) -> float:
         """When the export of a day begins, in unix seconds: on the day after, if it is of a whole
-        day. A time that clocks skip is as much later; of one that they show twice, the first."""
+        day. Of a time that clocks
+        skip, the first moment after; of one that they show twice, the first."""
         on = day + dt.timedelta(days=1) if self.period is Period.DAY else day
-        return dt.datetime.combine(on, self.time, zoneinfo.ZoneInfo(self.zone)).timestamp()
+        return first_moment(on, self.time, zoneinfo.ZoneInfo(self.zone))
 
     def newest_due(self, now: float) -> dt.date:
         """The day of the newest export that should have begun."""

@@ -4,12 +4,21 @@ import datetime as dt
 import enum
 import re
 import typing as t
-import zoneinfo
 
 import attrs
 
 from config.errors import BadValueError
-from config.kinds import Count, Duration, FilePath, Secret, Text, Url, show
+from config.kinds import (
+    Count,
+    Duration,
+    FilePath,
+    Secret,
+    Text,
+    TimeOfDay,
+    TimeZone,
+    Url,
+    show,
+)
 
 
 class ExportForm(enum.Enum):
@@ -27,34 +36,6 @@ class ExportPeriod(enum.Enum):
 
     DAY = "day"
     ALL = "all"
-
-
-@attrs.frozen
-class TimeOfDay:
-    """Hours and minutes, written ``"03:30"``."""
-
-    def read(self, value: object) -> str:
-        expected = 'a time of day such as "03:30"'
-        if not isinstance(value, str):
-            raise BadValueError(f"{show(value)} is not text", expected)
-        if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", value, re.ASCII):
-            raise BadValueError(f"{show(value)} is not of that form", expected)
-        return str(value)
-
-
-@attrs.frozen
-class ZoneName:
-    """A time zone that this system knows."""
-
-    def read(self, value: object) -> str:
-        expected = 'the name of a time zone such as "America/Sao_Paulo"'
-        if not isinstance(value, str):
-            raise BadValueError(f"{show(value)} is not text", expected)
-        try:
-            zoneinfo.ZoneInfo(value)
-        except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
-            raise BadValueError(f"{show(value)} is not known here", expected) from error
-        return str(value)
 
 
 @attrs.frozen
@@ -85,7 +66,8 @@ class ExportConfig:
     enabled: bool = False
     """The schedule; exports on order always work."""
     time: t.Annotated[str, TimeOfDay()] = "03:30"
-    timezone: t.Annotated[str, ZoneName()] = "UTC"
+    timezone: t.Annotated[str, TimeZone()] = ""
+    """Empty: the system's own."""
     period: ExportPeriod = ExportPeriod.DAY
     format: ExportForm = ExportForm.JSONL
     media: bool = False

@@ -76,6 +76,7 @@ def import_(
         if connection is None or chat is None or me is None:
             raise UsageError("the text of a chat needs --connection, --chat and --me")
         from daemon.chat_import import ChatOptions, run_chat_import
+        from daemon.export_wiring import zone_of_exports
         from daemon.logs import configure_logs
         from daemon.screen_archive import chat_table
 
@@ -89,7 +90,7 @@ def import_(
                 me=me,
                 people=tuple(person or ()),
                 date_order=date_order,
-                zone=_zone(tz or settings.export.timezone),
+                zone=_zone(tz or zone_of_exports(settings)),
                 everything=everything,
                 progress=_Line() if sys.stderr.isatty() else lambda _text: None,
             ),

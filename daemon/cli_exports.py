@@ -102,6 +102,8 @@ def export(
         each is not None for each in (connection, contact, conversation, from_, to, recipient, zstd)
     ):
         raise UsageError("--resume goes on with what was asked for; say only --name with it")
+    from daemon.export_wiring import zone_of_exports
+
     order = {
         "form": form,
         "connection": connection,
@@ -109,7 +111,7 @@ def export(
         "conversation": conversation,
         "from_day": _day(from_, "--from"),
         "to_day": _day(to, "--to"),
-        "timezone": tz or settings.export.timezone,
+        "timezone": tz or zone_of_exports(settings),
         "compress": zstd,
         "recipients": recipient or [],
         "media": media,

@@ -10,6 +10,7 @@ from actors.assembly import bucket_of_media
 from actors.export_schedule import Period, Schedule
 from actors.exporter import Exporter, Pauses
 from config.model import Config
+from daemon.cli_timeline import local_zone
 from daemon.errors import StartError
 from storage.blobs import Blobs, S3Settings, open_blobs
 from storage.embedded import running_dsn
@@ -72,6 +73,11 @@ def media_blobs(config: Config) -> Blobs:
     return open_blobs(config.media_directory, bucket_of_media(config))
 
 
+def zone_of_exports(config: Config) -> str:
+    """The name of the time zone of days, and of times that people read."""
+    return config.export.timezone or local_zone() or "UTC"
+
+
 def bucket_of(config: Config) -> S3Settings | None:
     """The S3 store of exports; None: there is none."""
     export = config.export
@@ -94,14 +100,14 @@ def _schedule(config: Config, worker: ExportWorker) -> Schedule:
         parse_recipients(export.recipients)
     except StorageRejectedError as error:
         raise StartError(f"[export] recipients: {error}") from error
-    form = Form(export.format.value)
+    form, zone = Form(export.format.value), zone_of_exports(config)
     return Schedule(
         time=export.time_of_day,
-        zone=export.timezone,
+        zone=zone,
         period=Period(export.period.value),
         request=Request(
             form=form,
-            zone=export.timezone,
+            zone=zone,
             compress=form is Form.JSONL,
             recipients=export.recipients,
             media=export.media,
