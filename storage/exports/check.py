@@ -37,7 +37,7 @@ class Export:
 
 
 @attrs.frozen(kw_only=True)
-class Report:
+class Verification:
     """What verifying found."""
 
     files: int = 0
@@ -74,7 +74,9 @@ def open_export(path: pathlib.Path) -> Export:
     return Export(path=path, manifest=manifest)
 
 
-def verify(export: Export, told_of: cabc.Callable[[str], None] = lambda _name: None) -> Report:
+def verify(
+    export: Export, told_of: cabc.Callable[[str], None] = lambda _name: None
+) -> Verification:
     """Read every file of an export and compare its checksum; ``told_of`` hears of each before it
     is read. No key is needed.
 
@@ -98,7 +100,7 @@ def verify(export: Export, told_of: cabc.Callable[[str], None] = lambda _name: N
                 bucket.append(name)
         size += 0 if found is None else found[0]
     extra = _extra(export.path, known)
-    return Report(
+    return Verification(
         files=files,
         size=size,
         damaged=tuple(damaged),
