@@ -12,7 +12,6 @@ from cyclopts import App, Parameter
 
 from daemon import (
     cli_alerts,
-    cli_channels,
     cli_archive,
     cli_channels,
     cli_connections,
