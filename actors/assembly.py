@@ -71,7 +71,7 @@ def make_services(
     outside = Outside(
         storage=storage,
         writer=writer,
-        blobs=open_blobs(directory, _bucket(config)),
+        blobs=open_blobs(directory, bucket_of_media(config)),
         http=lambda lines: MediaHttp(http, lines=lines, random=secrets.token_bytes),
         wall_clock=wall_clock,
         deleting_clock=deleting_clock,
@@ -129,7 +129,8 @@ def make_actions(
     return Actions(fleet, services, storage, wall_clock, secrets.token_bytes)
 
 
-def _bucket(config: Config) -> S3Settings | None:
+def bucket_of_media(config: Config) -> S3Settings | None:
+    """The S3 store of files of messages; None: they are on the disk."""
     media = config.media
     if not media.s3_bucket:
         return None

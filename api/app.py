@@ -28,6 +28,7 @@ from api.routes_daemon import daemon_routes
 from api.routes_dashboard import dashboard_routes
 from api.routes_erasure import erasure_routes
 from api.routes_events import event_routes
+from api.routes_exports import export_routes
 from api.routes_gaps import gap_routes
 from api.routes_health import health_routes
 from api.routes_history import history_routes
@@ -114,6 +115,7 @@ def _litestar(
             *webhook_routes(backend),
             *alert_routes(backend),
             *channel_routes(backend),
+            *export_routes(backend),
             *daemon_routes(backend),
             *session_routes(keeper, sessions),
             *token_routes(keeper, backend.wall_clock),

@@ -17,6 +17,7 @@ from api.ports_connections import ActionsPort, FleetPort
 from api.ports_daemon import HistogramPort, RegistrarPort, ReloadPort, ReprocessPort, RestorerPort
 from api.ports_erasure import EraserPort, RetentionPort
 from api.ports_events import EventsPort, WebhooksPort
+from api.ports_exports import ExportsPort
 from api.ports_logs import LogsPort
 from api.ports_report import ReportsPort
 from api.ports_storage import FilesPort, StoragePort
@@ -71,6 +72,7 @@ class Backend:
     alerts: AlertsPort | None = None
     eraser: EraserPort | None = None
     retention: RetentionPort | None = None
+    exports: ExportsPort | None = None
     wall_clock: cabc.Callable[[], float] = time.time  # noqa: TID251 - the edge; unix seconds
 
 

@@ -66,6 +66,7 @@ class LiveCollector(Collector):
         self._writer(samples, self._backend.writer())
         self._alerts(samples)
         good = self._backend.figures.newest_good()
+        self._exports(samples)
         self._events(samples, None if good is None else good.stored)
         if good is not None and good.stored is not None:
             samples.add("stored_figures_age_seconds", trio.current_time() - good.at)
@@ -127,6 +128,17 @@ class LiveCollector(Collector):
         if (nats := events.nats()) is not None:
             newest = None if stored is None else stored.newest_event
             nats_samples(samples.add, with_newest(nats, newest))
+
+    def _exports(self, samples: "Samples") -> None:
+        if (exports := self._backend.exports) is None:
+            return
+        view = exports.view()
+        samples.add("export_running", view.running is not None)
+        samples.add("exports_total", view.finished, "done")
+        samples.add("exports_total", view.failed, "failed")
+        samples.add("exports_removed_total", view.removed)
+        if view.finished_at is not None:
+            samples.add("export_last_success_timestamp_seconds", view.finished_at)
 
     def _writer(self, samples: "Samples", writer: WriterView) -> None:
         samples.add("writer_depth", writer.depth)

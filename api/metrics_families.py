@@ -262,6 +262,13 @@ FAMILIES: t.Final[tuple[Family, ...]] = (
     ),
     _counter("nats_published", "Events published to NATS since the daemon started."),
     _gauge("nats_behind_events", "How far NATS is behind the newest event; absent if unknown."),
+    _gauge("export_running", "Whether an export as files is being written."),
+    _counter("exports", "Exports as files that ended since the daemon started, by how.", "result"),
+    _counter("exports_removed", "Old exports that were deleted since the daemon started."),
+    _gauge(
+        "export_last_success_timestamp_seconds",
+        "When an export was complete last, unix time; absent if none since the daemon started.",
+    ),
     REQUESTS,
 )
 """In the order of the exposition, but for ``REQUESTS``."""

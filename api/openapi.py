@@ -34,6 +34,7 @@ TAGS: t.Final[cabc.Mapping[str, str]] = {
     "webhooks": "Events, delivered to other programs.",
     "alerts": "What is wrong, who takes care of it, and who is not told.",
     "channels": "What tells people of trouble and sends the daily report.",
+    "exports": "Messages as files: on order and on a schedule.",
     "health": "Whether all is well, and what is not.",
     "statistics": "How much came, and what became of it.",
     "quarantine": "What could not be stored, and the ways out of there.",

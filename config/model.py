@@ -12,6 +12,7 @@ from pathlib import Path
 import attrs
 
 from config.durations import format_duration
+from config.exports import ExportConfig
 from config.kinds import (
     ChannelUrl,
     ConnectionName,
@@ -267,6 +268,8 @@ EVENT_TYPES: t.Final = (
     "alert.repeated",
     "alert.acknowledged",
     "alert.resolved",
+    "export.finished",
+    "export.failed",
 )
 _EVENT_GROUPS: t.Final = tuple(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENT_TYPES))
 _EventTypes: t.TypeAlias = t.Annotated[
@@ -522,6 +525,7 @@ class Config:
     history: HistoryConfig = attrs.field(factory=HistoryConfig)
     history_access: HistoryAccessConfig = attrs.field(factory=HistoryAccessConfig)
     media: MediaConfig = attrs.field(factory=MediaConfig)
+    export: ExportConfig = attrs.field(factory=ExportConfig)
     events: EventsConfig = attrs.field(factory=EventsConfig)
     nats: NatsConfig = attrs.field(factory=NatsConfig)
     report: ReportConfig = attrs.field(factory=ReportConfig)
@@ -565,6 +569,17 @@ class Config:
     def media_ca_file(self) -> Path | None:
         """More certificates to trust when files are fetched; absolute. None: no more."""
         return self._absolute(self.media.ca_file) if self.media.ca_file else None
+
+    @property
+    def export_directory(self) -> Path:
+        """Where exports go, or pass through on their way to S3; absolute."""
+        written = self.export.directory
+        return self._absolute(written) if written else self.data_dir / "exports"
+
+    @property
+    def export_ca_file(self) -> Path | None:
+        """More certificates to trust for the S3 store of exports; absolute. None: no more."""
+        return self._absolute(self.export.ca_file) if self.export.ca_file else None
 
     @property
     def nats_ca_file(self) -> Path | None:

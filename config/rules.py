@@ -94,6 +94,19 @@ RULES: t.Final = (
         lambda config: "files only go to S3 once s3_bucket names a bucket",
     ),
     Rule(
+        (("export", "s3_access_key"), ("export", "s3_secret_key")),
+        lambda config: bool(config.export.s3_access_key) == bool(config.export.s3_secret_key),
+        lambda config: "s3_access_key and s3_secret_key go together",
+    ),
+    Rule(
+        (("export", "s3_endpoint"), ("export", "s3_access_key"), ("export", "s3_bucket")),
+        lambda config: (
+            bool(config.export.s3_bucket)
+            or not (config.export.s3_endpoint or config.export.s3_access_key)
+        ),
+        lambda config: "exports only go to S3 once s3_bucket names a bucket",
+    ),
+    Rule(
         (("nats", "user"), ("nats", "password"), ("nats", "token")),
         lambda config: (
             bool(config.nats.user) == bool(config.nats.password)

@@ -66,6 +66,7 @@ def api_supervisor(
         alerts=alerting.alerts,
         eraser=core.services.eraser,
         retention=core.services.retention,
+        exports=core.exporter,
         figures=figures,
         commits=core.writer.commits,
         data_place=str(core.config.data_dir),

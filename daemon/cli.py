@@ -12,11 +12,13 @@ from cyclopts import App, Parameter
 
 from daemon import (
     cli_alerts,
+    cli_archive,
     cli_channels,
     cli_connections,
     cli_conversations,
     cli_db,
     cli_erasure,
+    cli_exports,
     cli_gaps,
     cli_health,
     cli_history,
@@ -50,6 +52,7 @@ __all__ = ["app"]
 config_app = App(name="config", help="Look after the configuration.")
 app.command(config_app)
 cli_alerts.register(app)
+cli_archive.register(app)
 cli_connections.register(app)
 cli_conversations.register(app)
 cli_gaps.register(app)
@@ -66,6 +69,7 @@ cli_token.register(app)
 cli_install.register(app)
 cli_db.register(app)
 cli_erasure.register(app)
+cli_exports.register(app)
 cli_webhooks.register(app)
 cli_channels.register(app)
 

@@ -27,6 +27,7 @@ from actors.assembly import (
 )
 from actors.epochs import EpochKeeper
 from actors.event_services import EventServices
+from actors.exporter import Exporter
 from actors.fleet import Fleet
 from actors.messages import Drain
 from actors.notifier import Notifier
@@ -41,6 +42,7 @@ from daemon.branches import ROOT_POLICY, branch
 from daemon.channel_wiring import make_notifier
 from daemon.clocks import DELETING_HOLD, Clocks, SteadyClock, watch_clocks
 from daemon.event_wiring import make_event_services
+from daemon.export_wiring import make_exporter
 from daemon.made import Made, adopt, load_made, with_made
 from daemon.report_wiring import make_reporter, report_children
 from daemon.service_manager import status_sentence
@@ -78,6 +80,7 @@ class Core:
     notifier: Notifier
     background: Supervisor
     """Of the services that work behind the writer."""
+    exporter: Exporter
     made: Made = attrs.field(factory=dict)
     """The connections of ``config`` that were made through the API."""
     followers: list[cabc.Callable[[Config], None]] = attrs.field(factory=list)
@@ -170,6 +173,10 @@ async def build_core(
     reprocessor = Reprocessor(storage)
     reprocess = ChildSpec(id="reprocess", start=reprocessor.run)
     reporter = make_reporter(config, storage, clock)
+    exporter = make_exporter(
+        config, storage, services.blobs, wall_clock=clock, deleting_clock=deleting
+    )
+    exports = ChildSpec(id="exports", start=exporter.run)
     return Core(
         config=config,
         storage=storage,
@@ -189,8 +196,10 @@ async def build_core(
         reporter=reporter,
         notifier=notifier,
         background=branch(
-            "services", [*services.children(), reprocess, *report_children(config, reporter)]
+            "services",
+            [*services.children(), reprocess, *report_children(config, reporter), exports],
         ),
+        exporter=exporter,
         made=made,
     )
 

@@ -12,6 +12,7 @@ from storage.changes import Changes
 from storage.epochs import Epochs
 from storage.erasure import Erasing
 from storage.events import EventStream
+from storage.exports.ledger import ExportLedger
 from storage.facts import Fact
 from storage.figures import Figures
 from storage.gaps import Gaps, GapStep
@@ -296,6 +297,7 @@ class Storage(
     Epochs,
     Alerts,
     Erasing,
+    ExportLedger,
     t.Protocol,
 ):
     """The whole of persistence. Every method may raise ``StorageUnavailableError``

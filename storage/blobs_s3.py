@@ -53,7 +53,7 @@ class S3Blobs(Blobs):
         self._bucket = settings.bucket
         self._temporary = directory / "tmp"
         self._limiter = trio.CapacityLimiter(THREADS)
-        self._store = _open_store(settings)
+        self._store = open_store(settings)
 
     async def prepare(self) -> int:
         """See :meth:`Blobs.prepare`; does not ask the server anything."""
@@ -117,7 +117,7 @@ class S3Blobs(Blobs):
         except FileNotFoundError:
             raise
         except (BaseError, OSError) as error:
-            raise StorageUnavailableError(_describe(self._bucket, error)) from error
+            raise StorageUnavailableError(describe(self._bucket, error)) from error
 
 
 class _S3Writer:
@@ -138,7 +138,12 @@ class _S3Writer:
         return Blob(self._spool.sha256, self._spool.size)
 
 
-def _open_store(settings: S3Settings) -> S3Store:
+def open_store(settings: S3Settings) -> S3Store:
+    """A client of the bucket; nothing is asked yet.
+
+    Raises:
+        StorageUnavailableError: the settings make no client.
+    """
     config: S3Config = {}
     if settings.endpoint:
         config["endpoint"] = settings.endpoint
@@ -166,9 +171,10 @@ def _open_store(settings: S3Settings) -> S3Store:
             },
         )
     except (BaseError, ValueError) as error:
-        raise StorageUnavailableError(_describe(settings.bucket, error)) from error
+        raise StorageUnavailableError(describe(settings.bucket, error)) from error
 
 
-def _describe(bucket: str, error: Exception) -> str:
+def describe(bucket: str, error: Exception) -> str:
+    """What went wrong, for people."""
     first_line = str(error).partition("\n")[0]
     return f"S3 bucket {bucket}: {first_line[:300]}"

@@ -37,6 +37,8 @@ EVENT_TYPES: t.Final = (
     "alert.repeated",
     "alert.acknowledged",
     "alert.resolved",
+    "export.finished",
+    "export.failed",
 )
 SCAN: t.Final = 2_000  # events that one page looks at, at most
 PAGE: t.Final = 500  # events in a page, at most

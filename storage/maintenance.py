@@ -2,11 +2,14 @@
 
 import collections.abc as cabc
 import contextlib
+import functools
 import typing as t
 
 import trio
 
+from storage.errors import StorageRejectedError
 from storage.hosts import Host
+from storage.migrate import checksums, migrate
 from storage.postgres import open_loop
 from storage.queries import queries
 from storage.sessions import FAILURES, GRACE, Sessions, translate
@@ -55,6 +58,29 @@ class Maintenance:
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + GRACE):
                 await self.run("ROLLBACK")
+
+    async def bring_up_to_date(self, *, may_change: bool) -> None:
+        """Have the schema and the functions of this code in the database.
+
+        Raises:
+            StorageRejectedError: they are others, and may not be changed; or the database is newer
+                than this code, or not in UTF-8.
+        """
+        if await self._is_current():
+            return
+        if not may_change:
+            raise StorageRejectedError(
+                "the database belongs to another version of zapvisor; start the daemon of this"
+                " version once: it brings the database up to date"
+            )
+        await _on(self._loop, functools.partial(migrate, self._connection))
+
+    async def _is_current(self) -> bool:
+        facts = await self.fetch_one("database_facts")
+        if not facts["ours"]:
+            return False
+        rows = await self.fetch("applied_migrations")
+        return {row["number"]: row["checksum"] for row in rows} == checksums()
 
     async def close(self) -> None:
         """End the session."""

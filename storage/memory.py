@@ -34,6 +34,7 @@ from storage.memory_alerts import MemoryAlerts
 from storage.memory_changes import MemoryChanges
 from storage.memory_epochs import MemoryEpochs
 from storage.memory_erasure import MemoryErasure
+from storage.memory_exports import MemoryExports
 from storage.memory_facts import apply_fact
 from storage.memory_figures import MemoryFigures
 from storage.memory_made import MemoryMade
@@ -69,6 +70,7 @@ class MemoryStorage(
     MemoryReports,
     MemoryAlerts,
     MemoryTokens,
+    MemoryExports,
 ):
     """Keeps everything in dictionaries; ``clock`` gives unix seconds."""
 
@@ -480,7 +482,7 @@ class MemoryStorage(
         live = _live(chat)
         if live is not None:
             return live, False, False
-        latest = max(_own(chat), key=lambda item: item.id, default=None)
+        latest = max(_own(chat), key=lambda item: (item.opened_at, item.id), default=None)
         if latest is not None and message.sent_at <= _window_end(rules, latest):
             if message.from_me and not rules.team_reopens:
                 return latest, False, False

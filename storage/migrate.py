@@ -56,6 +56,12 @@ def load_migrations() -> tuple[Migration, ...]:
     return tuple(sorted(found, key=lambda migration: migration.number))
 
 
+def checksums() -> dict[int, str]:
+    """What is recorded of a database that is up to date: checksums by number."""
+    made_anew = Migration(FUNCTIONS, "functions", functions())
+    return {each.number: each.checksum for each in (made_anew, *load_migrations())}
+
+
 def pending(
     applied: cabc.Mapping[int, str], migrations: cabc.Sequence[Migration]
 ) -> list[Migration]:

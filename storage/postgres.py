@@ -54,6 +54,7 @@ from storage.postgres_changes import PostgresChanges
 from storage.postgres_epochs import PostgresEpochs
 from storage.postgres_erasure import PostgresErasure
 from storage.postgres_events import PostgresEvents
+from storage.postgres_exports import PostgresExports
 from storage.postgres_figures import PostgresFigures
 from storage.postgres_gaps import PostgresGaps
 from storage.postgres_inbox import PostgresInbox
@@ -115,6 +116,7 @@ class PostgresStorage(
     PostgresChanges,
     PostgresEpochs,
     PostgresAlerts,
+    PostgresExports,
 ):
     """Use :meth:`open`; the storage serves until its context ends."""
 

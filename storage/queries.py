@@ -31,6 +31,8 @@ FUNCTION_FILES: t.Final = (
     "reports.sql",
     "alerts.sql",
     "erasure.sql",
+    "archive.sql",
+    "import.sql",
 )
 """What is made anew at start whenever it has changed; run in this order, as one text."""
 

@@ -53,6 +53,9 @@ DECLARE
     v_type text := 'conversation.opened';
     v_previous text;
 BEGIN
+    IF TG_OP = 'INSERT' AND current_setting('zapvisor.importing', true) = 'on' THEN
+        RETURN NULL;  -- out of an archive: no news
+    END IF;
     IF TG_OP = 'UPDATE' THEN
         v_type := CASE WHEN NEW.reopened > OLD.reopened THEN 'conversation.reopened'
                        ELSE 'conversation.status' END;

@@ -9,6 +9,9 @@ DECLARE
     v_is text;
     v_reopened bigint := 0;
 BEGIN
+    IF TG_OP <> 'UPDATE' AND current_setting('zapvisor.importing', true) = 'on' THEN
+        RETURN NULL;  -- it counts by itself, all at once
+    END IF;
     IF TG_OP IN ('UPDATE', 'DELETE') THEN
         v_connection := OLD.connection_id;
         IF OLD.merged_into IS NULL THEN

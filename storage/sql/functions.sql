@@ -166,7 +166,7 @@ BEGIN
         SELECT * INTO v_latest FROM conversations
         WHERE connection_id = p_row.connection_id AND chat_id = p_row.chat_id
           AND merged_into IS NULL
-        ORDER BY id DESC LIMIT 1;
+        ORDER BY opened_at DESC, id DESC LIMIT 1;
         SELECT * INTO STRICT v_rules FROM connections WHERE id = p_row.connection_id;
         IF p_row.sent_at <= v_rules.reopen_window
             + (CASE v_rules.reopen_from WHEN 'closed_at' THEN v_latest.closed_at

@@ -707,6 +707,29 @@ CREATE TABLE made_connections (
     updated_at timestamptz NOT NULL
 );
 
+-- Exports as files: what was asked for, and what became of it. They may concern all connections.
+CREATE TABLE exports (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL UNIQUE CHECK (name <> ''),
+    period text UNIQUE,                        -- of the schedule; NULL: somebody asked for it
+    place text NOT NULL,                       -- the directory above it, or s3://bucket/prefix
+    request jsonb NOT NULL,
+    state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'failed')),
+    attempts integer NOT NULL DEFAULT 1,
+    counts jsonb NOT NULL DEFAULT '{}',        -- what is written, by kind
+    bytes bigint NOT NULL DEFAULT 0,
+    error text,                                -- of the newest attempt
+    started_at timestamptz NOT NULL,
+    updated_at timestamptz NOT NULL,
+    finished_at timestamptz,
+    removed_at timestamptz,                    -- its files were deleted
+    CHECK ((state = 'running') = (finished_at IS NULL)),
+    CHECK ((state = 'failed') = (error IS NOT NULL)),
+    CHECK (removed_at IS NULL OR state <> 'running')
+) WITH (fillfactor = 70);
+
+CREATE INDEX exports_running ON exports (id) WHERE state = 'running';
+
 -- The words of a name, for search; as search_vector makes them. It calls nothing of ours, as an
 -- index rests on it: that is made, and looked after, with no schema but PostgreSQL's in the path.
 CREATE FUNCTION name_words(p_name text) RETURNS tsvector
@@ -808,7 +831,20 @@ CREATE TABLE stale_keys (
     found_at timestamptz NOT NULL,
     expected bigint NOT NULL,                  -- an epoch that the keys were used up to, at least
     accepted_at timestamptz                    -- they are to be renewed: see zapvisor recover
+-- Conversations that an import made, under the keys that they have in the archive: whatever becomes
+-- of the chat here, the same archive finds them again.
+CREATE TABLE imported_conversations (
+    connection_id integer,
+    conversation_id bigint,
+    opened_at timestamptz NOT NULL,            -- these two: the key
+    nth integer NOT NULL CHECK (nth > 0),
+    messages bigint NOT NULL CHECK (messages >= 0),  -- that it had there
+    PRIMARY KEY (connection_id, conversation_id),
+    FOREIGN KEY (connection_id, conversation_id) REFERENCES conversations ON DELETE CASCADE
 );
+
+CREATE INDEX imported_conversations_key
+    ON imported_conversations (connection_id, opened_at, nth);
 
 -- Conversations opened, reopened and closed per quarter of an hour: see reports.sql.
 CREATE TABLE conversation_quarters (

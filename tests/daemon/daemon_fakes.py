@@ -20,6 +20,7 @@ from actors.channels import Carrier, ChannelSettings
 from actors.eraser import Eraser
 from actors.errors import AlreadyPairedError, StillRunningError, UnknownConnectionError
 from actors.event_services import EventServices
+from actors.exporter import Exporter
 from actors.histogram import COMMIT_BOUNDS, Histogram
 from actors.history import NoHistoryError
 from actors.line import NotOnlineError
@@ -62,6 +63,7 @@ from storage.changes import Changes
 from storage.erasure import Erasing, Rule
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.events import EventStream
+from storage.exports.ledger import ExportRow
 from storage.facts import Fact
 from storage.figures import Figures
 from storage.gaps import Gaps
@@ -546,6 +548,23 @@ class FakeLogs:
         return self.now
 
 
+class FakeExportWorker:
+    """Deletes what it is asked to, and writes nothing."""
+
+    def __init__(self) -> None:
+        self.removed: list[str] = []
+
+    def s3_place(self) -> str:
+        return "s3://backups/whatsapp"
+
+    async def write(self, row: ExportRow, **_more: t.Any) -> t.NoReturn:
+        raise AssertionError("nobody runs it")
+
+    async def remove(self, row: ExportRow) -> None:
+        await trio.lowlevel.checkpoint()
+        self.removed.append(row.name)
+
+
 class FakeRegistrar:
     """Makes connections that are stopped, from settings that are checked as the real one does."""
 
@@ -637,6 +656,7 @@ class Control:
     eraser: Eraser = attrs.field(init=False)
     retention: Retention = attrs.field(init=False)
     files_removed: list[int] = attrs.field(factory=list)
+    exporter: Exporter = attrs.field(init=False)  # neither
 
     def __attrs_post_init__(self) -> None:
         places = (self.path.parent, self.path.parent / "media")
@@ -662,6 +682,13 @@ class Control:
             t.cast("t.Any", self.storage),
             wall_clock=NOON.timestamp,
             uniform=lambda: 0.5,
+        )
+        self.exporter = Exporter(
+            self.storage.inbox,
+            FakeExportWorker(),
+            wall_clock=NOON.timestamp,
+            deleting_clock=NOON.timestamp,
+            directory="/exports",
         )
         utc, storage = zoneinfo.ZoneInfo("UTC"), t.cast("t.Any", self.storage)
         self.reporter = Reporter(
@@ -717,6 +744,7 @@ class Control:
             alerts=self.alerts if complete else None,
             eraser=self.eraser if complete else None,
             retention=self.retention if complete else None,
+            exports=self.exporter if complete else None,
             tokens=self.tokens,
             figures=self.figures,
             commits=self.commits,

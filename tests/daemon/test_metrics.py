@@ -112,6 +112,7 @@ async def trouble(control: Control) -> None:
         IncidentView(code="outage", since=NOON, sentence="no network", connections=2)
     )
     control.commits.observe(0.002)
+    control.exporter._view.finished_at = NOON.timestamp()
     await events_in_trouble(control)
     await control.storage.inbox.count_sent("mail")
     await control.storage.inbox.count_sent("mail", "no route")

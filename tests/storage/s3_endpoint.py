@@ -117,6 +117,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             case "DELETE":
                 self.state.objects.pop(key, None)
                 self._answer(204)
+            case "GET" if "list-type" in asked:
+                self._list(asked["prefix"])
             case "GET" | "HEAD" if key in self.state.objects:
                 self._give(self.state.objects[key])
             case _:
@@ -133,6 +135,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         del self.state.uploads[upload]
         result = _xml("CompleteMultipartUploadResult", ETag=_etag(body), Key=key)
         self._answer(200, result)
+
+    def _list(self, prefix: str) -> None:
+        found = "".join(
+            f"<Contents><Key>{key}</Key><LastModified>2025-01-01T00:00:00.000Z</LastModified>"
+            f"<Size>{len(data)}</Size><ETag>{_etag(data)}</ETag></Contents>"
+            for key, data in sorted(self.state.objects.items())
+            if key.startswith(prefix)
+        )
+        head = "<IsTruncated>false</IsTruncated>"
+        self._answer(200, f"<ListBucketResult>{head}{found}</ListBucketResult>".encode())
 
     def _delete(self, keys: list[str]) -> None:
         for key in keys:

@@ -234,8 +234,7 @@ async def test_every_query_is_sound_and_used(cluster: Cluster, dsn: str) -> None
     """Each named statement prepares on the real schema, and some module asks for it."""
     sources = "".join(
         path.read_text(encoding="utf-8")
-        for path in SQL.parent.iterdir()  # type: ignore[attr-defined]
-        if path.name.endswith(".py")
+        for path in SQL.parent.rglob("*.py")  # type: ignore[attr-defined]
     )
     for number, (name, statement) in enumerate(queries().items()):
         assert f'"{name}"' in sources or name.startswith("load_"), name

@@ -1,0 +1,1 @@
+"""Exports as files: the container, its parts, and the readable forms."""
