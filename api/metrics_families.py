@@ -51,6 +51,7 @@ REASONS: t.Final = frozenset(
         "server_error",
         "silent",
         "slept",
+        "stale_keys",
         "storage_stalled",
         "storage_unavailable",
         "stream_ended",

@@ -66,7 +66,7 @@ class ExportConfig:
     enabled: bool = False
     """The schedule; exports on order always work."""
     time: t.Annotated[str, TimeOfDay()] = "03:30"
-    timezone: t.Annotated[str, TimeZone()] = ""
+    timezone: t.Annotated[str, TimeZone(allow_empty=True)] = ""
     """Empty: the system's own."""
     period: ExportPeriod = ExportPeriod.DAY
     format: ExportForm = ExportForm.JSONL

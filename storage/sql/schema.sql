@@ -843,9 +843,6 @@ CREATE TABLE imported_conversations (
     FOREIGN KEY (connection_id, conversation_id) REFERENCES conversations ON DELETE CASCADE
 );
 
-CREATE INDEX imported_conversations_key
-    ON imported_conversations (connection_id, opened_at, nth);
-
 -- Conversations opened, reopened and closed per quarter of an hour: see reports.sql.
 CREATE TABLE conversation_quarters (
     connection_id integer REFERENCES connections,
