@@ -831,6 +831,7 @@ CREATE TABLE stale_keys (
     found_at timestamptz NOT NULL,
     expected bigint NOT NULL,                  -- an epoch that the keys were used up to, at least
     accepted_at timestamptz                    -- they are to be renewed: see zapvisor recover
+);
 -- Conversations that an import made, under the keys that they have in the archive: whatever becomes
 -- of the chat here, the same archive finds them again.
 CREATE TABLE imported_conversations (
