@@ -11,6 +11,7 @@ from actors.report_values import DayOutage, Segment, Way
 from actors.uptime import Change, Kind, Span, add_change
 from storage.reports import ReportTransition
 
+BRIEF: t.Final = 5.0  # seconds without WhatsApp that are no outage yet: a new socket takes that
 SHORTEST: t.Final = 60.0  # seconds of an outage that can be seen in a track
 _WAYS: t.Final = {Kind.UP: Way.ONLINE, Kind.DOWN: Way.DOWN, Kind.OFF: Way.OFF}
 
@@ -33,7 +34,7 @@ def outages_of(stretches: cabc.Iterable[Span], begin: float, end: float) -> list
             reason=each.reason,
         )
         for each in stretches
-        if each.kind is Kind.DOWN and each.until > begin and each.until > each.since
+        if each.kind is Kind.DOWN and each.until > begin and each.until - each.since >= BRIEF
     ]
 
 

@@ -8,6 +8,7 @@ from api.report_words import Words
 
 POOR: t.Final = 99.0  # per cent online, below which a day was bad
 FAIR: t.Final = 99.9
+MOMENT: t.Final = 60.0  # seconds offline, of all connections together, that say nothing of a day
 STALE: t.Final = dt.timedelta(days=1)  # that a conversation waits
 
 Level: t.TypeAlias = t.Literal["good", "fair", "bad"]
@@ -15,7 +16,8 @@ Level: t.TypeAlias = t.Literal["good", "fair", "bad"]
 
 def level_of(report: Report) -> Level:
     """How good the day was, at a glance."""
-    total, uptime = report.total, report.total.uptime
+    total = report.total
+    uptime = total.uptime if total.down >= MOMENT else None
     if total.missing or (uptime is not None and uptime < POOR):
         return "bad"
     stale = report.waiting_since is not None and report.made_at - report.waiting_since > STALE
@@ -48,7 +50,7 @@ def _online(report: Report, words: Words) -> str:
     percent = words.percent(report.total.uptime)
     if hit == 0 and report.complete:
         return words.text("online", count=len(wanted), name=worst.name)
-    if all((each.figures.uptime or 0.0) >= POOR for each in wanted):
+    if hit == 0 or all((each.figures.uptime or 0.0) >= POOR for each in wanted):
         return words.text("mostly", count=len(wanted), name=worst.name, percent=percent)
     return words.text(
         "down",

@@ -300,6 +300,17 @@ def test_a_track_fills_its_row(parts: list[tuple[Way, int]]) -> None:
         ),
         ({"complete": False}, "sales was online 100% of the time; no conversation waits.", "good"),
         (
+            {
+                "connections": (
+                    connection(figures=DayFigures(uptime=98.7, online=60.0, down=0.8)),
+                ),
+                "complete": False,
+                "total": DayFigures(uptime=98.7, online=60.0, down=0.8),
+            },
+            "sales was online 98.7% of the time; no conversation waits.",
+            "good",
+        ),
+        (
             {"waiting": 1234, "waiting_since": at(7)},
             "sales was online all day; 1,234 conversations wait, the first since 07:00.",
             "fair",
