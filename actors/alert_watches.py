@@ -22,7 +22,7 @@ class AlertSettings:
     """The least that an alert must have."""
     grace: float = 180.0  # after the start, in which connections may take their time
     recovery: float = 180.0  # that all has to be well before an alert resolves
-    group: int = 3  # connections that fail alike are one alert
+    group: int = 2  # connections that fail alike are one alert
 
 
 @attrs.define

@@ -413,7 +413,7 @@ class AlertsConfig:
     """Of the rules that are applied, the least."""
     grace: t.Annotated[float, Duration(at_least=0, at_most=86400)] = 180.0
     recovery: t.Annotated[float, Duration(at_least=0, at_most=86400)] = 180.0
-    group: t.Annotated[int, Count(2, 100_000)] = 3
+    group: t.Annotated[int, Count(2, 100_000)] = 2
     down: t.Annotated[float, Duration(at_least=0)] = 300.0
     parked: t.Annotated[float, Duration(at_least=0)] = 60.0
     logged_out: t.Annotated[float, Duration(at_least=0)] = 10.0

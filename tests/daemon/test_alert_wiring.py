@@ -28,7 +28,7 @@ def test_the_defaults_are_those_of_the_rules() -> None:
     """What the file says by default is what the code does by default."""
     policy = alert_policy(Config())
     assert policy.settings.thresholds == Thresholds()
-    assert (policy.settings.grace, policy.settings.recovery, policy.settings.group) == (180, 180, 3)
+    assert (policy.settings.grace, policy.settings.recovery, policy.settings.group) == (180, 180, 2)
     assert (policy.wording.link, policy.windows) == ("", ())
 
 
