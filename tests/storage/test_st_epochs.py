@@ -174,11 +174,11 @@ async def test_databases_are_told_apart(cluster: Cluster, clock: Clock) -> None:
     assert ids[0] == ids[1] != ids[2] == ids[3]
 
 
+IDS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
+
+
 @settings(deadline=None, max_examples=50)  # each waits for the disk
-@given(
-    st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40),
-    st.integers(0, 2**62 - 1),
-)
+@given(IDS, st.integers(0, 2**62 - 1))
 def test_the_file_says_what_was_written(database: str, number: int) -> None:
     """For the owner's eyes alone; nothing else is left in the directory."""
     import tempfile
