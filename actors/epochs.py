@@ -7,7 +7,7 @@ import structlog
 import trio
 
 from storage.crash_points import crash_point
-from storage.epochs import Epoch, EpochFileError, Epochs, read_epoch, write_epoch
+from storage.epochs import BegunEpoch, Epoch, EpochFileError, Epochs, read_epoch, write_epoch
 from storage.errors import StorageError
 
 INTERVAL: t.Final = 30.0  # seconds between two steps: a copy that is older by less may go unnoticed
@@ -39,18 +39,24 @@ class EpochKeeper:
             log.warning("epochs.unreadable", error=str(error))
         begun = await self._storage.begin_epoch(self._remembered)
         if begun.behind and self._remembered is not None:
-            log.error(
-                "epochs.stale_keys",
-                epoch=begun.epoch,
-                remembered=self._remembered.epoch,
-                advice="this database is older than the one that was used here last; put the newer"
-                " one back, or accept it for each connection: zapvisor recover NAME",
-            )
+            await self._tell_behind(begun, self._remembered)
         elif self._remembered is None and begun.epoch > 0:
             log.info("epochs.trusted", reason="nothing is remembered of this database here")
         elif self._remembered is not None and self._remembered.database != begun.database:
             log.info("epochs.trusted", reason="another database was used here last")
         await self._step()
+
+    async def _tell_behind(self, begun: BegunEpoch, remembered: Epoch) -> None:
+        if await self._storage.stale_keys():
+            log.error(
+                "epochs.stale_keys",
+                epoch=begun.epoch,
+                remembered=remembered.epoch,
+                advice="this database is older than the one that was used here last; put the newer"
+                " one back, or accept it for each connection: zapvisor recover NAME",
+            )
+        else:
+            log.info("epochs.trusted", reason="it is older, but no phone was linked in it")
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from actors.export_schedule import Schedule, expired, retry_at
+from storage.changes import Viewer
 from storage.errors import StorageError, StorageRejectedError, StorageUnavailableError
 from storage.exports.ledger import ExportLedger, ExportRow
 from storage.exports.model import Manifest, Request, check_export_name
@@ -23,6 +24,7 @@ LOOK: t.Final = 60.0  # seconds between two looks at the clock
 TELL: t.Final = 5.0  # seconds after which the table hears how far an export is
 LONGEST_PAUSE: t.Final = 0.5  # seconds between two pages
 WAITING: t.Final = 20  # exports that may wait
+SCHEDULE: t.Final = Viewer(who="schedule")  # on record
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("export")
 
@@ -134,9 +136,16 @@ class Exporter:
         return await self._ledger.export(number)
 
     async def begin(
-        self, request: Request, name: str, *, s3: bool = False, directory: str | None = None
+        self,
+        request: Request,
+        name: str,
+        by: Viewer,
+        *,
+        s3: bool = False,
+        directory: str | None = None,
     ) -> ExportRow:
-        """Ask for an export; it is written as soon as those before it are.
+        """Ask for an export, which puts that on record; it is written as soon as those before it
+        are.
 
         Raises:
             StorageRejectedError: there is one of that name, or it cannot be written like that.
@@ -147,7 +156,7 @@ class Exporter:
         if len(await self._ledger.running_exports()) >= WAITING:
             raise ExportsBusyError(f"{WAITING} exports wait already; try again when one is done")
         place = self._worker.s3_place() if s3 else directory or self.directory
-        row = await self._ledger.begin_export(name, place, request)
+        row = await self._ledger.begin_export(name, place, request, by)
         if row is None:
             raise StorageRejectedError(
                 f"there is an export {name} already; zapvisor exports lists them"
@@ -155,9 +164,9 @@ class Exporter:
         self._wake.set()
         return row
 
-    async def again(self, number: int) -> ExportRow | None:
+    async def again(self, number: int, by: Viewer) -> ExportRow | None:
         """Go on with one that failed; None: there is none to go on with."""
-        row = await self._ledger.begin_export_again(number)
+        row = await self._ledger.begin_export_again(number, by)
         self._wake.set()
         return row
 
@@ -190,7 +199,7 @@ class Exporter:
         for row in reversed(rows):
             again_at = retry_at(row)
             if again_at is not None and again_at <= now:
-                again = await self._ledger.begin_export_again(row.id)
+                again = await self._ledger.begin_export_again(row.id, SCHEDULE)
                 if again is not None:
                     await self._write(again)
         for day in schedule.due(now, rows):
@@ -198,6 +207,7 @@ class Exporter:
                 schedule.name(day),
                 schedule.place,
                 schedule.request_of(day),
+                SCHEDULE,
                 period=schedule.key(day),
             )
             if begun is not None:

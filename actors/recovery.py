@@ -15,9 +15,11 @@ from actors.fences import pass_fence
 from actors.messages import WriterMail
 from storage.api import RecordKind, Storage
 from storage.crash_points import crash_point
+from storage.errors import SealError
 from supervisor.mailbox import Postbox
 from whatsapp.device import Device
 from whatsapp.e2ee.prekeys import MAX_PREKEY_ID
+from whatsapp.errors import LocalProtocolError
 
 JUMP: t.Final = 100_000  # ids of one-time prekeys that may have been used since
 REASON: t.Final = (
@@ -35,7 +37,7 @@ class NotStaleError(ActorError):
 
 
 class NoDeviceError(ActorError):
-    """There is no device whose keys could be renewed."""
+    """There is no device whose keys could be renewed, or none that can be read."""
 
 
 async def check_stale(name: str, storage: Storage) -> None:
@@ -51,14 +53,22 @@ async def renew_keys(name: str, storage: Storage, writer: Postbox[WriterMail]) -
 
     Raises:
         NotStaleError: it is not marked, or not any more.
+        NoDeviceError: there is no device, or its keys do not open; nothing was changed.
         StorageError: nothing was changed, unless it failed just when it committed; to be asked
             again, which does no harm.
     """
     await pass_fence(writer, name)
-    found = await storage.load_records(name, RecordKind.DEVICE, [""])
-    if "" not in found:
-        raise NoDeviceError(f"no phone is linked to {name}; run: zapvisor pair {name}")
-    device = Device.from_bytes(found[""])
+    try:
+        found = await storage.load_records(name, RecordKind.DEVICE, [""])
+        if "" not in found:
+            raise NoDeviceError(f"no phone is linked to {name}; run: zapvisor pair {name}")
+        device = Device.from_bytes(found[""])
+    except (SealError, LocalProtocolError) as error:
+        raise NoDeviceError(
+            f"the stored keys of {name} cannot be read ({error}); nothing was changed: put the"
+            " secret key back that they were stored with (storage.key_file) and restart the"
+            f" daemon, or link the phone anew: zapvisor pair {name}"
+        ) from error
     following = (device.next_prekey_id + JUMP - 1) % MAX_PREKEY_ID + 1
     renewed = attrs.evolve(device, next_prekey_id=following)
     own = [jid.signal_address for jid in (device.jid, device.lid) if jid is not None]

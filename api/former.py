@@ -14,7 +14,7 @@ from api.auth import Caller, caller, demand
 from api.ports_changes import ChangesPort
 from api.problems import ProblemError
 from api.request_id import PEER_UID, current_request
-from storage.changes import Access, AccessKind
+from storage.changes import Access, AccessKind, Viewer
 from storage.errors import StorageError
 from storage.inbox import MediaDetail, MessageDetail, Person, Quoted, Version
 from storage.queues import OutboxRow
@@ -28,22 +28,29 @@ async def record(storage: ChangesPort, scope: Scope, what: AccessKind, **facts: 
     Raises:
         ProblemError: they may not; or it cannot be recorded, and so not be shown.
     """
-    demand(scope, HISTORY)
-    who = t.cast("Caller", caller(scope))
-    state = t.cast("t.Any", scope).get("state") or {}
-    access = Access(
-        who=who.name,
-        token_id=who.token_id,
-        uid=state.get(PEER_UID),
-        what=what,
-        request_id=current_request.get(),
-        **facts,
-    )
+    access = Access(**attrs.asdict(viewer(scope)), what=what, **facts)
     try:
         await storage.record_access(access)
     except StorageError as error:
         detail = f"nothing is shown, for the access cannot be recorded: {error}"
         raise ProblemError("not-recorded", 503, detail) from error
+
+
+def viewer(scope: Scope) -> Viewer:
+    """Who asks, for the record.
+
+    Raises:
+        ProblemError: they may not see former content.
+    """
+    demand(scope, HISTORY)
+    who = t.cast("Caller", caller(scope))
+    state = t.cast("t.Any", scope).get("state") or {}
+    return Viewer(
+        who=who.name,
+        token_id=who.token_id,
+        uid=state.get(PEER_UID),
+        request_id=current_request.get(),
+    )
 
 
 async def present(

@@ -75,7 +75,8 @@ socket on which whoever may open it may do everything. Over HTTP each request ne
 
 A token has scopes. `read` is for looking, `operate` for changing something (it includes `read`),
 and `send` for sending messages (it includes nothing else). `history`, which nothing includes, is
-for what messages said before they were deleted or edited. Each operation says which one it needs.
+for what messages said before they were deleted or edited; exports, which hold that, need `operate`
+and `history`. Each operation says which one it needs.
 
 Errors are problem details (RFC 9457). `type` is stable, and meant for programs; `detail` is for
 people; `instance` holds the id of the request, as the answer's `X-Request-ID` does, and the log.

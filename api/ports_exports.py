@@ -3,6 +3,7 @@
 import typing as t
 
 from actors.exporter import ExporterView
+from storage.changes import Viewer
 from storage.exports.ledger import ExportRow
 from storage.exports.model import Request
 
@@ -25,13 +26,19 @@ class ExportsPort(t.Protocol):
         ...
 
     async def begin(
-        self, request: Request, name: str, *, s3: bool = False, directory: str | None = None
+        self,
+        request: Request,
+        name: str,
+        by: Viewer,
+        *,
+        s3: bool = False,
+        directory: str | None = None,
     ) -> ExportRow:
-        """Ask for an export."""
+        """Ask for an export, and put that on record."""
         ...
 
-    async def again(self, number: int) -> ExportRow | None:
-        """Go on with one that failed."""
+    async def again(self, number: int, by: Viewer) -> ExportRow | None:
+        """Go on with one that failed, and put that on record."""
         ...
 
     async def remove(self, number: int) -> ExportRow | None:

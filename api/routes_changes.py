@@ -39,7 +39,7 @@ def change_routes(backend: Backend) -> list[t.Any]:
     fleet, storage = backend.fleet, backend.storage
 
     @get(
-        "/history",
+        "/changes",
         tags=["messages"],
         summary="What was deleted or edited: by whom and when, the newest first",
         description="With `content`, what each message said before the change: that needs the scope"
@@ -107,7 +107,7 @@ def change_routes(backend: Backend) -> list[t.Any]:
         return MessageHistory(message=found, changes=tuple(changes))
 
     @get(
-        "/history/accesses",
+        "/changes/accesses",
         tags=["messages"],
         opt={"scope": CONTROL},
         summary="Who looked at former content, the newest first",

@@ -13,6 +13,7 @@ from actors.exporter import ExportRunsError, ExportsBusyError
 from api.addresses import bare_address
 from api.auth import CONTROL, Caller, caller
 from api.backend import Backend, Before, Limit, required, storable, unknown
+from api.former import viewer
 from api.pages import PAGED, AnyRequest, PageCursor, Pages
 from api.ports_exports import ExportsPort
 from api.problems import ProblemError
@@ -136,10 +137,11 @@ def export_routes(backend: Backend) -> list[t.Any]:
         status_code=202,
         summary="Begin an export; the daemon writes it, one at a time",
         description="It is written to the directory of `[export]`, or to its S3 store. Another"
-        " directory can be named on the control socket only.",
+        " directory can be named on the control socket only. It holds what messages said before"
+        " they were deleted or edited: that needs the scope `history`, too, and is put on record.",
     )
     async def begin(request: AnyRequest, data: JSONBody[ExportOrder]) -> ExportView:
-        who = caller(request.scope)
+        by, who = viewer(request.scope), caller(request.scope)
         if data.directory is not None and not (isinstance(who, Caller) and CONTROL in who.scopes):
             raise ProblemError(
                 "forbidden", 403, "a directory is named on the control socket only: zapvisor export"
@@ -149,7 +151,7 @@ def export_routes(backend: Backend) -> list[t.Any]:
         wanted = request_of(data)
         name = data.name or name_of(wanted, backend.wall_clock())
         try:
-            row = await service().begin(wanted, name, s3=data.s3, directory=data.directory)
+            row = await service().begin(wanted, name, by, s3=data.s3, directory=data.directory)
         except ExportsBusyError as error:
             raise ProblemError("exports-busy", 409, str(error)) from error
         return view_of(row)
@@ -159,9 +161,11 @@ def export_routes(backend: Backend) -> list[t.Any]:
         tags=["exports"],
         status_code=202,
         summary="Go on with an export that failed, after its last complete part",
+        description="The scope `history` is needed, too, as for a new one.",
     )
-    async def resume(number: FromPath[int]) -> ExportView:
-        row = await service().again(storable(number, "export", _LIST))
+    async def resume(request: AnyRequest, number: FromPath[int]) -> ExportView:
+        by = viewer(request.scope)
+        row = await service().again(storable(number, "export", _LIST), by)
         if row is None:
             if await service().export(number) is None:
                 raise unknown("export", number, _LIST)

@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from daemon import (
     cli_alerts,
     cli_archive,
+    cli_changes,
     cli_channels,
     cli_connections,
     cli_conversations,
@@ -53,6 +54,7 @@ config_app = App(name="config", help="Look after the configuration.")
 app.command(config_app)
 cli_alerts.register(app)
 cli_archive.register(app)
+cli_changes.register(app)
 cli_connections.register(app)
 cli_conversations.register(app)
 cli_gaps.register(app)

@@ -26,7 +26,7 @@ def create(
         Parameter(
             negative="",
             help="What it allows; can be repeated. operate includes read, send does not; history"
-            " shows what was deleted or changed, with its former content.",
+            " shows what was deleted or changed, with its former content; exports need it, too.",
         ),
     ],
     expires: t.Annotated[

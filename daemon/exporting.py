@@ -4,6 +4,7 @@ import collections.abc as cabc
 import contextlib
 import datetime as dt
 import functools
+import os
 import time
 import typing as t
 from pathlib import Path
@@ -21,6 +22,7 @@ from daemon.export_wiring import make_worker, media_blobs
 from daemon.importing import make_ready
 from daemon.owner import acting_as_owner
 from daemon.run import one_line_errors
+from storage.changes import Viewer
 from storage.errors import StorageError, StorageRejectedError
 from storage.exports.check import open_export, verify
 from storage.exports.ledger import ExportRow
@@ -48,8 +50,9 @@ def run_export(config: Config, order: Row, *, resume: bool, progress: Progress) 
     except NoDaemonError:
         if _listens(config):  # it is there, and did not answer
             raise
+    by = Viewer(who="command line", uid=os.getuid())  # before it acts as somebody else
     with one_line_errors(), acting_as_owner(config.data_dir):
-        work = functools.partial(_directly, config, order, resume, progress)
+        work = functools.partial(_directly, config, order, resume, by, progress)
         return trio.run(work, strict_exception_groups=True)
 
 
@@ -118,20 +121,27 @@ def _chosen(rows: cabc.Mapping[str, _R], name: str | None) -> _R:
     return next(iter(rows.values()))
 
 
-async def _directly(config: Config, order: Row, resume: bool, progress: Progress) -> Row:
+async def _directly(
+    config: Config, order: Row, resume: bool, by: Viewer, progress: Progress
+) -> Row:
     async with reach(config) as reached:
         if not (await reached.session.fetch_one("database_facts"))["ours"]:
             raise CommandError("this database holds nothing of zapvisor; there is no export")
         await make_ready(config, reached)
         ledger = SessionExports(reached.session, time.time)  # noqa: TID251 - the edge
-        row = await _row_of(config, reached, ledger, order, resume)
+        row = await _row_of(config, reached, ledger, order, resume, by)
         manifest = await _written(config, reached, ledger, row, progress)
         done = await ledger.finish_export(row.id, manifest.counts, manifest.size)
     return _shown(done or row)
 
 
 async def _row_of(
-    config: Config, reached: Reached, ledger: SessionExports, order: Row, resume: bool
+    config: Config,
+    reached: Reached,
+    ledger: SessionExports,
+    order: Row,
+    resume: bool,
+    by: Viewer,
 ) -> ExportRow:
     if resume:
         rows = {
@@ -139,7 +149,7 @@ async def _row_of(
             for row in await ledger.exports(limit=200)
             if row.state != "done" and row.removed_at is None
         }
-        again = await ledger.begin_export_again(_chosen(rows, order["name"]).id)
+        again = await ledger.begin_export_again(_chosen(rows, order["name"]).id, by)
         if again is None:
             raise CommandError("the export was finished or deleted meanwhile")
         return again
@@ -152,7 +162,7 @@ async def _row_of(
     place = wanted.directory or str(config.export_directory)
     if wanted.s3:
         place = _worker(config, reached.session).s3_place()
-    row = await ledger.begin_export(name, place, request)
+    row = await ledger.begin_export(name, place, request, by)
     if row is None:
         raise StorageRejectedError(f"there is an export {name} already; choose another --name")
     return row

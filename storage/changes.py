@@ -29,6 +29,7 @@ class AccessKind(enum.StrEnum):
     MEDIA = "media"  # the file of a deleted message
     CHANGES = "changes"  # the list of changes, with what was said before
     SEARCH = "search"  # a search among what was said before
+    EXPORT = "export"  # messages as files, with what was said before
 
 
 @attrs.frozen(kw_only=True)
@@ -67,18 +68,24 @@ class ChangeFilter:
 
 
 @attrs.frozen(kw_only=True)
-class Access:
+class Viewer:
+    """Who is about to see former content."""
+
+    who: str  # the name of a token, or "control socket", "command line", "schedule"
+    token_id: str | None = None
+    uid: int | None = None  # of who uses the control socket or the command line
+    request_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Access(Viewer):
     """Somebody is about to see former content."""
 
-    who: str  # the name of a token, or "control socket"
-    token_id: str | None = None
-    uid: int | None = None  # of who uses the control socket
     what: AccessKind
-    query: str | None = attrs.field(default=None, repr=False)  # of a search
+    query: str | None = attrs.field(default=None, repr=False)  # of a search, or an export's name
     connection: str | None = None  # None: of several
     conversations: tuple[int, ...] = ()
     messages: tuple[int, ...] = ()
-    request_id: str | None = None
 
 
 @attrs.frozen(kw_only=True)

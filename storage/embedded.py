@@ -309,7 +309,8 @@ class EmbeddedPostgres:
             else ("--locale=C.UTF-8",)
         )
         access = ("--auth-local=trust", "--auth-host=reject")  # the sockets' directory is private
-        options = ("-U", SUPERUSER, "-E", "UTF8", "--data-checksums", *access, *locale)
+        sync = () if self._durable else ("--no-sync",)
+        options = ("-U", SUPERUSER, "-E", "UTF8", "--data-checksums", *sync, *access, *locale)
         with self._log_file() as log:
             process = self._spawn(log, signal.SIGKILL, "initdb", "-D", str(draft), *options)
         try:

@@ -12,7 +12,8 @@ it. Without a file, or with that of another database, nothing can be said, and i
 
 An older database marks its connections (``stale_keys``), which stay parked until an operator
 accepts it for each. Until the first is accepted, neither epoch nor file moves: the newer database
-can be put back as if nothing had been. With the first, that one becomes the older.
+can be put back as if nothing had been. With the first, that one becomes the older. An older
+database in which no phone was linked has no keys to mark; the same happens when one is.
 """
 
 import datetime as dt
@@ -62,11 +63,13 @@ class Epochs(t.Protocol):
 
     async def begin_epoch(self, remembered: Epoch | None) -> BegunEpoch:
         """A daemon begins to use the database, which is compared with what is remembered; if it
-        is older, all its connections are marked. Call it before any connection runs."""
+        is found to be older, its connections with keys are marked. Call it before any connection
+        runs."""
         ...
 
     async def advance_epoch(self, remembered: Epoch | None) -> Epoch | None:
-        """One step more, to be remembered; None: there are older keys that nobody accepted."""
+        """One step more, to be remembered; None: there are older keys that nobody accepted, or
+        the database is older and has no keys yet."""
         ...
 
     async def stale_keys(self, connection: str | None = None) -> list[StaleKeys]:
@@ -105,9 +108,11 @@ def read_epoch(directory: pathlib.Path) -> Epoch | None:
         return None
     except OSError as error:
         raise EpochFileError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise EpochFileError(f"{path} is damaged") from error
-    if not isinstance(found.database, str) or type(found.epoch) is not int or found.epoch < 0:
+    if not isinstance(found.database, str) or "\0" in found.database:
+        raise EpochFileError(f"{path} is damaged")
+    if type(found.epoch) is not int or not 0 <= found.epoch < 2**62:
         raise EpochFileError(f"{path} is damaged")
     return found
 

@@ -29,11 +29,14 @@ class MemoryEpochs(MemoryState):
         """See :meth:`storage.epochs.Epochs.begin_epoch`."""
         await trio.lowlevel.checkpoint()
         behind = self._is_behind(remembered)
-        if behind and remembered is not None:
+        if (
+            behind
+            and remembered is not None
+            and all(mark.expected < remembered.epoch for mark in self._stale.values())
+        ):
             for name, connection in self._connections.items():
                 known = self._stale.get(name)
-                newer = known is None or known.expected < remembered.epoch
-                if connection.records[RecordKind.DEVICE] and newer:
+                if connection.records[RecordKind.DEVICE]:
                     found_at = self._clock() if known is None else known.found_at
                     self._stale[name] = _Mark(found_at, remembered.epoch)
         return BegunEpoch(**attrs.asdict(self._epoch), behind=behind)
@@ -41,11 +44,14 @@ class MemoryEpochs(MemoryState):
     async def advance_epoch(self, remembered: Epoch | None) -> Epoch | None:
         """See :meth:`storage.epochs.Epochs.advance_epoch`."""
         await trio.lowlevel.checkpoint()
-        if self._is_behind(remembered):
-            return None
         if any(mark.expected > self._epoch.epoch for mark in self._stale.values()):
             return None
-        self._epoch = attrs.evolve(self._epoch, epoch=self._epoch.epoch + 1)
+        epoch = self._epoch.epoch
+        if remembered is not None and self._is_behind(remembered):
+            if not any(each.records[RecordKind.DEVICE] for each in self._connections.values()):
+                return None
+            epoch = remembered.epoch
+        self._epoch = attrs.evolve(self._epoch, epoch=epoch + 1)
         return self._epoch
 
     async def stale_keys(self, connection: str | None = None) -> list[StaleKeys]:

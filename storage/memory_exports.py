@@ -8,6 +8,7 @@ import typing as t
 import attrs
 import trio
 
+from storage.changes import Access, AccessKind, Viewer
 from storage.exports.ledger import ExportRow
 from storage.exports.model import Request
 from storage.memory_state import utc
@@ -24,7 +25,7 @@ class MemoryExports(abc.ABC):
         self._export_numbers = itertools.count(1)
 
     async def begin_export(
-        self, name: str, place: str, request: Request, *, period: str | None = None
+        self, name: str, place: str, request: Request, by: Viewer, *, period: str | None = None
     ) -> ExportRow | None:
         """See :meth:`ExportLedger.begin_export`."""
         await trio.lowlevel.checkpoint()
@@ -49,15 +50,28 @@ class MemoryExports(abc.ABC):
             removed_at=None,
         )
         self._exports[row.id] = row
+        await self._record_export(row, by)
         return row
 
-    async def begin_export_again(self, number: int) -> ExportRow | None:
+    async def begin_export_again(self, number: int, by: Viewer) -> ExportRow | None:
         """See :meth:`ExportLedger.begin_export_again`."""
         row = self._exports.get(number)
         if row is None or row.state == "done" or row.removed_at is not None:
             return None
+        await self._record_export(row, by)
         again = {"state": "running", "attempts": row.attempts + 1}
         return await self._export_becomes(row, error=None, finished_at=None, **again)
+
+    async def _record_export(self, row: ExportRow, by: Viewer) -> None:
+        conversation = row.request.conversation
+        access = Access(
+            **attrs.asdict(by),
+            what=AccessKind.EXPORT,
+            query=row.name,
+            connection=row.request.connection,
+            conversations=() if conversation is None else (conversation,),
+        )
+        await self.record_access(access)
 
     async def export_progress(self, number: int, counts: cabc.Mapping[str, int]) -> None:
         """See :meth:`ExportLedger.export_progress`."""
@@ -136,6 +150,10 @@ class MemoryExports(abc.ABC):
             "error": row.error,
         }
         self._tell(type_, None, **told)
+
+    @abc.abstractmethod
+    async def record_access(self, access: Access) -> int:
+        """See :meth:`storage.changes.Changes.record_access`."""
 
     @abc.abstractmethod
     def _tell(self, type_: str, connection: str | None, **data: t.Any) -> int:

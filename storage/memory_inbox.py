@@ -40,6 +40,7 @@ from storage.memory_people import (
 )
 from storage.memory_state import SELF, Connection, MemoryState, Message
 from storage.prepare import prepare_rewrite
+from storage.queues import MediaState
 
 CHANGES: t.Final = {"edit": "message.edited", "revoke": "message.deleted"}
 
@@ -253,10 +254,20 @@ class MemoryInbox(MemoryState):
                     for each, status in before:
                         if each.status != status:
                             self._tell_conversation(owner, each, status)
-                    for message, media in (item.files or {}).items():
-                        self._media.setdefault((owner.name, message), media)
+                    self._put_back_files(owner, item.files or {})
                     return merge_row(owner, item)
         return None
+
+    def _put_back_files(self, owner: Connection, files: cabc.Mapping[int, t.Any]) -> None:
+        there = {
+            media.blob_sha256 for media in self._media.values() if media.state == MediaState.STORED
+        }
+        for number, media in files.items():
+            if owner.rows[number].erased is not None:
+                continue
+            if media.state == MediaState.STORED and media.blob_sha256 not in there:
+                media.state = MediaState.REMOVED.value  # nobody had it, so it was deleted
+            self._media.setdefault((owner.name, number), media)
 
     async def groups(
         self, connection: str, *, after: str = "", limit: int = 50

@@ -8,6 +8,7 @@ import typing as t
 
 import attrs
 
+from storage.changes import Viewer
 from storage.exports.model import Request
 
 
@@ -37,15 +38,19 @@ class ExportRow:
 
 
 class ExportLedger(t.Protocol):
-    """The part of storage that keeps it; raises as ``Storage`` does. Times are unix seconds."""
+    """The part of storage that keeps it; raises as ``Storage`` does. Times are unix seconds.
+
+    An export holds former content: who begins it is put on record (``storage.changes``) in the
+    same transaction.
+    """
 
     async def begin_export(
-        self, name: str, place: str, request: Request, *, period: str | None = None
+        self, name: str, place: str, request: Request, by: Viewer, *, period: str | None = None
     ) -> ExportRow | None:
         """An export begins; None if there is one of that name, or of that period, already."""
         ...
 
-    async def begin_export_again(self, number: int) -> ExportRow | None:
+    async def begin_export_again(self, number: int, by: Viewer) -> ExportRow | None:
         """One that failed, or whose process died, goes on; None if it is complete or gone."""
         ...
 
@@ -105,15 +110,16 @@ class SqlLedger(abc.ABC):
         return dt.datetime.fromtimestamp(self._clock(), dt.UTC)
 
     async def begin_export(
-        self, name: str, place: str, request: Request, *, period: str | None = None
+        self, name: str, place: str, request: Request, by: Viewer, *, period: str | None = None
     ) -> ExportRow | None:
         """See :meth:`ExportLedger.begin_export`."""
         asked = json.dumps(request.as_json())
-        return _one(await self._write("begin_export", name, period, place, asked, self._now()))
+        facts = (name, period, place, asked, self._now(), *_viewer(by))
+        return _one(await self._write("begin_export", *facts))
 
-    async def begin_export_again(self, number: int) -> ExportRow | None:
+    async def begin_export_again(self, number: int, by: Viewer) -> ExportRow | None:
         """See :meth:`ExportLedger.begin_export_again`."""
-        return _one(await self._write("begin_export_again", number, self._now()))
+        return _one(await self._write("begin_export_again", number, self._now(), *_viewer(by)))
 
     async def export_progress(self, number: int, counts: cabc.Mapping[str, int]) -> None:
         """See :meth:`ExportLedger.export_progress`."""
@@ -153,6 +159,10 @@ class SqlLedger(abc.ABC):
     async def export_removed(self, number: int) -> ExportRow | None:
         """See :meth:`ExportLedger.export_removed`."""
         return _one(await self._write("export_removed", number, self._now()))
+
+
+def _viewer(by: Viewer) -> tuple[str, str | None, int | None, str | None]:
+    return by.who, by.token_id, by.uid, by.request_id
 
 
 def _one(rows: list[t.Any]) -> ExportRow | None:

@@ -2,7 +2,8 @@
 
 -- A daemon begins to use the database. p_id and p_epoch are what its data directory remembers of
 -- the last one that it used. If that was this one, further on, all keys are older than what the
--- phones know: they are marked, and stay marked until somebody accepts it.
+-- phones know: they are marked, and stay marked until somebody accepts it. Once: what is linked
+-- after that has new keys.
 CREATE OR REPLACE FUNCTION begin_epoch(
     p_id text, p_epoch bigint, p_now timestamptz,
     OUT id text, OUT epoch bigint, OUT behind boolean
@@ -12,22 +13,25 @@ BEGIN
     INSERT INTO database_epoch DEFAULT VALUES ON CONFLICT DO NOTHING;
     SELECT e.id::text, e.epoch INTO id, epoch FROM database_epoch e FOR UPDATE;
     behind := coalesce(p_id = id AND p_epoch > epoch, false);
-    IF behind THEN
+    IF behind AND NOT EXISTS (SELECT FROM stale_keys s WHERE s.expected >= p_epoch) THEN
         INSERT INTO stale_keys AS s (connection_id, found_at, expected)
         SELECT d.connection_id, p_now, p_epoch FROM device_identity d
         ON CONFLICT (connection_id) DO UPDATE
-            SET expected = p_epoch, accepted_at = NULL WHERE s.expected < p_epoch;
+            SET expected = p_epoch, accepted_at = NULL;
     END IF;
 END
 $$;
 
 -- One more step; no row while older keys are there that nobody has accepted: the newer database,
--- put back, must not look older than this one.
+-- put back, must not look older than this one. An older one in which no phone was linked has no
+-- such keys, and becomes the newer one with the first phone that is.
 CREATE OR REPLACE FUNCTION advance_epoch(p_id text, p_epoch bigint)
 RETURNS TABLE (id text, epoch bigint) LANGUAGE sql AS $$
-    UPDATE database_epoch e SET epoch = e.epoch + 1
-    WHERE (p_id IS DISTINCT FROM e.id::text OR p_epoch <= e.epoch)
-        AND NOT EXISTS (SELECT FROM stale_keys s WHERE s.expected > e.epoch)
+    UPDATE database_epoch e SET epoch = 1 + CASE p_id
+        WHEN e.id::text THEN greatest(e.epoch, p_epoch) ELSE e.epoch END
+    WHERE NOT EXISTS (SELECT FROM stale_keys s WHERE s.expected > e.epoch)
+        AND (p_id IS DISTINCT FROM e.id::text OR p_epoch <= e.epoch
+            OR EXISTS (SELECT FROM device_identity))
     RETURNING e.id::text, e.epoch
 $$;
 

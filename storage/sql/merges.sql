@@ -328,6 +328,7 @@ DECLARE
     v_touched bigint[];
     v_back bigint[];
     v_self boolean;
+    v_blobs bytea[];
 BEGIN
     SELECT * INTO v_merge FROM contact_merges WHERE id = p_merge;
     IF v_merge.id IS NULL THEN
@@ -438,9 +439,30 @@ BEGIN
           AND m.sender_id IN (v_merge.survivor_id, v_merge.merged_id)
           AND m.sender_id <> k.contact_id;
     END IF;
+    -- Files, but for messages that were erased meanwhile. A file that no message has any more was
+    -- deleted, and is not stored again; the lock keeps those that one has until this commits.
+    v_blobs := ARRAY(
+        SELECT b.sha256
+        FROM (
+            SELECT DISTINCT (r.before ->> 'blob_sha256')::bytea AS sha256
+            FROM contact_merge_rows r
+            WHERE r.connection_id = v_merge.connection_id AND r.merge_id = p_merge
+              AND r.kind = 'media' AND r.before ->> 'state' = 'stored'
+        ) b
+        CROSS JOIN LATERAL (
+            SELECT FROM media o WHERE o.blob_sha256 = b.sha256 AND o.state = 'stored'
+            LIMIT 1 FOR SHARE
+        ) there);
     INSERT INTO media
-    SELECT (jsonb_populate_record(NULL::media, r.before)).* FROM contact_merge_rows r
+    SELECT f.* FROM contact_merge_rows r
+    JOIN messages m ON m.connection_id = r.connection_id
+        AND m.id = (r.before ->> 'message_id')::bigint
+    CROSS JOIN LATERAL jsonb_populate_record(NULL::media, CASE
+        WHEN r.before ->> 'state' = 'stored'
+            AND NOT (r.before ->> 'blob_sha256')::bytea = ANY (v_blobs)
+        THEN r.before || '{"state": "removed"}' ELSE r.before END) f
     WHERE r.connection_id = v_merge.connection_id AND r.merge_id = p_merge AND r.kind = 'media'
+      AND m.erased_at IS NULL
     ON CONFLICT DO NOTHING;
     PERFORM recount_conversations(v_merge.connection_id, v_touched || ARRAY(
         SELECT (r.before ->> 'conversation_id')::bigint FROM contact_merge_rows r

@@ -96,18 +96,37 @@ LEFT JOIN LATERAL (
 ORDER BY page.ord, page.sent_at, page.arrival, page.id;
 
 -- name: begin_export
--- An export begins; nothing if there is one of that name, or of that period, already.
-INSERT INTO exports (name, period, place, request, started_at, updated_at)
-VALUES ($1, $2, $3, $4::jsonb, $5, $5)
-ON CONFLICT DO NOTHING
-RETURNING *;
+-- An export begins, and is put on record; nothing if there is one of that name, or of that period,
+-- already.
+WITH begun AS (
+    INSERT INTO exports (name, period, place, request, started_at, updated_at)
+    VALUES ($1, $2, $3, $4::jsonb, $5, $5)
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), recorded AS (
+    INSERT INTO history_accesses (
+        at, who, token_id, uid, what, query, connection, conversations, messages, request_id)
+    SELECT $5, $6, $7, $8, 'export', b.name, b.request ->> 'connection',
+        array_remove(ARRAY[(b.request ->> 'conversation')::bigint], NULL), '{}', $9
+    FROM begun b
+)
+SELECT * FROM begun;
 
 -- name: begin_export_again
--- An export that failed, or whose process died, goes on.
-UPDATE exports SET state = 'running', attempts = attempts + 1, error = NULL, finished_at = NULL,
-    updated_at = $2
-WHERE id = $1 AND state <> 'done' AND removed_at IS NULL
-RETURNING *;
+-- An export that failed, or whose process died, goes on; that is put on record, too.
+WITH begun AS (
+    UPDATE exports SET state = 'running', attempts = attempts + 1, error = NULL,
+        finished_at = NULL, updated_at = $2
+    WHERE id = $1 AND state <> 'done' AND removed_at IS NULL
+    RETURNING *
+), recorded AS (
+    INSERT INTO history_accesses (
+        at, who, token_id, uid, what, query, connection, conversations, messages, request_id)
+    SELECT $2, $3, $4, $5, 'export', b.name, b.request ->> 'connection',
+        array_remove(ARRAY[(b.request ->> 'conversation')::bigint], NULL), '{}', $6
+    FROM begun b
+)
+SELECT * FROM begun;
 
 -- name: export_progress
 -- How far it is.

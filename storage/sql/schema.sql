@@ -805,8 +805,8 @@ CREATE TABLE history_accesses (
     who text NOT NULL,                         -- the name of a token, or "control socket"
     token_id text,                             -- of a token
     uid bigint,                                -- of who used the control socket, where it is known
-    what text NOT NULL CHECK (what IN ('message', 'media', 'changes', 'search')),
-    query text,                                -- of a search: its words
+    what text NOT NULL CHECK (what IN ('message', 'media', 'changes', 'search', 'export')),
+    query text,                                -- of a search: its words; of an export: its name
     connection text,                           -- None: of several
     conversations bigint[] NOT NULL,
     messages bigint[] NOT NULL,

@@ -12,7 +12,7 @@ from actors import epochs as epochs_module
 from actors.epochs import INTERVAL, EpochKeeper
 from storage import epochs as file_module
 from storage.api import ConversationRules, Envelope, RecordChange, RecordKind
-from storage.epochs import FILE, Epoch, read_epoch
+from storage.epochs import FILE, Epoch, read_epoch, write_epoch
 from storage.errors import StorageUnavailableError
 from storage.memory import MemoryStorage
 
@@ -105,6 +105,17 @@ async def test_an_older_database_is_told(tmp_path: pathlib.Path) -> None:
     assert "zapvisor recover NAME" in told["advice"]
     assert read_epoch(tmp_path) == remembered
     assert [each.connection for each in await storage.stale_keys()] == ["sales"]
+
+
+async def test_an_older_database_without_keys(tmp_path: pathlib.Path) -> None:
+    """There is nothing that anybody would have to accept; it is no error."""
+    storage = MemoryStorage(lambda: 0.0)
+    ahead = Epoch(database=storage._epoch.database, epoch=9)
+    write_epoch(tmp_path, ahead)
+    with structlog.testing.capture_logs() as logs:
+        await EpochKeeper(storage, tmp_path).begin()
+    assert [(each["event"], each["log_level"]) for each in logs] == [("epochs.trusted", "info")]
+    assert read_epoch(tmp_path) == ahead
 
 
 async def test_a_file_that_does_not_help(tmp_path: pathlib.Path) -> None:

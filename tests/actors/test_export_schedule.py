@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from actors.export_schedule import Period, Schedule, expired, retry_at
 from actors.exporter import Exporter, ExportRunsError, Pauses
+from storage.changes import Viewer
 from storage.errors import NoRoomError, StorageRejectedError
 from storage.exports.ledger import ExportRow
 from storage.exports.model import Form, Manifest, Request, Start
@@ -22,6 +23,7 @@ from storage.memory import MemoryStorage
 
 BEGIN = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC).timestamp()
 HOUR = 3600.0
+BY = Viewer(who="auditor", uid=1000)
 DAY = 86400.0
 
 
@@ -199,7 +201,7 @@ async def test_a_defect_fails_the_export_alone(
 async def test_old_ones_go(autojump_clock: trio.testing.MockClock, world: World) -> None:
     """By count or by age, never the newest complete one, and only those of the schedule."""
     world.plan = schedule(keep_count=3)
-    mine = await world.exporter.begin(Request(), "mine")
+    mine = await world.exporter.begin(Request(), "mine", BY)
     await world.run_for(6 * DAY)
     assert list(world.worker.there) == [
         "mine",
@@ -218,25 +220,48 @@ async def test_old_ones_go(autojump_clock: trio.testing.MockClock, world: World)
 async def test_on_order(autojump_clock: trio.testing.MockClock, world: World) -> None:
     """One after another; names are taken once; what runs is not deleted."""
     world.plan = None
-    first = await world.exporter.begin(Request(), "first")
-    await world.exporter.begin(Request(), "second", directory="/elsewhere")
+    first = await world.exporter.begin(Request(), "first", BY)
+    await world.exporter.begin(Request(), "second", BY, directory="/elsewhere")
     with pytest.raises(StorageRejectedError, match="already"):
-        await world.exporter.begin(Request(), "first")
+        await world.exporter.begin(Request(), "first", BY)
     with pytest.raises(StorageRejectedError, match="no recipient"):
-        await world.exporter.begin(Request(recipients=("age1nothing",)), "third")
+        await world.exporter.begin(Request(recipients=("age1nothing",)), "third", BY)
     with pytest.raises(StorageRejectedError, match="no S3"):
-        await world.exporter.begin(Request(), "third", s3=True)
+        await world.exporter.begin(Request(), "third", BY, s3=True)
     with pytest.raises(ExportRunsError):
         await world.exporter.remove(first.id)
     await world.run_for(60)
     assert list(world.worker.there) == ["first", "second"]
     assert world.exporter.view().finished == 2
-    assert await world.exporter.again(first.id) is None
+    assert await world.exporter.again(first.id, BY) is None
     removed = await world.exporter.remove(first.id)
     assert removed is not None
     assert removed.removed_at is not None
     assert list(world.worker.there) == ["second"]
     assert await world.exporter.remove(10**6) is None
+
+
+async def test_it_is_on_record(autojump_clock: trio.testing.MockClock, world: World) -> None:
+    """Before anything is written: each attempt once, also across restarts, never one that is not
+    made."""
+    on_record: list[list[str]] = []
+
+    class Looking(FakeWorker):
+        async def write(self, row: ExportRow, **more: t.Any) -> Manifest:
+            rows = await world.storage.history_accesses()
+            on_record.append([f"{each.who} {each.query}" for each in rows])
+            return await super().write(row, **more)
+
+    world.worker = Looking()
+    day = "schedule zapvisor-day-2026-11-20"
+    world.worker.errors = [NoRoomError("full")]
+    await world.run_for(5)  # killed while it writes
+    await world.run_for(2 * HOUR)  # goes on, fails, is tried again
+    assert on_record == [[day], [day], [day, day]]
+    await world.storage.begin_export("zapvisor-day-2026-11-21", "/exports", Request(), BY)
+    await world.run_for(DAY)  # the name is taken: looked at each minute
+    rows = await world.storage.history_accesses()
+    assert [each.who for each in rows] == ["auditor", "schedule", "schedule"]
 
 
 async def test_an_order_does_not_wait(autojump_clock: trio.testing.MockClock) -> None:
@@ -245,7 +270,7 @@ async def test_an_order_does_not_wait(autojump_clock: trio.testing.MockClock) ->
     async with trio.open_nursery() as nursery:
         await nursery.start(world.exporter.run)
         await trio.sleep(30)
-        await world.exporter.begin(Request(), "first")
+        await world.exporter.begin(Request(), "first", BY)
         await trio.sleep(world.worker.takes + 1)
         assert list(world.worker.there) == ["first"]
         nursery.cancel_scope.cancel()
@@ -253,7 +278,7 @@ async def test_an_order_does_not_wait(autojump_clock: trio.testing.MockClock) ->
 
 async def test_a_name_that_is_taken(autojump_clock: trio.testing.MockClock, world: World) -> None:
     """Is told once, and breaks nothing else."""
-    await world.storage.begin_export("zapvisor-day-2026-11-20", "/exports", Request())
+    await world.storage.begin_export("zapvisor-day-2026-11-20", "/exports", Request(), BY)
     with structlog.testing.capture_logs() as logs:
         await world.run_for(HOUR)
     assert [entry["event"] for entry in logs].count("export.name_taken") == 1

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from actors.recovery import JUMP, NotStaleError
+from actors.recovery import JUMP, NoDeviceError, NotStaleError
 from storage.api import RecordKind
 from storage.epochs import Epoch
 from storage.queues import OutboxState
@@ -123,3 +123,22 @@ async def test_a_newer_database_is_a_cure(autojump_clock: Clock) -> None:
         await world.world.until_state(NAME, "online")
         await talk(world, "three")
         assert (await world.texts("buyer"))[-2:] == ["team three", "customer three"]
+
+
+@pytest.mark.parametrize("stored", [{"": b"nonsense"}, {}])
+async def test_keys_that_cannot_be_read(autojump_clock: Clock, stored: dict[str, bytes]) -> None:
+    """Are not renewed: it says so, stays parked, and everything else goes on."""
+    async with sending_world() as world:
+        await talk(world, "one")
+        past = copy.deepcopy(world.storage._connections[NAME].records)
+        await put_back(world, past)
+        world.storage._connections[NAME].records[RecordKind.DEVICE] = dict(stored)
+        fleet = world.world.fleet
+        with pytest.raises(NoDeviceError, match=f"zapvisor pair {NAME}"):
+            await fleet.recover(NAME)
+        [status] = fleet.status(NAME)
+        assert status.state != "online"
+        [mark] = await world.storage.stale_keys(NAME)
+        assert not mark.accepted
+        await fleet.recover("buyer")
+        await world.world.until_state("buyer", "online")

@@ -99,7 +99,7 @@ def paths(numbers: dict[str, int]) -> list[str]:
         f"/outbox/{numbers['outbox']}",
         "/connections/sales/outbox",
         "/events?after=0",
-        "/history",
+        "/changes",
         "/quarantine",
     ]
 
@@ -121,7 +121,7 @@ async def test_nothing_shows_it_unasked(place: Place, scopes: tuple[str, ...]) -
         assert (gone["deleted"]["by"]["name"], gone["media"]["state"]) == ("Ana", "pending")
         plain = (await client.get(f"/messages/{numbers['QUOTE']}")).json()
         assert (plain["text"], plain["withheld"], plain["quoted"]["text"]) == ("sim", False, None)
-        [first, *_rest] = (await client.get("/history?kind=deleted")).json()
+        [first, *_rest] = (await client.get("/changes?kind=deleted")).json()
         assert (first["former"], first["external_id"]) == (None, "OUT")
     assert await accesses(place) == []
 
@@ -132,7 +132,7 @@ async def test_without_the_scope(place: Place, scopes: tuple[str, ...]) -> None:
     numbers = place.control.storage.numbers
     asked = [
         f"/messages/{numbers['ED']}/history",
-        "/history?content=true",
+        "/changes?content=true",
         "/messages?query=segredo&former=true",
         "/messages?query=segredo&deleted=true",
         "/conversations?query=segredo&former=true",
@@ -145,7 +145,7 @@ async def test_without_the_scope(place: Place, scopes: tuple[str, ...]) -> None:
             assert (found["status"], found["type"]) == (403, "urn:zapvisor:forbidden"), path
             if "read" in scopes:
                 assert "the scope history" in found["detail"], path
-        assert (await client.get("/history/accesses")).status_code == 403
+        assert (await client.get("/changes/accesses")).status_code == 403
     assert await accesses(place) == []
 
 
@@ -157,7 +157,7 @@ async def test_with_the_scope(place: Place) -> None:
         said = [each["text"] for each in found["message"]["versions"]]
         assert said == ["segredo 1", "rascunho", "final"]
         assert [each["kind"] for each in found["changes"]] == ["edited", "edited"]
-        rows = (await client.get("/history?content=true&limit=2&kind=deleted")).json()
+        rows = (await client.get("/changes?content=true&limit=2&kind=deleted")).json()
         assert [row["former"] for row in rows] == ["segredo 3", None]
         hits = (await client.get("/messages?query=segredo&former=true&deleted=true")).json()
         assert {hit["message"] for hit in hits} == {numbers["ED"], numbers["GONE"], numbers["OUT"]}
@@ -165,7 +165,7 @@ async def test_with_the_scope(place: Place) -> None:
         answer = await client.get(f"/messages/{numbers['GONE']}/media")
         assert problem(answer)["type"] == "urn:zapvisor:file-not-stored"
         assert (await client.get(f"/messages/{numbers['QUOTE']}/media")).status_code == 404
-        assert (await client.get("/history/accesses")).status_code == 403
+        assert (await client.get("/changes/accesses")).status_code == 403
     who = "read-history"
     told = await accesses(place)
     assert [each[:2] for each in told] == [
@@ -196,7 +196,7 @@ async def test_what_cannot_be_recorded_is_not_shown(
     async with place.client("read", "history") as client:
         for path in (
             f"/messages/{numbers['ED']}/history",
-            "/history?content=true",
+            "/changes?content=true",
             "/messages?query=segredo&former=true",
             "/conversations?query=segredo&former=true",
             f"/messages/{numbers['GONE']}/media",
@@ -212,7 +212,7 @@ async def test_the_scope_alone(place: Place) -> None:
     numbers = place.control.storage.numbers
     async with place.client("history") as client:
         assert (await client.get(f"/messages/{numbers['ED']}/history")).status_code == 200
-        for path in ("/history?content=true", f"/messages/{numbers['ED']}", "/status"):
+        for path in ("/changes?content=true", f"/messages/{numbers['ED']}", "/status"):
             assert (await client.get(path)).status_code == 403
 
 
@@ -221,9 +221,9 @@ async def test_what_there_is_not(client: httpx.AsyncClient, control: Control) ->
     for number in ("0", "999", "-1", str(2**63)):
         found = problem(await client.get(f"/messages/{number}/history"))
         assert found["type"] == "urn:zapvisor:unknown-message"
-    assert problem(await client.get("/history?connection=nobody"))["status"] == 404
-    assert problem(await client.get("/history?since=2026-03-01T00:00:00"))["status"] == 422
-    assert problem(await client.get("/history?cursor=abc"))["status"] == 422
+    assert problem(await client.get("/changes?connection=nobody"))["status"] == 404
+    assert problem(await client.get("/changes?since=2026-03-01T00:00:00"))["status"] == 422
+    assert problem(await client.get("/changes?cursor=abc"))["status"] == 422
     assert await control.storage.inbox.history_accesses() == []
 
 
@@ -236,13 +236,13 @@ async def test_the_control_socket_is_recorded_too(
     headers = {"x-request-id": "who-asks"}
     for name in ("ED", "GONE"):
         await client.get(f"/messages/{numbers[name]}/history", headers=headers)
-    first = await client.get("/history/accesses?limit=1")
+    first = await client.get("/changes/accesses?limit=1")
     [row] = first.json()
     assert (row["who"], row["uid"]) == ("control socket", os.getuid())
     assert (row["messages"], row["request_id"]) == ([numbers["GONE"]], "who-asks")
-    following = await client.get(f"/history/accesses?cursor={first.headers['x-next-cursor']}")
+    following = await client.get(f"/changes/accesses?cursor={first.headers['x-next-cursor']}")
     assert [each["messages"] for each in following.json()] == [[numbers["ED"]]]
-    one = await client.get(f"/history/accesses?message={numbers['ED']}")
+    one = await client.get(f"/changes/accesses?message={numbers['ED']}")
     assert len(one.json()) == 1
 
 
@@ -250,38 +250,40 @@ async def test_the_commands(control: Control, zapvisor: Run) -> None:
     """The list tells what was changed; what was said before only if asked for."""
     await changed(control)
     numbers = control.storage.numbers
-    listed = await zapvisor("history")
+    listed = await zapvisor("changes")
     assert listed.code == 0
     assert "edited" in listed.out
     assert "deleted (document)" in listed.out
     assert "rascunho" not in listed.out
-    told = await zapvisor("history", "--deleted", "--content", "--connection", "sales")
+    told = await zapvisor("changes", "--deleted", "--content", "--connection", "sales")
     assert "segredo 3" in told.out
     assert "edited" not in told.out
-    shown = await zapvisor("history", "show", str(numbers["ED"]))
+    shown = await zapvisor("changes", "show", str(numbers["ED"]))
     assert [word in shown.out for word in ("said: segredo 1", "edited to: rascunho")] == [True] * 2
-    gone = await zapvisor("history", "show", str(numbers["GONE"]))
+    gone = await zapvisor("changes", "show", str(numbers["GONE"]))
     assert "file: contrato.pdf, pending" in gone.out
     assert "deleted by Ana" in gone.out
-    seen = await zapvisor("history", "accesses")
+    seen = await zapvisor("changes", "accesses")
     assert "control socket" in seen.out
-    assert len((await zapvisor("history", "accesses", "--json")).json) == 3
-    one = await zapvisor("history", "accesses", "--message", str(numbers["GONE"]), "--json")
+    assert len((await zapvisor("changes", "accesses", "--json")).json) == 3
+    one = await zapvisor("changes", "accesses", "--message", str(numbers["GONE"]), "--json")
     assert [row["what"] for row in one.json] == ["message", "changes"]
-    later = await zapvisor("history", "--since", "2026-03-02")
+    later = await zapvisor("changes", "--since", "2026-03-02")
     assert "Nothing was deleted or edited" in later.out
 
 
 async def test_the_import_of_a_connection_is_another_thing(control: Control, zapvisor: Run) -> None:
-    """A name asks for that; options of the one do not go with the other."""
+    """Neither command takes what is for the other."""
     assert (await zapvisor("history", "sales")).code == 0
     for tokens, said in (
-        (("sales", "--deleted"), "--connection sales"),
-        (("--retry",), "name of a connection"),
-        (("--older", ANA), "name of a connection"),
-        (("--deleted", "--edited"), "exclude each other"),
-        (("--since", "yesterday"), "2026-11-21"),
+        (("history",), "NAME"),
+        (("history", "sales", "--deleted"), "--deleted"),
+        (("history", "sales", "--retry", "--older", ANA), "exclude each other"),
+        (("changes", "sales"), "sales"),
+        (("changes", "--retry"), "--retry"),
+        (("changes", "--deleted", "--edited"), "exclude each other"),
+        (("changes", "--since", "yesterday"), "2026-11-21"),
     ):
-        result = await zapvisor("history", *tokens)
+        result = await zapvisor(*tokens)
         assert result.code == 2, tokens
         assert said in result.err, tokens

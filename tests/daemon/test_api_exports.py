@@ -2,16 +2,19 @@
 
 import collections.abc as cabc
 import datetime as dt
+import os
 import typing as t
 from pathlib import Path
 
 import httpx
 import pytest
 import trio
-from daemon_fakes import Control, open_control, problem
+from daemon_fakes import Control, Run, open_control, problem
 
+from api.app import build_apps
 from api.auth import Caller
 from api.routes_exports import ExportOrder, request_of
+from config.model import HttpConfig
 from storage.exports.model import Form
 
 
@@ -121,7 +124,7 @@ async def test_a_directory_is_for_the_control_socket(
 ) -> None:
     """Whoever comes with a token cannot have files written anywhere."""
     assert (await ask(client, name="mine", directory="/elsewhere"))["path"] == "/elsewhere/mine"
-    somebody = Caller(name="token", scopes=frozenset({"read", "operate"}))
+    somebody = Caller(name="token", scopes=frozenset({"read", "operate", "history"}))
     monkeypatch.setattr("api.routes_exports.caller", lambda _scope: somebody)
     answer = await client.post("/exports", json={"directory": "/elsewhere"})
     assert answer.status_code == 403
@@ -138,3 +141,73 @@ def test_days_are_whole_days() -> None:
     assert request.until is not None
     assert request.until - request.since == dt.timedelta(hours=23)
     assert request_of(ExportOrder()).since is None
+
+
+@pytest.fixture
+async def tokens(control: Control) -> t.Callable[..., httpx.AsyncClient]:
+    """Clients over HTTP, by the scopes of their token."""
+    apps = build_apps(control.backend(), HttpConfig())
+    made = {}
+    for scopes in ("read history", "operate", "operate history"):
+        _row, made[scopes] = await control.tokens.create(
+            scopes.replace(" ", "-"), scopes.split(), None
+        )
+    return lambda scopes: httpx.AsyncClient(
+        transport=httpx.ASGITransport(apps.http),
+        base_url="http://localhost",
+        headers={"authorization": f"Bearer {made[scopes]}"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("scopes", "missing"), [("operate", "history"), ("read history", "operate")]
+)
+async def test_both_scopes(
+    tokens: t.Callable[..., httpx.AsyncClient],
+    client: httpx.AsyncClient,
+    control: Control,
+    scopes: str,
+    missing: str,
+) -> None:
+    """It holds former content, and it is work: 403 says which is missing, and nothing begins."""
+    row = await ask(client, name="mine")
+    inbox = control.storage.inbox
+    await inbox.fail_export(row["id"], "there is no room")
+    async with tokens(scopes) as http:
+        for path in ("/exports", f"/exports/{row['id']}/resume"):
+            answer = await http.post(path, json={} if path == "/exports" else None)
+            found = problem(answer)
+            assert (found["status"], found["type"]) == (403, "urn:zapvisor:forbidden")
+            assert f"the scope {missing}," in found["detail"]
+        assert (await http.get("/exports")).status_code == 200
+    assert [each.state for each in await inbox.exports()] == ["failed"]
+    assert len(await inbox.history_accesses()) == 1
+
+
+async def test_on_record(
+    tokens: t.Callable[..., httpx.AsyncClient], client: httpx.AsyncClient, control: Control
+) -> None:
+    """Who began or went on with it: the token, or the user of the control socket."""
+    inbox = control.storage.inbox
+    async with tokens("operate history") as http:
+        headers = {"x-request-id": "who-asks"}
+        answer = await http.post("/exports", json={"name": "first"}, headers=headers)
+        assert answer.status_code == 202
+        taken = await http.post("/exports", json={"name": "first"})
+        assert taken.status_code == 409
+    await inbox.fail_export(answer.json()["id"], "there is no room")
+    assert (await client.post(f"/exports/{answer.json()['id']}/resume")).status_code == 202
+    second, first = await inbox.history_accesses()
+    assert (first.who, first.what, first.query) == ("operate-history", "export", "first")
+    assert (first.request_id, first.uid) == ("who-asks", None)
+    assert first.token_id is not None
+    assert (second.who, second.uid, second.query) == ("control socket", os.getuid(), "first")
+
+
+async def test_the_record_is_shown(
+    client: httpx.AsyncClient, control: Control, zapvisor: Run
+) -> None:
+    """With the name of the export."""
+    await ask(client, name="of-everything")
+    seen = await zapvisor("changes", "accesses")
+    assert "export: of-everything" in seen.out

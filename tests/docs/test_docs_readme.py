@@ -13,7 +13,6 @@ from daemon.cli import app
 ROOT: t.Final = pathlib.Path(__file__).resolve().parents[2]
 ENGLISH: t.Final = ROOT / "README.md"
 PORTUGUESE: t.Final = ROOT / "README.pt-BR.md"
-NAMED: t.Final = {"zapvisor history"}  # may be followed by a connection's name instead
 OTHERS: t.Final = sorted((ROOT / "docs").glob("*.md"))
 
 
@@ -41,7 +40,7 @@ def unknown(text: str) -> set[str]:
             continue
         if name not in known:
             wrong.add(name)
-        elif name in groups - NAMED and len(words) > 2 and re.fullmatch("[a-z-]+", words[2]):
+        elif name in groups and len(words) > 2 and re.fullmatch("[a-z-]+", words[2]):
             deeper = " ".join(words[:3])
             if deeper not in known and not words[2].startswith("-"):
                 wrong.add(deeper)

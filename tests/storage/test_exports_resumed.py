@@ -7,12 +7,13 @@ import typing as t
 import attrs
 import pytest
 from st_exports import Exporting, finished, start_of
-from st_helpers import CUSTOMER, GROUP, NOW, OTHER, Clock, take
+from st_helpers import CUSTOMER, GROUP, NOW, OTHER, Clock, Cluster, take
 from test_exports_forms import fill
 
 from storage.api import Storage
 from storage.archive_reader import ArchiveReader
 from storage.blobs import LocalBlobs
+from storage.changes import Viewer
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.exports import archive_form, container, html_form, rows, run, text_form
 from storage.exports.check import open_export, verify
@@ -23,6 +24,8 @@ from storage.exports.run import Means, newest_of, write_export
 from storage.exports.work import ExportWorker
 from storage.maintenance import Maintenance, open_maintenance
 from storage.postgres import PostgresStorage
+
+BY = Viewer(who="auditor", token_id="t1", uid=1000, request_id="r1")
 
 
 class CutError(Exception):
@@ -196,13 +199,13 @@ async def test_the_work_of_a_row(exporting: Exporting) -> None:
 async def test_the_table(storage: Storage, clock: Clock) -> None:
     """What both storages say of exports."""
     request = Request(form=Form.HTML, contact=CUSTOMER, recipients=("age1x",), since=finished_at())
-    first = await storage.begin_export("first", "/exports", request)
+    first = await storage.begin_export("first", "/exports", request, BY)
     assert first is not None
     assert (first.state, first.request, first.path) == ("running", request, "/exports/first")
-    assert await storage.begin_export("first", "/elsewhere", Request()) is None
-    nightly = await storage.begin_export("n1", "/exports", Request(), period="day 1")
+    assert await storage.begin_export("first", "/elsewhere", Request(), BY) is None
+    nightly = await storage.begin_export("n1", "/exports", Request(), BY, period="day 1")
     assert nightly is not None
-    assert await storage.begin_export("n2", "/exports", Request(), period="day 1") is None
+    assert await storage.begin_export("n2", "/exports", Request(), BY, period="day 1") is None
     await storage.export_progress(first.id, {"messages": 3})
     assert [row.counts for row in await storage.running_exports()] == [{"messages": 3}, {}]
     clock.now += 60
@@ -210,7 +213,7 @@ async def test_the_table(storage: Storage, clock: Clock) -> None:
     assert failed is not None
     assert (failed.state, failed.error, failed.attempts) == ("failed", "no room", 1)
     assert await storage.fail_export(first.id, "again") is None
-    again = await storage.begin_export_again(first.id)
+    again = await storage.begin_export_again(first.id, BY)
     assert again is not None
     assert (again.state, again.error, again.attempts, again.finished_at) == (
         "running",
@@ -223,7 +226,7 @@ async def test_the_table(storage: Storage, clock: Clock) -> None:
     assert done is not None
     assert (done.state, done.bytes, done.counts) == ("done", 500, {"messages": 5})
     assert done.finished_at == done.updated_at > done.started_at
-    assert await storage.begin_export_again(first.id) is None
+    assert await storage.begin_export_again(first.id, BY) is None
     removed = await storage.export_removed(first.id)
     assert removed is not None
     assert removed.removed_at is not None
@@ -237,3 +240,38 @@ async def test_the_table(storage: Storage, clock: Clock) -> None:
     told = [(event.type, event.data["export_id"]) for event in events if "export" in event.type]
     assert told == [("export.failed", first.id), ("export.finished", first.id)]
     assert {CUSTOMER, OTHER, GROUP}.isdisjoint(str([event.data for event in events]))
+
+
+async def test_the_record(storage: Storage) -> None:
+    """Each beginning is on record with who asked and for what; what does not begin is not."""
+    wanted = Request(connection="sales", conversation=7)
+    first = await storage.begin_export("first", "/exports", wanted, BY)
+    assert first is not None
+    [row] = await storage.history_accesses()
+    assert (row.who, row.token_id, row.uid, row.request_id) == ("auditor", "t1", 1000, "r1")
+    assert (row.what, row.query, row.connection) == ("export", "first", "sales")
+    assert (row.conversations, row.messages, row.at) == ((7,), (), first.started_at)
+    assert await storage.begin_export("first", "/exports", Request(), BY) is None
+    assert await storage.begin_export_again(10**9, BY) is None
+    await storage.fail_export(first.id, "no room")
+    assert await storage.begin_export_again(first.id, Viewer(who="schedule")) is not None
+    assert await storage.begin_export("second", "/exports", Request(), BY) is not None
+    await storage.finish_export(first.id, {}, 0)
+    assert await storage.begin_export_again(first.id, BY) is None
+    rows = await storage.history_accesses()
+    assert [(each.query, each.who, each.conversations) for each in rows] == [
+        ("second", "auditor", ()),
+        ("first", "schedule", (7,)),
+        ("first", "auditor", (7,)),
+    ]
+
+
+async def test_no_record_no_export(postgres: PostgresStorage, cluster: Cluster, dsn: str) -> None:
+    """What cannot be put on record does not begin."""
+    async with open_maintenance(dsn) as session:
+        await session.run(
+            "ALTER TABLE history_accesses ADD CONSTRAINT none CHECK (false) NOT VALID"
+        )
+    with pytest.raises(StorageRejectedError):
+        await postgres.begin_export("first", "/exports", Request(), BY)
+    assert await postgres.exports() == []

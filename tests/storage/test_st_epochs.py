@@ -125,6 +125,33 @@ async def test_pairing_anew_is_a_cure(storage: Storage) -> None:
     assert (await step(storage, ahead)).epoch == 11
 
 
+async def test_a_phone_linked_meanwhile(storage: Storage) -> None:
+    """Its keys are new: the next start marks them as little as this one did."""
+    await pair(storage)
+    known = await step(storage, None)
+    ahead = Epoch(database=known.database, epoch=9)
+    await storage.begin_epoch(ahead)
+    await pair(storage, "support")
+    assert (await storage.begin_epoch(ahead)).behind
+    assert await marked(storage) == [("sales", False)]
+    assert await storage.advance_epoch(ahead) is None
+
+
+async def test_an_older_one_without_keys(storage: Storage) -> None:
+    """Nothing is marked, and the newer one may be put back; until a phone is linked in this one,
+    which then is the newer."""
+    known = await storage.begin_epoch(None)
+    ahead = Epoch(database=known.database, epoch=9)
+    assert (await storage.begin_epoch(ahead)).behind
+    assert await storage.stale_keys() == []
+    assert await storage.advance_epoch(ahead) is None
+    await pair(storage)
+    following = await step(storage, ahead)
+    assert following.epoch == 10
+    assert not (await storage.begin_epoch(following)).behind
+    assert await storage.stale_keys() == []
+
+
 async def test_an_older_one_once_more(storage: Storage) -> None:
     """A mark that was accepted counts for what was known then, not for what came later."""
     await pair(storage)
@@ -147,8 +174,11 @@ async def test_databases_are_told_apart(cluster: Cluster, clock: Clock) -> None:
     assert ids[0] == ids[1] != ids[2] == ids[3]
 
 
+IDS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
+
+
 @settings(deadline=None, max_examples=50)  # each waits for the disk
-@given(st.text(max_size=40), st.integers(min_value=0, max_value=2**63 - 1))
+@given(IDS, st.integers(0, 2**62 - 1))
 def test_the_file_says_what_was_written(database: str, number: int) -> None:
     """For the owner's eyes alone; nothing else is left in the directory."""
     import tempfile
@@ -175,6 +205,9 @@ def test_the_file_says_what_was_written(database: str, number: int) -> None:
         '{"database": "a", "epoch": -1}',
         '{"database": "a", "epoch": true}',
         '{"database": "a"}',
+        '{"database": "a\\u0000", "epoch": 1}',
+        f'{{"database": "a", "epoch": {2**63}}}',
+        "[" * 4000,
     ],
 )
 def test_a_damaged_file(tmp_path: pathlib.Path, text: str) -> None:

@@ -30,6 +30,7 @@ from storage.api import (
     Storage,
     Verdict,
 )
+from storage.erasure import Rule
 from storage.errors import StorageRejectedError
 from storage.facts import AddressPair
 from storage.inbox import MergeRow
@@ -210,6 +211,61 @@ async def test_the_file_stays(storage: Storage) -> None:
         row.id for row in await storage.list_messages("sales", after=0, limit=9)
     }
     assert await storage.media_file(lost.message_id or 0) is not None
+
+
+async def two_files(storage: Storage) -> tuple[int, int]:
+    """The same message under both addresses, with the same file, stored twice."""
+    picture = {"kind": "image", "media": MediaFile(kind="image", name="a.jpg")}
+    kept = (await take(storage, "A1", **picture)).message_id or 0
+    lost = (await take(storage, "A1", **LID, **picture)).message_id or 0
+    result = MediaResult(state=MediaState.STORED, blob_sha256=bytes(32), blob_size=7)
+    for number in (kept, lost):
+        assert await storage.finish_media("sales", number, result)
+    await learn(storage)
+    return kept, lost
+
+
+async def states(storage: Storage, *numbers: int) -> list[str | None]:
+    """Of the files of messages; None: it has none."""
+    rows = [await storage.media_file(number) for number in numbers]
+    return [None if row is None else row.state for row in rows]
+
+
+async def test_a_file_that_was_deleted_meanwhile(storage: Storage) -> None:
+    """The undoing does not say that it is there."""
+    kept, lost = await two_files(storage)
+    assert await states(storage, kept, lost) == ["stored", None]
+    assert await storage.forget_media("sales", kept)  # the last: the file went
+    await storage.unmerge((await only_merge(storage)).id)
+    assert await states(storage, kept, lost) == ["removed", "removed"]
+    row = await storage.media_file(lost)
+    assert row is not None
+    assert (row.blob_sha256, row.blob_size) == (bytes(32), 7)
+    assert await storage.blob_users(bytes(32)) == 0
+
+
+async def test_a_file_that_another_message_has(storage: Storage) -> None:
+    """It was not deleted, so it is there for the message that comes back, too."""
+    picture = {"kind": "image", "media": MediaFile(kind="image")}
+    third = (await take(storage, "C1", chat=OTHER, sender=OTHER, **picture)).message_id or 0
+    result = MediaResult(state=MediaState.STORED, blob_sha256=bytes(32), blob_size=7)
+    assert await storage.finish_media("sales", third, result)
+    kept, lost = await two_files(storage)
+    assert await storage.forget_media("sales", kept)
+    await storage.unmerge((await only_merge(storage)).id)
+    assert await states(storage, kept, lost, third) == ["removed", "stored", "stored"]
+
+
+async def test_a_file_of_an_erased_message(storage: Storage) -> None:
+    """A rule of retention took the message's content and file: neither comes back."""
+    kept, lost = await two_files(storage)
+    rule = Rule(
+        kinds=None, files_only=False, after=HOUR, live=True, connections=(), text="older than 1h"
+    )
+    await storage.retain("sales", rule, after=0, window=100, now=NOW + DAY, dry=False)
+    assert await states(storage, kept, lost) == [None, None]
+    await storage.unmerge((await only_merge(storage)).id)
+    assert await states(storage, kept, lost) == [None, "removed"]
 
 
 async def test_undoing_restores_everything(storage: Storage) -> None:

@@ -4,6 +4,7 @@ import collections.abc as cabc
 import csv
 import io
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -112,6 +113,12 @@ async def test_with_a_daemon_and_without(directory: pathlib.Path) -> None:
         assert "damaged: part-000001.csv" in said
         code, said = await verified(target / "x.part")
         assert "not finished" in said
+
+        await daemon.start()
+        seen = await told(daemon, "changes", "accesses")
+        who = {row["query"]: (row["what"], row["who"], row["uid"]) for row in seen}
+        assert who["one"] == ("export", "control socket", os.getuid())
+        assert who["two"] == who["csv"] == ("export", "command line", os.getuid())
 
 
 async def verified(path: pathlib.Path) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""What ``zapvisor history`` shows."""
+"""What ``zapvisor changes`` shows."""
 
 import collections.abc as cabc
 import datetime as dt
