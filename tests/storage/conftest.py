@@ -55,9 +55,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def dsn(cluster: Cluster) -> str:
+async def dsn(cluster: Cluster) -> cabc.AsyncIterator[str]:
     """A database of the test's own, migrated and empty."""
-    return await cluster.create("migrated")
+    made = await cluster.create("migrated")
+    yield made
+    await cluster.drop(made)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import typing as t
 
 import asyncpg
 import attrs
+import trio
 import trio_asyncio
 
 from storage.api import ChatKind, Envelope, Outcome, ReceivedMessage, RecordChange, Storage
@@ -115,8 +116,15 @@ class Cluster:
     async def create(self, template: str = "template0") -> str:
         """A new database; its address."""
         name = f"test_{next(self._names)}"
-        await self.sql(self.server.dsn, f"CREATE DATABASE {name} TEMPLATE {template}")
+        await self.sql(
+            self.server.dsn, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"
+        )
         return self.dsn(name)
+
+    async def drop(self, dsn: str) -> None:
+        """Delete a database: thousands of them would fill the disk, and take long at the end."""
+        name = dsn.rpartition("/")[2].partition("?")[0]
+        await self.sql(self.server.dsn, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @contextlib.asynccontextmanager
@@ -126,5 +134,9 @@ async def opened_storage(kind: str, cluster: Cluster, clock: Clock) -> cabc.Asyn
         yield MemoryStorage(clock)
         return
     dsn = await cluster.create("migrated")
-    async with PostgresStorage.open(dsn, key=KEY, pool_size=2, clock=clock) as made:
-        yield made
+    try:
+        async with PostgresStorage.open(dsn, key=KEY, pool_size=2, clock=clock) as made:
+            yield made
+    finally:
+        with trio.CancelScope(shield=True):
+            await cluster.drop(dsn)
