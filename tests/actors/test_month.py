@@ -160,8 +160,8 @@ def check_reports(told: list[Mail]) -> None:
         section = mail.text.partition("\nAlerts\n")[2].partition("\n\n")[0]
         titles = sorted(title for moment, title in fired if moment.date() == day)
         if titles:
-            shown = sorted(line.partition(", ")[2] for line in section.splitlines())
-            assert [each.partition("), ")[2] or each for each in shown] == titles
+            shown = [line.partition(": ")[2] for line in section.splitlines()]
+            assert sorted(shown) == titles
         else:
             assert section == "There was none."
 
