@@ -12,7 +12,7 @@ import trio
 from actors.channel_sending import Channel
 from actors.channel_views import ChannelTest, ChannelView
 from actors.channels import Carrier, ChannelSettings, Outcome
-from actors.event_services import endure
+from actors.endurance import endure
 from storage.errors import StorageError
 from storage.notifications import (
     ChannelRow,

@@ -223,6 +223,7 @@ class Month:
                 writer_view=lambda: _writer_view(light),
                 config=config,
                 notifier=notifier,
+                exporter=types.SimpleNamespace(troubles=lambda _late: []),
                 followers=[],
             )
             parts = make_alerts(t.cast(Core, core), figures)

@@ -414,6 +414,7 @@ def test_every_rule_has_words(rule: str, what: t.Any) -> None:
             "depth": 9,
             "capacity": 10,
             "free": 2**28,
+            "export": "zapvisor-day-2026-11-20",
         },
     )
     change = AlertChange(what=what, alert=alert)

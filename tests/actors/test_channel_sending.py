@@ -411,7 +411,7 @@ async def test_a_bug_in_a_carrier_stops_nothing(mock_clock: Mock, world: World) 
     with structlog.testing.capture_logs() as logs:
         await notifier.notify([notification("a")])
         await world.settled(sent=1, name="chat")
-        await world.until(lambda: any(each["event"] == "events.service_failed" for each in logs))
+        await world.until(lambda: any(each["event"] == "service.failed" for each in logs))
     await world.forward(95)
     await world.settled(sent=1)
 
