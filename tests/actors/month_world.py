@@ -6,7 +6,6 @@ All of it is real but the connections beyond the dial, the database, and what ca
 import collections.abc as cabc
 import contextlib
 import datetime as dt
-import functools
 import inspect
 import math
 import threading
@@ -77,20 +76,24 @@ class FickleStorage(MemoryStorage):
 
     away = False
 
-    def __getattribute__(self, name: str) -> t.Any:
-        found = super().__getattribute__(name)
-        return functools.partial(self._try, found) if name in METHODS else found
-
-    async def _try(self, work: t.Any, *args: t.Any, **more: t.Any) -> t.Any:
-        if self.away:
-            await trio.lowlevel.checkpoint()
-            raise StorageUnavailableError("connection refused")
-        return await work(*args, **more)
-
     async def statistics(self) -> dict[str, t.Any]:
         """Counting everything takes long, and alerts do not look at it."""
         await trio.lowlevel.checkpoint()
         return {}
+
+
+def _fickle(work: t.Any) -> t.Any:
+    async def method(self: FickleStorage, *args: t.Any, **more: t.Any) -> t.Any:
+        if self.away:
+            await trio.lowlevel.checkpoint()
+            raise StorageUnavailableError("connection refused")
+        return await work(self, *args, **more)
+
+    return method
+
+
+for _name in METHODS:
+    setattr(FickleStorage, _name, _fickle(getattr(FickleStorage, _name)))
 
 
 @attrs.frozen

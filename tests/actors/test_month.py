@@ -326,7 +326,7 @@ async def test_a_month(
     """Every mail comes when it is due, once, and no other does; the channel that hung gets what
     was not given up, in the same order."""
     monkeypatch.setattr(actors.alerts, "INTERVAL", 60.0)  # of 260 000 looks
-    monkeypatch.setattr(actors.channel_sending, "POLL", 60.0)
+    monkeypatch.setattr(actors.channel_sending, "POLL", 120.0)
     async with open_month(autojump_clock, monkeypatch, tmp_path) as month:
         await live(month)
         mails, paged = month.carriers["mail"].mails, month.carriers["pager"].mails
