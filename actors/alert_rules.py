@@ -183,8 +183,8 @@ def _of_daemon(snapshot: Snapshot, limits: Thresholds, now: float) -> cabc.Itera
         values = {"free": disk.free, "total": disk.total}
         yield Condition(rule="disk", subject=disk.path, since=now, values=values)
     for export in snapshot.exports or ():
-        values = {"export": export.name}
-        yield Condition(rule="export", since=export.since, detail=export.error, values=values)
+        told: dict[str, Value] = {"export": export.name}
+        yield Condition(rule="export", since=export.since, detail=export.error, values=told)
     if snapshot.stored is not None:
         yield from _of_services(snapshot.stored, limits, now)
 

@@ -203,9 +203,9 @@ class DirectTeller:
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
 
-    async def tell_now(self, notification: Notification) -> tuple[str, ...]:
+    async def tell_now(self, notification: Notification, within: float) -> tuple[str, ...]:
         """See :class:`actors.alert_outbox.Teller`."""
-        outcomes = await self._notifier.send_now(notification)
+        outcomes = await self._notifier.send_now(notification, within)
         return tuple(name for name, outcome in outcomes.items() if outcome.error is None)
 
     def wake(self) -> None:
