@@ -239,7 +239,7 @@ class Exporter:
                 nursery.cancel_scope.cancel()
         except* StorageError as group:
             await self._fail(row, str(_sole(group)))
-        except* Exception as group:  # a defect: tried again, it would only come back
+        except* Exception as group:  # a defect; one of the schedule is tried again
             log.error("export.crashed", export=row.name, exc_info=group)
             await self._fail(row, f"{type(_sole(group)).__name__}; the daemon's log tells more")
         else:
