@@ -6,6 +6,7 @@ All of it is real but the connections beyond the dial, the database, and what ca
 import collections.abc as cabc
 import contextlib
 import datetime as dt
+import functools
 import inspect
 import math
 import threading
@@ -22,7 +23,6 @@ from actors.alerts import AlertService
 from actors.channels import Attempt, ChannelSettings, Letter, Outcome
 from actors.notifier import Notifier
 from api.figures import FigureReader
-from api.views import WriterView
 from config.load import load_config
 from config.model import Config
 from daemon.alert_wiring import make_alerts
@@ -223,12 +223,13 @@ class Month:
                 storage=storage,
                 fleet=light.fleet,
                 clock=wall_clock,
-                writer_view=lambda: _writer_view(light),
+                writer=light.writer,
                 config=config,
                 notifier=notifier,
                 exporter=types.SimpleNamespace(troubles=lambda _late: []),
                 followers=[],
             )
+            core.writer_view = functools.partial(Core.writer_view, t.cast(Core, core))
             parts = make_alerts(t.cast(Core, core), figures)
             reporter = make_reporter(config, t.cast(Storage, storage), wall_clock)
             await nursery.start(figures.run)
@@ -285,21 +286,6 @@ class Month:
         with monkeypatch.context() as patch:
             patch.setattr(trio.to_thread, "run_sync", run_sync)
             yield
-
-
-def _writer_view(light: LightFleet) -> WriterView:
-    status, inbox = light.writer.status, light.writer.inbox
-    since = status.retrying_since
-    return WriterView(
-        depth=inbox.places_taken,
-        capacity=inbox.capacity,
-        batches=status.batches,
-        envelopes=status.envelopes,
-        last_commit_seconds=status.last_commit_seconds,
-        retrying_seconds=None if since is None else trio.current_time() - since,
-        last_error=status.last_error,
-        stalled_seconds=light.writer.stalled_for(),
-    )
 
 
 @contextlib.asynccontextmanager
