@@ -72,6 +72,15 @@ class ChannelHealth:
 
 
 @attrs.frozen(kw_only=True)
+class ExportHealth:
+    """An export of the schedule that failed, or is late."""
+
+    name: str
+    since: float
+    error: str
+
+
+@attrs.frozen(kw_only=True)
 class StoredHealth:
     """What only the database knows."""
 
@@ -91,3 +100,4 @@ class Snapshot:
     database_error: str | None = None
     disks: tuple[DiskHealth, ...] = ()
     stored: StoredHealth | None = None
+    exports: tuple[ExportHealth, ...] | None = None

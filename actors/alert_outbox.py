@@ -24,7 +24,7 @@ BATCH: t.Final = 200  # changes in one transaction
 WAITING: t.Final = 2000  # changes that wait; older ones go
 SAVING: t.Final = 8.0  # seconds
 AGAIN: t.Final = Backoff(initial=30.0, maximum=900.0)  # after nobody could be told
-SENDING: t.Final = 120.0  # seconds for all channels together
+SENDING: t.Final = 120.0  # seconds for all that waits, on all channels together
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("alerts")
 
@@ -32,8 +32,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("alerts")
 class Teller(t.Protocol):
     """Who carries notifications to people."""
 
-    async def tell_now(self, notification: Notification) -> tuple[str, ...]:
-        """Send it past the queue; the channels that took it. Raises nothing."""
+    async def tell_now(self, notification: Notification, within: float) -> tuple[str, ...]:
+        """Send it past the queue; the channels that took it ``within`` so many seconds, and it
+        takes no longer. Raises nothing."""
         ...
 
     def wake(self) -> None:
@@ -124,20 +125,21 @@ class AlertOutbox:
         """Tell people of what cannot be stored; one such call at a time. Raises nothing."""
         self._sending = True
         try:
-            with trio.move_on_after(SENDING):
-                for each in [*self._waiting]:
-                    if self._is_due(each, trio.current_time()):
-                        await self._tell(each)
+            until = trio.current_time() + SENDING
+            for each in [*self._waiting]:
+                now = trio.current_time()
+                if now < until and self._is_due(each, now):
+                    await self._tell(each, until - now)
         finally:
             self._sending = False
 
-    async def _tell(self, waiting: _Waiting) -> None:
+    async def _tell(self, waiting: _Waiting, within: float) -> None:
         notification = waiting.change.notification
         if notification is None:
             return
         waiting.attempts += 1
         waiting.due = trio.current_time() + AGAIN.bound(waiting.attempts)
-        taken = await self._teller.tell_now(notification)
+        taken = await self._teller.tell_now(notification, within)
         log.info("alerts.told_directly", notification=notification.key, channels=list(taken))
         if taken:
             told = attrs.evolve(notification, told=(*notification.told, *taken))

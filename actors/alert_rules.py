@@ -63,6 +63,12 @@ def _rules() -> dict[str, Rule]:
         ),
         "webhook": Rule(severity="warning", hold=MINUTE, of_connections=False),
         "channel": Rule(severity="warning", hold=15 * MINUTE, of_connections=False),
+        "export": Rule(
+            severity="warning",
+            hold=15 * MINUTE,  # it is tried again after five
+            causes=database | {"disk"},
+            of_connections=False,
+        ),
     }
 
 
@@ -98,6 +104,7 @@ class Thresholds:
     media: int = 1000  # files
     webhook: int = 1  # deliveries that were given up
     channel: float = 15 * MINUTE
+    export: float = DAY  # that one of the schedule may be late; one that failed is told soon
 
     def on(self, rule: str) -> bool:
         """Whether a rule is applied at all."""
@@ -147,7 +154,8 @@ def conditions(snapshot: Snapshot, thresholds: Thresholds, now: float) -> list[C
 
 def unknown(snapshot: Snapshot) -> frozenset[str]:
     """The rules that cannot be judged just now."""
-    return frozenset() if snapshot.stored is not None else OUT_OF_THE_DATABASE
+    exports = frozenset({"export"}) if snapshot.exports is None else frozenset()
+    return exports if snapshot.stored is not None else exports | OUT_OF_THE_DATABASE
 
 
 def _of_daemon(snapshot: Snapshot, limits: Thresholds, now: float) -> cabc.Iterator[Condition]:
@@ -174,6 +182,9 @@ def _of_daemon(snapshot: Snapshot, limits: Thresholds, now: float) -> cabc.Itera
     for disk in low.values():
         values = {"free": disk.free, "total": disk.total}
         yield Condition(rule="disk", subject=disk.path, since=now, values=values)
+    for export in snapshot.exports or ():
+        told: dict[str, Value] = {"export": export.name}
+        yield Condition(rule="export", since=export.since, detail=export.error, values=told)
     if snapshot.stored is not None:
         yield from _of_services(snapshot.stored, limits, now)
 

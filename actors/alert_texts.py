@@ -130,6 +130,14 @@ ENGLISH: t.Final = Texts(
             cure="zapvisor channels shows the error. Correct [[channels]] in the configuration,"
             " then run: zapvisor channels test {name}",
         ),
+        "export": RuleText(
+            title="The scheduled export is not made: {export}",
+            cause="Its directory or S3 store cannot be written, the disk is full, or there is more"
+            " to write than time.",
+            cure="zapvisor exports shows the error. Correct [export] in the configuration; it is"
+            " tried again by itself for a week. zapvisor export --resume --name {export} goes on"
+            " at once.",
+        ),
     },
     causes={
         "network": "The network of this machine or the proxy: WhatsApp's servers are not reached.",

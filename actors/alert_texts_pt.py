@@ -126,6 +126,14 @@ PORTUGUESE: t.Final = Texts(
             cure="zapvisor channels mostra o erro. Corrija [[channels]] na configuração e depois"
             " execute: zapvisor channels test {name}",
         ),
+        "export": RuleText(
+            title="A exportação programada não foi feita: {export}",
+            cause="Não é possível gravar no diretório ou no S3, o disco está cheio, ou há mais para"
+            " gravar do que tempo.",
+            cure="zapvisor exports mostra o erro. Corrija [export] na configuração; há novas"
+            " tentativas durante uma semana. zapvisor export --resume --name {export} continua na"
+            " hora.",
+        ),
     },
     causes={
         "network": "A rede desta máquina ou o proxy: os servidores do WhatsApp não são alcançados.",

@@ -236,14 +236,19 @@ class AlertService:
             StorageUnavailableError: nothing was changed.
         """
         until = self._wall_clock() + seconds
-        made = await self._storage.add_silence(connection, rule, until=until, why=why, by=by)
-        await self._read_silences()
+        async with self._turn:  # nobody reads them meanwhile, and takes an older state for the last
+            made = await self._storage.add_silence(connection, rule, until=until, why=why, by=by)
+            self._quiet.silences = (made, *self._quiet.silences)
         return made
 
     async def end_silence(self, silence_id: int) -> Silence | None:
         """End one now. None: there is no such silence."""
-        ended = await self._storage.end_silence(silence_id)
-        await self._read_silences()
+        async with self._turn:
+            ended = await self._storage.end_silence(silence_id)
+            self._quiet.silences = tuple(
+                ended if ended is not None and each.id == silence_id else each
+                for each in self._quiet.silences
+            )
         self.nudge()
         return ended
 

@@ -30,6 +30,7 @@ HOPELESS_ATTEMPTS: t.Final = 3  # of what the service will never take
 POLL: t.Final = 5.0  # seconds
 HANGING: t.Final = 3  # threads of a channel
 CLAIM_SLACK: t.Final = 60.0  # seconds past the timeout until a claim counts for nothing
+COUNTING: t.Final = 5.0  # seconds for the figures of what was sent past the queue
 LAST_WORD: t.Final = 2.0  # seconds for an attempt that is under way when the daemon ends
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("channels")
@@ -136,8 +137,8 @@ class Channel:
                 await self._store(claimed, flight.outcome)
 
     async def send_now(self, notification: Notification) -> Outcome:
-        """Send one past the queue, once, whatever waits there; the outcome is counted if the
-        database is there. It is not recorded: see ``Notification.told``."""
+        """Send one past the queue, once, whatever waits there. The outcome is to be counted by
+        :meth:`count`; it is not recorded: see ``Notification.told``."""
         now = dt.datetime.fromtimestamp(self._wall_clock(), dt.UTC)
         identity = f"{self.settings.name}:{notification.key}:{now}"
         flight = self._flight(self._letter(notification, identity, now))
@@ -152,12 +153,15 @@ class Channel:
                 if flight.outcome is None:
                     flight.attempt.abandon()
         self._note(outcome, notification, last=False)
-        with trio.move_on_after(self.settings.timeout):
+        return outcome
+
+    async def count(self, outcome: Outcome) -> None:
+        """Count what came of :meth:`send_now`, if the database is there."""
+        with trio.move_on_after(COUNTING):
             try:
                 await self._storage.count_sent(self.settings.name, outcome.error)
             except StorageError as error:
                 self._log.debug("channel.not_counted", error=str(error))
-        return outcome
 
     def _letter(self, notification: Notification, identity: str, at: dt.datetime) -> Letter:
         return Letter(

@@ -12,6 +12,7 @@ import typing as t
 import structlog
 import trio
 
+from actors.endurance import Run, endure
 from actors.event_hub import Client, EventHub, EventSignal
 from actors.event_views import EventsView, NatsView
 from actors.incidents import Incident
@@ -22,40 +23,12 @@ from actors.webhooks import Webhook, Webhooks
 from storage.api import Envelope, Outcome
 from storage.errors import StorageUnavailableError
 from storage.events import EventStream
-from supervisor.backoff import Backoff
 from supervisor.spec import ChildSpec
 
 INCIDENT_POLL: t.Final = 1.0  # seconds
-PAUSE: t.Final = Backoff(initial=1.0, maximum=60.0)  # after a service has failed
 UNTOLD: t.Final = 100  # beginnings and ends of incidents that wait for the database
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("events")
-
-
-class Run(t.Protocol):
-    """A service that runs until it is cancelled."""
-
-    async def __call__(self, *, task_status: trio.TaskStatus[None] = ...) -> t.NoReturn:
-        """Run."""
-        ...
-
-
-async def endure(
-    name: str, run: Run, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-) -> t.NoReturn:
-    """Run a service for as long as it takes, whatever it fails with: who follows the events must
-    not end those who make them."""
-    task_status.started()
-    failures = 0
-    while True:
-        begun = trio.current_time()
-        try:
-            await run()
-        except Exception as error:  # whatever it is: its log entry is all that may come of it
-            healthy = trio.current_time() - begun > PAUSE.maximum
-            failures = 1 if healthy else failures + 1
-            log.error("events.service_failed", service=name, exc_info=error)
-        await trio.sleep(PAUSE.bound(failures))
 
 
 class IncidentTeller:

@@ -88,6 +88,37 @@ class Schedule:
         return attrs.evolve(self.request, since=since, until=until)
 
 
+@attrs.frozen(kw_only=True)
+class Trouble:
+    """An export of the schedule that is not there as it should be."""
+
+    export: str  # its name
+    since: float  # unix seconds
+    error: str  # in our own words
+
+
+def trouble_of(
+    schedule: Schedule, rows: cabc.Iterable[ExportRow], now: float, *, late: float
+) -> Trouble | None:
+    """Whether the newest one failed, and was not made since, or none was made for so long
+    (``late``, seconds) after the next one was due. ``rows``: those of the schedule."""
+    own = {day: row for row in rows if (day := schedule.day_of(row)) is not None}
+    if not own:
+        return None  # it has just been set up
+    newest = own[max(own)]
+    if newest.state == "failed" or (newest.state == "running" and newest.attempts > 1):
+        error = newest.error or f"attempt {newest.attempts} is under way"
+        return Trouble(export=newest.name, since=newest.started_at.timestamp(), error=error)
+    done = [day for day, row in own.items() if row.state == "done"]
+    first = max(done) + dt.timedelta(days=1) if done else min(own)
+    due = schedule.due_at(first)
+    if now - due <= late:
+        return None
+    moment = dt.datetime.fromtimestamp(due, dt.UTC)
+    error = f"it was due on {moment:%Y-%m-%d %H:%M} UTC, and is not finished"
+    return Trouble(export=schedule.name(first), since=due, error=error)
+
+
 def retry_at(row: ExportRow) -> float | None:
     """When a failed export of the schedule is tried again, unix seconds; None: not again."""
     if row.state != "failed" or row.finished_at is None or row.removed_at is not None:

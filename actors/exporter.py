@@ -13,7 +13,7 @@ import attrs
 import structlog
 import trio
 
-from actors.export_schedule import Schedule, expired, retry_at
+from actors.export_schedule import Schedule, Trouble, expired, retry_at, trouble_of
 from storage.changes import Viewer
 from storage.errors import StorageError, StorageRejectedError, StorageUnavailableError
 from storage.exports.ledger import ExportLedger, ExportRow
@@ -108,6 +108,8 @@ class Exporter:
         self._view = ExporterView()
         self._wake = trio.Event()
         self._taken: set[dt.date] = set()
+        self._rows: list[ExportRow] | None = None
+        """Those of the schedule, as they were read last."""
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -126,6 +128,16 @@ class Exporter:
     def view(self) -> ExporterView:
         """How it is now."""
         return attrs.evolve(self._view, counts=dict(self._view.counts))
+
+    def troubles(self, late: float) -> list[Trouble] | None:
+        """What is wrong with the exports of the schedule; None: that is not known yet. ``late``:
+        seconds that one may take after it is due."""
+        if self._schedule is None:
+            return []
+        if self._rows is None:
+            return None
+        found = trouble_of(self._schedule, self._rows, self._wall_clock(), late=late)
+        return [] if found is None else [found]
 
     async def exports(self, *, before: int | None = None, limit: int = 50) -> list[ExportRow]:
         """The newest first, with ids below ``before``."""
@@ -194,7 +206,7 @@ class Exporter:
         await self._expire(self._schedule)
 
     async def _scheduled(self, schedule: Schedule) -> None:
-        rows = await self._ledger.scheduled_exports()
+        rows = self._rows = await self._ledger.scheduled_exports()
         now = self._wall_clock()
         for row in reversed(rows):
             again_at = retry_at(row)
@@ -227,7 +239,7 @@ class Exporter:
                 nursery.cancel_scope.cancel()
         except* StorageError as group:
             await self._fail(row, str(_sole(group)))
-        except* Exception as group:  # a defect: tried again, it would only come back
+        except* Exception as group:  # a defect; one of the schedule is tried again
             log.error("export.crashed", export=row.name, exc_info=group)
             await self._fail(row, f"{type(_sole(group)).__name__}; the daemon's log tells more")
         else:
@@ -263,7 +275,7 @@ class Exporter:
         return None
 
     async def _expire(self, schedule: Schedule) -> None:
-        rows = await self._ledger.scheduled_exports()
+        rows = self._rows = await self._ledger.scheduled_exports()
         now = self._deleting_clock()
         for row in expired(rows, now, keep=schedule.keep, keep_count=schedule.keep_count):
             try:

@@ -12,7 +12,7 @@ import trio
 from actors.channel_sending import Channel
 from actors.channel_views import ChannelTest, ChannelView
 from actors.channels import Carrier, ChannelSettings, Outcome
-from actors.event_services import endure
+from actors.endurance import endure
 from storage.errors import StorageError
 from storage.notifications import (
     ChannelRow,
@@ -96,18 +96,21 @@ class Notifier:
         self.wake()
         return new
 
-    async def send_now(self, notification: Notification) -> dict[str, Outcome]:
+    async def send_now(self, notification: Notification, within: float) -> dict[str, Outcome]:
         """Send one past the queue to all channels that take it, as when the database is away, and
-        what came of it. Those without an error are to be ``told`` when it is queued later."""
+        what came of it; channels that have no outcome ``within`` so many seconds are left out.
+        Those without an error are to be ``told`` when it is queued later."""
         outcomes: dict[str, Outcome] = {}
 
         async def send(channel: Channel) -> None:
-            outcomes[channel.settings.name] = await channel.send_now(notification)
+            outcome = outcomes[channel.settings.name] = await channel.send_now(notification)
+            await channel.count(outcome)
 
-        async with trio.open_nursery() as nursery:
-            for channel in self._channels.values():
-                if channel.settings.rule.takes(notification):
-                    nursery.start_soon(send, channel)
+        with trio.move_on_after(within):
+            async with trio.open_nursery() as nursery:
+                for channel in self._channels.values():
+                    if channel.settings.rule.takes(notification):
+                        nursery.start_soon(send, channel)
         return outcomes
 
     async def test(self, name: str) -> ChannelTest:
@@ -125,6 +128,7 @@ class Notifier:
         outcome = Outcome(error=f"no outcome within {TEST_PATIENCE:g} s")
         with trio.move_on_after(TEST_PATIENCE):
             outcome = await channel.send_now(test)
+            await channel.count(outcome)
         error = outcome.error or outcome.refused
         if outcome.error is None:
             try:

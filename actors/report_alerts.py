@@ -4,26 +4,16 @@ import collections.abc as cabc
 import datetime as dt
 import typing as t
 
+from actors.alert_rules import RULES
+from actors.alert_texts import LANGUAGES
+from actors.alert_words import alert_text
 from actors.report_days import utc
 from actors.report_values import AlertLine
+from storage.alerts import Alert
+from storage.notifications import DEFAULT_LANGUAGE
 
 PAGE: t.Final = 200  # alerts read at once
 MOST: t.Final = 1000  # of one day
-
-
-class PastAlert(t.Protocol):
-    """What a report needs of an alert."""
-
-    @property
-    def id(self) -> int | None: ...
-    @property
-    def connection(self) -> str | None: ...
-    @property
-    def sentence(self) -> str: ...
-    @property
-    def fired_at(self) -> float: ...  # unix seconds
-    @property
-    def resolved_at(self) -> float | None: ...
 
 
 @t.runtime_checkable
@@ -32,7 +22,7 @@ class PastAlerts(t.Protocol):
 
     async def past_alerts(
         self, *, before: int | None = None, limit: int = 50
-    ) -> cabc.Sequence[PastAlert]:
+    ) -> cabc.Sequence[Alert]:
         """All of them, the newest first; those with an id below ``before``."""
         ...
 
@@ -56,11 +46,16 @@ def fired_alerts(
     return fired
 
 
-def _line(alert: PastAlert) -> AlertLine:
+def _line(alert: Alert) -> AlertLine:
     resolved = alert.resolved_at
     return AlertLine(
         connection=alert.connection,
         sentence=alert.sentence,
+        translations={
+            language: alert_text(alert, language).title
+            for language in LANGUAGES
+            if language != DEFAULT_LANGUAGE and alert.rule in RULES  # others: of another version
+        },
         since=utc(alert.fired_at),
         resolved_at=None if resolved is None else utc(resolved),
     )

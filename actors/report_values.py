@@ -1,5 +1,6 @@
 """What a daily report holds: figures of one local day, for programs and to be rendered."""
 
+import collections.abc as cabc
 import datetime as dt
 import enum
 import typing as t
@@ -102,9 +103,10 @@ class AlertLine:
     """An alert that fired that day."""
 
     connection: str | None
-    sentence: str
+    sentence: str  # in English; it names whom it concerns
     since: dt.datetime
     resolved_at: dt.datetime | None
+    translations: cabc.Mapping[str, str] = attrs.field(factory=dict)  # of it, by language
 
 
 @attrs.frozen(kw_only=True)

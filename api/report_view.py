@@ -63,9 +63,9 @@ class ListedConnection:
 class Happening:
     """An outage or an alert."""
 
-    name: str
+    name: str  # empty: ``what`` says whom it concerns
     when: str
-    duration: str
+    duration: str  # empty: it is not over
     what: str
 
 
@@ -231,9 +231,10 @@ def _outage(name: str, outage: DayOutage, report: Report, words: Words) -> Happe
 def _alerts(report: Report, words: Words) -> cabc.Iterator[Happening]:
     for each in (report.alerts or ())[:ALERTS]:
         end = each.resolved_at
-        lasted = None if end is None else (end - each.since).total_seconds()
+        lasted = "" if end is None else words.duration((end - each.since).total_seconds())
         when = _when("alerts", each.since, end, report, words)
-        yield Happening(each.connection or "", when, words.duration(lasted), each.sentence)
+        what = each.translations.get(words.language, each.sentence)
+        yield Happening("", when, lasted, what)
 
 
 def _when(

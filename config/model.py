@@ -433,6 +433,7 @@ class AlertsConfig:
     media: t.Annotated[int, Count(0, 100_000)] = 1000  # files
     webhook: t.Annotated[int, Count(0)] = 1  # deliveries that were given up
     channel: t.Annotated[float, Duration(at_least=0)] = 900.0
+    export: t.Annotated[float, Duration(at_least=0)] = 86_400.0
 
 
 _DAYS: t.Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")

@@ -13,6 +13,7 @@ from actors.alert_facts import (
     ChannelHealth,
     ConnectionHealth,
     DiskHealth,
+    ExportHealth,
     IncidentHealth,
     Snapshot,
     StoredHealth,
@@ -23,7 +24,8 @@ from actors.alert_rules import HOUR, MINUTE, Thresholds
 from actors.alert_watches import AlertSettings
 from actors.alert_words import Wording
 from actors.alerts import AlertPolicy, AlertService
-from actors.event_services import Run, endure
+from actors.endurance import Run, endure
+from actors.export_schedule import Trouble
 from actors.fleet import ConnectionStatus, Fleet
 from actors.maintenance import Window, zone_of
 from actors.notifier import Notifier
@@ -89,6 +91,7 @@ class Look:
         phones: Phones,
         wall_clock: cabc.Callable[[], float],
         alerts: AlertsConfig,
+        exports: cabc.Callable[[float], cabc.Sequence[Trouble] | None],
     ) -> None:
         self.alerts = alerts
         """The ones in force."""
@@ -98,6 +101,7 @@ class Look:
         self._writer = writer
         self._phones = phones
         self._wall_clock = wall_clock
+        self._exports = exports
         self._backlogs: tuple[float, tuple[Backlog, ...], int] | None = None
 
     async def __call__(self) -> Snapshot:
@@ -129,6 +133,15 @@ class Look:
                 for each in reading.disks
             ),
             stored=stored,
+            exports=self._export_health(),
+        )
+
+    def _export_health(self) -> tuple[ExportHealth, ...] | None:
+        troubles = self._exports(self.alerts.export)
+        if troubles is None:
+            return None
+        return tuple(
+            ExportHealth(name=each.export, since=each.since, error=each.error) for each in troubles
         )
 
     def _connection(self, status: ConnectionStatus) -> ConnectionHealth:
@@ -190,9 +203,9 @@ class DirectTeller:
     def __init__(self, notifier: Notifier) -> None:
         self._notifier = notifier
 
-    async def tell_now(self, notification: Notification) -> tuple[str, ...]:
+    async def tell_now(self, notification: Notification, within: float) -> tuple[str, ...]:
         """See :class:`actors.alert_outbox.Teller`."""
-        outcomes = await self._notifier.send_now(notification)
+        outcomes = await self._notifier.send_now(notification, within)
         return tuple(name for name, outcome in outcomes.items() if outcome.error is None)
 
     def wake(self) -> None:
@@ -227,6 +240,7 @@ def make_alerts(core: Core, figures: FigureReader) -> AlertParts:
         phones,
         core.clock,
         core.config.alerts,
+        core.exporter.troubles,
     )
     alerts = AlertService(
         core.storage,

@@ -16,7 +16,7 @@ from actors.errors import ConnectionEndedError, TransportError
 from actors.fleet import Fleet, FleetSettings, Member
 from actors.gaps import Outages
 from actors.line import ConnectionLine
-from actors.settings import ConnectionSettings, Report, Tools
+from actors.settings import ConnectionSettings, Counts, Report, Tools
 from actors.transport import Transport
 from actors.writer import Writer, WriterSettings
 from actors.writer_inbox import writer_inbox
@@ -36,10 +36,11 @@ class Network:
     down: t.Literal["refuses", "swallows"] | None = None
     bad: set[str] = attrs.field(factory=set)  # connections that are always sent away
     reason: str = "unavailable"  # with what those are sent away
+    reasons: dict[str, str] = attrs.field(factory=dict)  # with what else some of them are
     dials: list[tuple[float, str]] = attrs.field(factory=list)
     dialling: int = 0
     peak: int = 0
-    _dropped: trio.Event = attrs.field(factory=trio.Event)
+    _open: dict[str, trio.Event] = attrs.field(factory=dict)
 
     @contextlib.asynccontextmanager
     async def connect(self, name: str) -> cabc.AsyncIterator[trio.Event]:
@@ -54,15 +55,17 @@ class Network:
             if self.down is not None:
                 raise TransportError("refused")
             if name in self.bad:
-                raise ending_of(StreamEnded(EndReason(self.reason), None, "sent away"))
+                reason = EndReason(self.reasons.get(name, self.reason))
+                raise ending_of(StreamEnded(reason, None, "sent away"))
         finally:
             self.dialling -= 1
-        yield self._dropped
+        self._open[name] = trio.Event()
+        yield self._open[name]
 
-    def drop(self) -> None:
-        """Break all that is open."""
-        self._dropped.set()
-        self._dropped = trio.Event()
+    def drop(self, *names: str) -> None:
+        """Break what is open, or only that of some connections."""
+        for name in names or tuple(self._open):
+            self._open.pop(name, trio.Event()).set()
 
 
 class LightConnection:
@@ -77,8 +80,10 @@ class LightConnection:
         tools: Tools,
         *,
         report: Report,
+        counts: Counts,
         **_others: t.Any,
     ) -> None:
+        self.counts = counts
         self.name, self.jid, self.device_jid, self.own, self.sender = name, None, None, (), None
         self.line = ConnectionLine(name)
         self.outages = Outages(name, tools.writer, tools.wall_clock)
@@ -117,6 +122,8 @@ class LightFleet:
     restart: cabc.Callable[[], cabc.Awaitable[None]]
     """End the fleet, and run the same one again, as its supervisor would."""
     stop: cabc.Callable[[], None]
+    counts: cabc.Mapping[str, Counts]
+    writer: Writer
 
     def states(self) -> dict[str, int]:
         """How many connections are in each state."""
@@ -144,12 +151,13 @@ async def light_fleet(
     *,
     network: Network | None = None,
     admission: AdmissionSettings = AdmissionSettings(),  # noqa: B008 - frozen
+    storage: MemoryStorage | None = None,
     **supervision: t.Any,
 ) -> cabc.AsyncIterator[LightFleet]:
     """A fleet of these connections, all of them paired and starting."""
     network = network or Network()
     seeded = random.Random(5)
-    storage = MemoryStorage(clock=wall_clock)
+    storage = storage or MemoryStorage(clock=wall_clock)
     inbox = writer_inbox(64)
     writer = Writer(storage, inbox, WriterSettings(), seeded.random)
 
@@ -203,5 +211,7 @@ async def light_fleet(
             admission=tools.admission,
             restart=restart,
             stop=lambda: scopes[-1].cancel(),
+            counts={member.name: member.counts for member in members},
+            writer=writer,
         )
         nursery.cancel_scope.cancel()

@@ -12,6 +12,7 @@ from actors.alert_facts import (
     ChannelHealth,
     ConnectionHealth,
     DiskHealth,
+    ExportHealth,
     IncidentHealth,
     Snapshot,
     StoredHealth,
@@ -252,6 +253,7 @@ EVERYTHING: t.Final = of(
         DiskHealth(path="/data", free=2**20, total=2**40),
         DiskHealth(path="/data/media", free=2**20, total=2**40),
     ),
+    exports=(ExportHealth(name="zapvisor-day-2026-11-20", since=START, error="no room"),),
     stored=StoredHealth(
         backlogs=(
             Backlog(connection="i", undecryptable=30, gaps=1, missing=4, delivered=20, errors=12),

@@ -103,7 +103,7 @@ class World:
             stored=None if self.error else StoredHealth(),
         )
 
-    async def tell_now(self, notification: Notification) -> tuple[str, ...]:
+    async def tell_now(self, notification: Notification, within: float) -> tuple[str, ...]:
         """Past the queue."""
         await trio.sleep(1)
         if not self.reachable:
@@ -320,6 +320,30 @@ async def test_silences(autojump_clock: trio.testing.MockClock, world: World) ->
     assert len(await world.queued()) == 1
 
 
+async def test_what_is_silenced_is_so_at_once(
+    autojump_clock: trio.testing.MockClock, world: World
+) -> None:
+    """Even if the service reads the silences just then, from before it was made."""
+    read = world.storage.silences
+
+    async def slowly(**which: t.Any) -> t.Any:
+        found = await read(**which)
+        await trio.sleep(0 if found else 4)
+        return found
+
+    world.storage.silences = slowly  # type: ignore[method-assign]
+    service = world.service()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.run)
+        await trio.sleep(66)  # the second reading is under way
+        await service.silence("sales", None, seconds=HOUR, why="works", by="ana")
+        world.states["sales"] = "banned"
+        await trio.sleep(40)
+        assert [each.silenced_by for each in service.active()] == ["silence 1"]
+        assert await world.queued() == []
+        nursery.cancel_scope.cancel()
+
+
 async def test_windows(autojump_clock: trio.testing.MockClock, world: World) -> None:
     """The hours of maintenance are silent, and are shown."""
     now = dt.datetime.fromtimestamp(wall_clock(), dt.UTC)
@@ -414,6 +438,7 @@ def test_every_rule_has_words(rule: str, what: t.Any) -> None:
             "depth": 9,
             "capacity": 10,
             "free": 2**28,
+            "export": "zapvisor-day-2026-11-20",
         },
     )
     change = AlertChange(what=what, alert=alert)

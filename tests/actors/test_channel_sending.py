@@ -411,7 +411,7 @@ async def test_a_bug_in_a_carrier_stops_nothing(mock_clock: Mock, world: World) 
     with structlog.testing.capture_logs() as logs:
         await notifier.notify([notification("a")])
         await world.settled(sent=1, name="chat")
-        await world.until(lambda: any(each["event"] == "events.service_failed" for each in logs))
+        await world.until(lambda: any(each["event"] == "service.failed" for each in logs))
     await world.forward(95)
     await world.settled(sent=1)
 
@@ -434,7 +434,7 @@ async def test_without_a_database_it_is_sent_directly(mock_clock: Mock, world: W
     world.storage.away = frozenset({"claim_notification", "count_sent"})
     alert = notification("database-down", severity=Severity.CRITICAL)
     with trio.fail_after(1):
-        outcomes = await notifier.send_now(alert)
+        outcomes = await notifier.send_now(alert, REAL)
     assert outcomes == {"mail": Outcome(), "chat": Outcome(error="no route")}
     world.storage.away = frozenset()
     told = tuple(name for name, outcome in outcomes.items() if outcome.error is None)
@@ -454,7 +454,7 @@ async def test_directly_beside_an_unrecorded_outcome(mock_clock: Mock, world: Wo
     await world.until(lambda: world.carriers["mail"].tried)
     await trio.testing.wait_all_tasks_blocked()
     with trio.fail_after(1):
-        assert await notifier.send_now(notification("now")) == {"mail": Outcome()}
+        assert await notifier.send_now(notification("now"), REAL) == {"mail": Outcome()}
 
 
 async def test_a_test_is_sent_at_once(mock_clock: Mock, world: World) -> None:
@@ -521,4 +521,31 @@ async def test_without_channels_there_is_nothing_to_do(mock_clock: Mock, world: 
     assert notifier.children() == []
     world.storage.away = frozenset({"channels"})
     assert await notifier.views() == []
-    assert await notifier.send_now(notification("a")) == {}
+    assert await notifier.send_now(notification("a"), REAL) == {}
+
+
+async def test_past_the_queue_who_took_it_is_known_in_any_case(
+    mock_clock: Mock, world: World
+) -> None:
+    """A channel that hangs, and a database that does not answer, hide no other one's outcome: it
+    would be told again."""
+    notifier = await world.start("mail", "pager", timeout=300.0)
+    world.carriers["pager"].answers.append("slow")
+    hung = trio.Event()
+
+    async def hangs(_channel: str, _error: str | None = None) -> None:
+        hung.set()
+        await trio.sleep_forever()
+
+    world.storage.count_sent = hangs  # type: ignore[method-assign]
+    outcomes: dict[str, Outcome] = {}
+
+    async def send() -> None:
+        outcomes.update(await notifier.send_now(notification("now"), 100.0))
+
+    world.nursery.start_soon(send)
+    await world.until(hung.is_set)
+    await world.until(lambda: world.carriers["pager"].tried)
+    await world.forward(100)
+    assert outcomes == {"mail": Outcome()}
+    await world.until(lambda: notifier._channels["pager"].hanging == 0)

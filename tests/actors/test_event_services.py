@@ -8,8 +8,9 @@ import trio
 import trio.lowlevel
 import trio.testing
 
+from actors.endurance import endure
 from actors.event_hub import EventHub, EventSignal, SlowClientError
-from actors.event_services import EventServices, endure
+from actors.event_services import EventServices
 from actors.webhook_post import WebhookSettings
 from storage.errors import StorageRejectedError
 from storage.events import EventRange
@@ -32,7 +33,7 @@ async def test_a_service_that_fails_is_run_again(
         nursery.cancel_scope.cancel()
     pauses = [round(after - before) for before, after in itertools.pairwise(begun)]
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert {entry["event"] for entry in logs} == {"events.service_failed"}
+    assert {entry["event"] for entry in logs} == {"service.failed"}
     assert len(logs) == len(begun)
 
 

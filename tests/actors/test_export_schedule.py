@@ -13,7 +13,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.export_schedule import Period, Schedule, expired, retry_at
+from actors.export_schedule import Period, Schedule, expired, retry_at, trouble_of
 from actors.exporter import Exporter, ExportRunsError, Pauses
 from storage.changes import Viewer
 from storage.errors import NoRoomError, StorageRejectedError
@@ -385,3 +385,54 @@ def test_when_a_failure_is_tried_again() -> None:
     late = dt.datetime.fromtimestamp(BEGIN + 8 * DAY, dt.UTC)
     assert retry_at(attrs.evolve(failed, finished_at=late)) is None
     assert retry_at(row(1, "day 1")) is None
+
+
+async def test_what_failed_is_trouble_until_it_is_made(
+    autojump_clock: trio.testing.MockClock, world: World
+) -> None:
+    """Also while it is tried again; nothing is known before the first look at the table."""
+    assert world.exporter.troubles(DAY) is None
+    world.worker.errors = [NoRoomError("no room")] * 2
+    world.worker.takes = 30.0
+    await world.run_for(60)
+    [failed] = world.exporter.troubles(DAY) or []
+    assert (failed.export, failed.error) == ("zapvisor-day-2026-11-20", "no room")
+    assert failed.since == pytest.approx(world.now() - 60)
+    async with trio.open_nursery() as nursery:
+        world.exporter = world._exporter()
+        nursery.start_soon(world.exporter.run)
+        for _ in range(20):
+            await trio.sleep(20)
+            assert world.exporter.troubles(DAY) != []
+        await trio.sleep(2 * HOUR)
+        assert list(world.worker.there) == ["zapvisor-day-2026-11-20"]
+        assert world.exporter.troubles(DAY) == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_no_schedule_is_no_trouble(autojump_clock: trio.testing.MockClock) -> None:
+    """Nothing is late that nobody wants."""
+    assert World(autojump_clock, None).exporter.troubles(DAY) == []
+
+
+async def test_what_is_late_is_trouble(
+    autojump_clock: trio.testing.MockClock, world: World
+) -> None:
+    """A day after it was due, and not before, however it hangs: begun or not."""
+    await world.run_for(HOUR)
+    rows = await world.storage.scheduled_exports()
+    plan = schedule()
+    due = plan.due_at(dt.date(2026, 11, 21))
+    assert trouble_of(plan, rows, due + DAY, late=DAY) is None
+    late = trouble_of(plan, rows, due + DAY + 1, late=DAY)
+    assert late is not None
+    assert (late.export, late.since) == ("zapvisor-day-2026-11-21", due)
+    assert late.error == "it was due on 2026-11-22 06:30 UTC, and is not finished"
+    begun = attrs.evolve(
+        rows[0], id=9, period="day 2026-11-21", state="running", finished_at=None, attempts=1
+    )
+    assert trouble_of(plan, [begun, *rows], due + DAY + 1, late=DAY) == late
+    done = attrs.evolve(begun, state="done")
+    assert trouble_of(plan, [done, *rows], due + DAY + 1, late=DAY) is None
+    everything = schedule(period=Period.ALL)  # rows of another schedule say nothing of this one
+    assert trouble_of(everything, rows, due + 9 * DAY, late=DAY) is None

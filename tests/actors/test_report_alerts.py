@@ -5,27 +5,29 @@ import collections.abc as cabc
 import attrs
 import pytest
 
-from actors.report_alerts import PAGE, PastAlert, PastAlerts, fired_alerts
+from actors.report_alerts import PAGE, PastAlerts, fired_alerts
 from actors.report_days import utc
+from storage.alerts import Alert
 
 DAY: float = 86_400.0
 
 
-@attrs.frozen
-class Alert:
-    """One that fired at a moment, and lasted a minute."""
-
-    id: int
-    fired_at: float
-    connection: str | None = "sales"
-
-    @property
-    def sentence(self) -> str:
-        return f"alert {self.id}"
-
-    @property
-    def resolved_at(self) -> float | None:
-        return None if self.id % 2 else self.fired_at + 60
+def alert(number: int) -> Alert:
+    """One that fired so many hours after the epoch; every second one lasted a minute."""
+    at = number * 3600.0
+    return Alert(
+        id=number,
+        key=f"down/sales/{number}",
+        rule="down",
+        severity="warning",
+        of_connections=True,
+        subjects=("sales",),
+        since=at,
+        fired_at=at,
+        last_seen=at,
+        resolved_at=None if number % 2 else at + 60,
+        sentence=f"alert {number}",
+    )
 
 
 @attrs.define
@@ -37,10 +39,10 @@ class Kept:
 
     async def past_alerts(
         self, *, before: int | None = None, limit: int = 50
-    ) -> cabc.Sequence[PastAlert]:
+    ) -> cabc.Sequence[Alert]:
         self.pages += 1
         newest = self.count if before is None else before - 1
-        return [Alert(number, number * 3600.0) for number in range(newest, 0, -1)][:limit]
+        return [alert(number) for number in range(newest, 0, -1)][:limit]
 
 
 @pytest.mark.parametrize("day", [0, 1, 15, 40])

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from actors.alert_rules import Thresholds
+from actors.export_schedule import Trouble
 from actors.incidents import Incident
 from actors.member import ConnectionStatus
 from actors.roster import plan
@@ -126,7 +127,15 @@ async def test_a_snapshot(nursery: trio.Nursery) -> None:
     )
     phones: t.Any = types.SimpleNamespace(seen_at={"sales": NOW - 99}.get)
     figures = FigureReader(storage, kept=0.0)
-    look = Look(fleet, figures, storage, lambda: writer, phones, lambda: NOW, AlertsConfig())
+    late: list[float] = []
+
+    def troubles(seconds: float) -> list[Trouble]:
+        late.append(seconds)
+        return [Trouble(export="zapvisor-day-2026-11-20", since=NOW - 9, error="no room")]
+
+    look = Look(
+        fleet, figures, storage, lambda: writer, phones, lambda: NOW, AlertsConfig(), troubles
+    )
     await nursery.start(figures.run)
     snapshot = await look()
     [health] = snapshot.connections
@@ -134,6 +143,10 @@ async def test_a_snapshot(nursery: trio.Nursery) -> None:
     assert (health.quarantined, health.phone_seen_at) == (4, NOW - 99)
     assert [(each.code, each.connections) for each in snapshot.incidents] == [("outage", 9)]
     assert (snapshot.writer.retrying, snapshot.writer.error) == (12.0, "slow")
+    assert [(each.name, each.error) for each in snapshot.exports or ()] == [
+        ("zapvisor-day-2026-11-20", "no room")
+    ]
+    assert late == [86_400.0]
     assert snapshot.stored is not None
     assert (snapshot.stored.media, snapshot.stored.backlogs[0].missing) == (7, 5)
     storage.away = True

@@ -163,7 +163,13 @@ def test_a_full_report_renders(language: str) -> None:
         week_before=DayFigures(),
         unreported=Unreported(first=DAY - dt.timedelta(days=3), last=DAY, days=3),
         alerts=(
-            AlertLine(connection="sales", sentence="is down", since=at(2), resolved_at=at(3)),
+            AlertLine(
+                connection="sales",
+                sentence="is down",
+                since=at(2),
+                resolved_at=at(3),
+                translations={"pt-BR": "está fora"},
+            ),
             AlertLine(connection=None, sentence="the disk is full", since=at(4), resolved_at=None),
         ),
         complete=False,
@@ -173,7 +179,7 @@ def test_a_full_report_renders(language: str) -> None:
     for shown in (
         "sales",
         "old, training",
-        "is down",
+        {"en": "is down", "pt-BR": "está fora"}[language],
         "the disk is full",
         words(language).reason("network"),
     ):

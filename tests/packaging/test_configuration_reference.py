@@ -69,4 +69,11 @@ def test_the_whole_model_is_covered() -> None:
         for field in attrs.fields(Config)
         if isinstance(field.type, type) and attrs.has(field.type)
     ]
-    assert headings == [*sections, "webhooks", "channels", "maintenance", "connections"]
+    assert headings == [
+        *sections,
+        "webhooks",
+        "channels",
+        "maintenance",
+        "retention",
+        "connections",
+    ]
