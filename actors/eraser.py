@@ -15,6 +15,7 @@ from storage.errors import StorageError, StorageUnavailableError
 
 PAUSE: t.Final = 0.05  # seconds between two steps, and at least as long as the step took
 RETRY: t.Final = 30.0  # seconds after a step that failed
+PATIENCE: t.Final = 60.0  # seconds for running connections to let go of erased sessions
 INTERVAL: t.Final = 3600.0  # seconds after which unfinished ones are looked for in any case
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("eraser")
@@ -57,11 +58,14 @@ class Eraser:
         self,
         storage: EraserStorage,
         remove_files: cabc.Callable[[], cabc.Awaitable[int]],
+        release_records: cabc.Callable[[cabc.Sequence[str]], cabc.Awaitable[None]],
         version: str,
     ) -> None:
-        """``remove_files`` gives up the files of erased messages; ``version``: of the program."""
+        """``remove_files`` gives up the files of erased messages; ``release_records`` makes
+        running connections let go of the sessions that they hold; ``version``: of the program."""
         self._storage = storage
         self._remove_files = remove_files
+        self._release_records = release_records
         self._version = version
         self._woken = trio.Event()
 
@@ -79,6 +83,10 @@ class Eraser:
                     await self._finish(number)
             except StorageUnavailableError as error:
                 log.warning("eraser.waiting", error=str(error))
+                await trio.sleep(RETRY)
+                continue
+            except trio.TooSlowError:
+                log.warning("eraser.waiting", error="a connection is busy with what it stores")
                 await trio.sleep(RETRY)
                 continue
             except StorageError as error:
@@ -119,6 +127,9 @@ class Eraser:
             began = trio.current_time()
             row = await self._storage.continue_erasure(number)
             if row.phase == "files":
+                # What a connection has in memory is not stored again, but shall not be there.
+                with trio.fail_after(PATIENCE):
+                    await self._release_records(row.connections)
                 await self._remove_files()
                 row = await self._storage.continue_erasure(number, files_gone=True)
             if row.finished_at is not None:

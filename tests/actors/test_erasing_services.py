@@ -1,5 +1,6 @@
 """The services that erase, in virtual time on the storage in memory."""
 
+import collections.abc as cabc
 import typing as t
 
 import attrs
@@ -53,6 +54,7 @@ class World:
     retention: Retention
     eraser: Eraser
     removals: list[float]
+    released: list[cabc.Sequence[str]]
 
     async def take(self, external_id: str, *, days: float = 0.0) -> Verdict:
         message = ReceivedMessage(
@@ -79,17 +81,23 @@ async def world() -> World:
     storage = Failing(lambda: NOW)
     await storage.ensure_connection("sales", ConversationRules())
     removals: list[float] = []
+    released: list[cabc.Sequence[str]] = []
 
     async def remove_files() -> int:
         await trio.lowlevel.checkpoint()
         removals.append(trio.current_time())
         return 0
 
+    async def release(names: cabc.Sequence[str]) -> None:
+        await trio.lowlevel.checkpoint()
+        released.append(names)
+
     return World(
         storage=storage,
         retention=Retention(storage, [WEEK], remove_files, lambda: NOW),
-        eraser=Eraser(storage, remove_files, "1.2.3"),
+        eraser=Eraser(storage, remove_files, release, "1.2.3"),
         removals=removals,
+        released=released,
     )
 
 
@@ -178,6 +186,7 @@ async def test_an_order_is_carried_out(
     done = await world.storage.erasure(row.id)
     assert done is not None
     assert done.phase == "done"
+    assert world.released == [("sales",)]
     assert await world.texts() == [None]
     assert await world.take("M2") is Verdict.FORGOTTEN
     assert await world.eraser.forget(contact=None, address=ANA, connection=None, by="dpo") is None
