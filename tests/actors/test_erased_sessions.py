@@ -47,6 +47,7 @@ async def test_what_is_in_memory_is_not_stored_again(
         await customer.phone.send_text(team, "of later")
         await world.settled()
         await world.until(lambda: storage.messages(NAME)[-1]["text"] == "of later", "it is read")
+        assert storage.messages(NAME)[-1]["retries"] == 1
         assert await kept()
         texts = [each["text"] for each in storage.messages(NAME) if each["kind"] == "text"]
         assert texts == [None, "of later"]
