@@ -24,9 +24,7 @@ Before: t.TypeAlias = tuple[tuple[Key, bytes | None, bool, int | None], ...]
 BYTES: t.Final = 4 * 1024 * 1024
 """Of records in one cache."""
 
-_WITH_OTHERS: t.Final = frozenset(
-    {RecordKind.SESSION, RecordKind.IDENTITY, RecordKind.SENDER_KEY}
-)
+_WITH_OTHERS: t.Final = frozenset({RecordKind.SESSION, RecordKind.IDENTITY, RecordKind.SENDER_KEY})
 """What belongs to somebody's device."""
 _USED_ONCE: t.Final = frozenset({RecordKind.PREKEY, RecordKind.PEER})  # not worth keeping in memory
 

@@ -50,9 +50,7 @@ from whatsapp.redaction import redact, redact_json, redact_text, users_of
 HASHES: t.Final = 16_384  # kept in memory: the same people write again and again
 
 _PURPOSE: t.Final = b"zapvisor tombstones 1"
-_WITH_OTHERS: t.Final = frozenset(
-    {RecordKind.SESSION, RecordKind.IDENTITY, RecordKind.SENDER_KEY}
-)
+_WITH_OTHERS: t.Final = frozenset({RecordKind.SESSION, RecordKind.IDENTITY, RecordKind.SENDER_KEY})
 """Records that belong to somebody's device."""
 
 

@@ -128,9 +128,7 @@ async def test_what_is_deleted_is_hidden_at_once(page: Page, stage: Stage) -> No
     await page.wait("[data-message='137'] >> text=R$ 1.850")
 
 
-async def test_what_was_removed_says_why(
-    page: Page, stage: Stage, artefacts: pathlib.Path
-) -> None:
+async def test_what_was_removed_says_why(page: Page, stage: Stage, artefacts: pathlib.Path) -> None:
     """By rules, or on request; a deleted one has nothing to reveal, a removed file cannot be
     fetched, and a forgotten person has no name, here and in the list."""
     nobody = props.person(None) | {"addresses": [], "shown": "?"}
