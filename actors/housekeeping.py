@@ -29,9 +29,9 @@ class Housekeeper:
         keep_stream: float,
         keep_accesses: float,
     ) -> None:
-        """How long, in seconds: sent messages can be encrypted again; transitions,
-        statistics, closed gaps and notifications are kept; the stream of events is; who looked at former content
-        is."""
+        """How long, in seconds: sent messages can be encrypted again; transitions, statistics,
+        closed gaps and notifications are kept; the stream of events is; who looked at former
+        content is."""
         self._storage = storage
         self._wall_clock = wall_clock
         self._keep_payloads = keep_payloads

@@ -1,5 +1,5 @@
 """Erasing in MemoryStorage: see :class:`storage.erasure.Erasing`. It forgets messages, names,
-addresses and sessions, at once; what else PostgreSQL keeps of a person is for tests on PostgreSQL."""
+addresses and sessions, at once; what else PostgreSQL keeps of a person is for tests on it."""
 
 import collections.abc as cabc
 import itertools
@@ -95,8 +95,9 @@ class MemoryErasure(MemoryQuarantine):
                 if row.sender in people or row.chat.contact in people:
                     counts["messages"] += self._strip(owner, row, "forgotten")
             for kind, records in owner.records.items():
-                for key in [key for key in records if owner_of(kind, key) in subject.addresses]:
-                    del records[key]
+                owned = [each for each in records if owner_of(kind, each) in subject.addresses]
+                for record in owned:
+                    del records[record]
             for each in subject.addresses:
                 for key in [key for key in owner.names if key[0] == each]:
                     del owner.names[key]
