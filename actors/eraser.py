@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from storage.erasure import Erasure, Subject
-from storage.errors import StorageError, StorageUnavailableError
+from storage.errors import StorageError, StorageRejectedError, StorageUnavailableError
 
 PAUSE: t.Final = 0.05  # seconds between two steps, and at least as long as the step took
 RETRY: t.Final = 30.0  # seconds after a step that failed
@@ -79,8 +79,7 @@ class Eraser:
             try:
                 if removed := await self._remove_files():  # left by a crash, or by retention
                     log.info("eraser.files_removed", files=removed)
-                for number in await self._storage.unfinished_erasures():
-                    await self._finish(number)
+                refused = await self._work_off()
             except StorageUnavailableError as error:
                 log.warning("eraser.waiting", error=str(error))
                 await trio.sleep(RETRY)
@@ -91,6 +90,8 @@ class Eraser:
                 continue
             except StorageError as error:
                 log.error("eraser.failed", error=str(error))
+                refused = True
+            if refused:
                 await trio.sleep(RETRY)
                 continue
             with trio.move_on_after(INTERVAL):
@@ -113,13 +114,35 @@ class Eraser:
             StorageRejectedError: it is the account of a connection.
             StorageUnavailableError: whether the order was taken is unknown; GET /erasures shows.
         """
-        row = await self._storage.begin_erasure(
-            contact=contact, address=address, connection=connection, by=by, version=self._version
-        )
+        try:
+            row = await self._storage.begin_erasure(
+                contact=contact,
+                address=address,
+                connection=connection,
+                by=by,
+                version=self._version,
+            )
+        finally:
+            self._woken.set()  # it may be taken though whoever gave it has gone, or knows nothing
         if row is not None:
             log.info("eraser.begun", erasure=row.id, connections=len(row.connections))
-            self._woken.set()
         return row
+
+    async def _work_off(self) -> bool:
+        """Carry out what is unfinished; whether some of it was refused: that keeps nobody else's
+        waiting.
+
+        Raises:
+            StorageError, trio.TooSlowError: nothing can be done now.
+        """
+        refused = False
+        for number in await self._storage.unfinished_erasures():
+            try:
+                await self._finish(number)
+            except StorageRejectedError as error:
+                log.error("eraser.failed", erasure=number, error=str(error))
+                refused = True
+        return refused
 
     async def _finish(self, number: int) -> None:
         """All steps of one."""
