@@ -123,6 +123,11 @@ class Connection:
             raise NotOnlineError(f"{self.name} is not online")
         await self._life.replay(replay)
 
+    async def release_records(self) -> None:
+        """Hold nothing in memory of sessions that were erased; a new life has none of them."""
+        if self._life is not None:
+            await self._life.release_records()
+
     async def _stored_device(self) -> Device | None:
         try:
             found = await self._tools.storage.load_records(self.name, RecordKind.DEVICE, [""])

@@ -11,10 +11,11 @@ import structlog
 import trio
 
 from storage.erasure import Erasure, Subject
-from storage.errors import StorageError, StorageUnavailableError
+from storage.errors import StorageError, StorageRejectedError, StorageUnavailableError
 
 PAUSE: t.Final = 0.05  # seconds between two steps, and at least as long as the step took
 RETRY: t.Final = 30.0  # seconds after a step that failed
+PATIENCE: t.Final = 60.0  # seconds for running connections to let go of erased sessions
 INTERVAL: t.Final = 3600.0  # seconds after which unfinished ones are looked for in any case
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("eraser")
@@ -57,11 +58,14 @@ class Eraser:
         self,
         storage: EraserStorage,
         remove_files: cabc.Callable[[], cabc.Awaitable[int]],
+        release_records: cabc.Callable[[cabc.Sequence[str]], cabc.Awaitable[None]],
         version: str,
     ) -> None:
-        """``remove_files`` gives up the files of erased messages; ``version``: of the program."""
+        """``remove_files`` gives up the files of erased messages; ``release_records`` makes
+        running connections let go of the sessions that they hold; ``version``: of the program."""
         self._storage = storage
         self._remove_files = remove_files
+        self._release_records = release_records
         self._version = version
         self._woken = trio.Event()
 
@@ -75,14 +79,19 @@ class Eraser:
             try:
                 if removed := await self._remove_files():  # left by a crash, or by retention
                     log.info("eraser.files_removed", files=removed)
-                for number in await self._storage.unfinished_erasures():
-                    await self._finish(number)
+                refused = await self._work_off()
             except StorageUnavailableError as error:
                 log.warning("eraser.waiting", error=str(error))
                 await trio.sleep(RETRY)
                 continue
+            except trio.TooSlowError:
+                log.warning("eraser.waiting", error="a connection is busy with what it stores")
+                await trio.sleep(RETRY)
+                continue
             except StorageError as error:
                 log.error("eraser.failed", error=str(error))
+                refused = True
+            if refused:
                 await trio.sleep(RETRY)
                 continue
             with trio.move_on_after(INTERVAL):
@@ -105,13 +114,35 @@ class Eraser:
             StorageRejectedError: it is the account of a connection.
             StorageUnavailableError: whether the order was taken is unknown; GET /erasures shows.
         """
-        row = await self._storage.begin_erasure(
-            contact=contact, address=address, connection=connection, by=by, version=self._version
-        )
+        try:
+            row = await self._storage.begin_erasure(
+                contact=contact,
+                address=address,
+                connection=connection,
+                by=by,
+                version=self._version,
+            )
+        finally:
+            self._woken.set()  # it may be taken though whoever gave it has gone, or knows nothing
         if row is not None:
             log.info("eraser.begun", erasure=row.id, connections=len(row.connections))
-            self._woken.set()
         return row
+
+    async def _work_off(self) -> bool:
+        """Carry out what is unfinished; whether some of it was refused: that keeps nobody else's
+        waiting.
+
+        Raises:
+            StorageError, trio.TooSlowError: nothing can be done now.
+        """
+        refused = False
+        for number in await self._storage.unfinished_erasures():
+            try:
+                await self._finish(number)
+            except StorageRejectedError as error:
+                log.error("eraser.failed", erasure=number, error=str(error))
+                refused = True
+        return refused
 
     async def _finish(self, number: int) -> None:
         """All steps of one."""
@@ -119,6 +150,9 @@ class Eraser:
             began = trio.current_time()
             row = await self._storage.continue_erasure(number)
             if row.phase == "files":
+                # What a connection has in memory is not stored again, but shall not be there.
+                with trio.fail_after(PATIENCE):
+                    await self._release_records(row.connections)
                 await self._remove_files()
                 row = await self._storage.continue_erasure(number, files_gone=True)
             if row.finished_at is not None:

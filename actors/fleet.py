@@ -184,6 +184,12 @@ class Fleet:
         """
         await self._member(name).connection.replay(replay)
 
+    async def release_records(self, names: cabc.Iterable[str]) -> None:
+        """Hold nothing in memory of sessions that were erased, on these connections."""
+        for name in names:
+            if (member := self._members.get(name)) is not None:  # others have none
+                await member.connection.release_records()
+
     async def logout(self, name: str) -> None:
         """Unlink the device from its phone, then forget its keys; conversations stay.
 

@@ -29,9 +29,9 @@ class Housekeeper:
         keep_stream: float,
         keep_accesses: float,
     ) -> None:
-        """How long, in seconds: sent messages can be encrypted again; transitions,
-        statistics and notifications are kept; the stream of events is; who looked at former content
-        is."""
+        """How long, in seconds: sent messages can be encrypted again; transitions, statistics,
+        closed gaps and notifications are kept; the stream of events is; who looked at former
+        content is."""
         self._storage = storage
         self._wall_clock = wall_clock
         self._keep_payloads = keep_payloads
@@ -56,19 +56,15 @@ class Housekeeper:
     async def _round(self, now: float) -> tuple[int, int]:
         payloads = await self._storage.forget_payloads(now - self._keep_payloads)
         events = 0
-        while gone := await self._storage.forget_events(now - self._keep_events, BATCH):
-            events += gone
-            await trio.sleep(PAUSE)
-        while gone := await self._storage.trim_events(now - self._keep_stream, BATCH):
-            events += gone
-            await trio.sleep(PAUSE)
-        while gone := await self._storage.trim_notifications(now - self._keep_events, BATCH):
-            events += gone
-            await trio.sleep(PAUSE)
-        while gone := await self._storage.forget_accesses(now - self._keep_accesses, BATCH):
-            events += gone
-            await trio.sleep(PAUSE)
-        while gone := await self._storage.trim_alerts(now - self._keep_events, BATCH):
-            events += gone
-            await trio.sleep(PAUSE)
+        for trim, keep in (
+            (self._storage.forget_events, self._keep_events),
+            (self._storage.forget_gaps, self._keep_events),
+            (self._storage.trim_events, self._keep_stream),
+            (self._storage.trim_notifications, self._keep_events),
+            (self._storage.forget_accesses, self._keep_accesses),
+            (self._storage.trim_alerts, self._keep_events),
+        ):
+            while gone := await trim(now - keep, BATCH):
+                events += gone
+                await trio.sleep(PAUSE)
         return payloads, events

@@ -76,7 +76,7 @@ class Life:
         self._settings = settings
         self._tools = tools
         self._report = report
-        cache = RecordCache(tools.storage, name)
+        cache = self._cache = RecordCache(tools.storage, name)
         self._in_flight = InFlight[Purpose](tools.writer, cache, settings.in_flight)
         self.parts = Parts(name, device, settings, tools, cache, self._in_flight, line, asked)
         self._hearing = hearing
@@ -151,6 +151,10 @@ class Life:
         with trio.move_on_after(REPLAY_PATIENCE):
             await self._online.wait()
             await self._replays_in.send(replay)
+
+    async def release_records(self) -> None:
+        """Hold nothing in memory of what was erased; see :meth:`RecordCache.release`."""
+        await self._cache.release()
 
     async def _serve(
         self, link: Link, deadline: float, task_status: "trio.TaskStatus[None]"

@@ -24,6 +24,8 @@ Before: t.TypeAlias = tuple[tuple[Key, bytes | None, bool, int | None], ...]
 BYTES: t.Final = 4 * 1024 * 1024
 """Of records in one cache."""
 
+_WITH_OTHERS: t.Final = frozenset({RecordKind.SESSION, RecordKind.IDENTITY, RecordKind.SENDER_KEY})
+"""What belongs to somebody's device."""
 _USED_ONCE: t.Final = frozenset({RecordKind.PREKEY, RecordKind.PEER})  # not worth keeping in memory
 
 
@@ -48,6 +50,7 @@ class RecordCache:
         self._bytes = 0  # of the values
         self._values: collections.OrderedDict[Key, bytes | None] = collections.OrderedDict()
         self._carried: dict[Key, int] = {}  # the newest ticket that carries a changed record
+        self._leaving: set[Key] = set()  # to be let go of once they have settled
 
     async def load(self, kind: RecordKind, keys: cabc.Iterable[str]) -> None:
         """Make sure that :meth:`get` answers for ``keys``."""
@@ -103,6 +106,22 @@ class RecordCache:
             else:
                 self._carried[key] = ticket
 
+    async def release(self) -> None:
+        """Let go of all that belongs to other people's devices, for some of it was erased: what is
+        needed is read again. What has not settled goes once it has."""
+        async with self.lock:
+            self._leaving.update(key for key in self._values if key[0] in _WITH_OTHERS)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Drop what is leaving and has settled; not while somebody works with loaded records."""
+        if not self._leaving or self.lock.locked():
+            return
+        for key in self._leaving - self._carried.keys():
+            self._leaving.discard(key)
+            if key in self._values:
+                self._drop(key)
+
     def _store(self, key: Key, value: bytes | None) -> None:
         self._bytes += len(value or b"") - len(self._values.get(key) or b"")
         self._values[key] = value
@@ -119,6 +138,7 @@ class RecordCache:
                 del self._carried[key]
                 if change.kind in _USED_ONCE:
                     self._drop(key)
+        self._let_go()
         self._evict(keep=0)
 
     def __len__(self) -> int:

@@ -44,6 +44,10 @@ class Connections(t.Protocol):
         """The bare addresses of its account, the phone number first; empty: not known."""
         ...
 
+    async def release_records(self, names: cabc.Iterable[str]) -> None:
+        """Hold nothing in memory of sessions that were erased, on these connections."""
+        ...
+
 
 @attrs.frozen(kw_only=True)
 class Outside:
@@ -121,7 +125,9 @@ class Services:
             uniform=outside.uniform,
             deleting_clock=outside.deleting_clock,
         )
-        self.eraser = Eraser(outside.storage, self.media.remove_erased, version)
+        self.eraser = Eraser(
+            outside.storage, self.media.remove_erased, self._release_records, version
+        )
         inbox = outside.writer.inbox
         self.retention = Retention(
             outside.storage,
@@ -184,6 +190,9 @@ class Services:
             return self._bound().own_addresses(name)
         except UnknownConnectionError:
             return ()
+
+    async def _release_records(self, names: cabc.Sequence[str]) -> None:
+        await self._bound().release_records(names)
 
     def _bound(self) -> Connections:
         if self._fleet is None:

@@ -250,11 +250,13 @@ class Secret:
 
 @attrs.frozen
 class Names:
-    """An array of short texts, each once; from a variable with commas between."""
+    """An array of short texts, each once; from a variable with commas between. With ``known`` only
+    these are allowed, and the one that is most like a wrong one is told."""
 
     expected: str
-    pattern: str
+    pattern: str = ".*"
     allow_empty: bool = False
+    known: frozenset[str] | None = None
 
     def read(self, value: object) -> tuple[str, ...]:
         if isinstance(value, EnvText):
@@ -264,6 +266,11 @@ class Names:
         for name in value:
             if not re.fullmatch(self.pattern, name, re.ASCII):
                 raise BadValueError(f"{show(name)} is not one of these", self.expected)
+            if self.known is not None and name not in self.known:
+                hint = nearest(name, sorted(self.known))
+                raise BadValueError(
+                    f"{show(name)} is unknown", self.expected, f'"{hint}"' if hint else None
+                )
         if not value and not self.allow_empty:
             raise BadValueError("the array is empty", self.expected)
         return tuple(dict.fromkeys(value))

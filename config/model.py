@@ -33,6 +33,7 @@ from config.kinds import (
     Url,
     split_address,
 )
+from whatsapp.content_kinds import STORED_KINDS
 
 
 class LogFormat(enum.Enum):
@@ -345,7 +346,7 @@ class RetentionConfig:
     after: t.Annotated[float, Duration(86400, 36500 * 86400)]
     """Seconds since a message was sent."""
     kinds: t.Annotated[
-        tuple[str, ...], Names("kinds of messages, or *", r"[a-z][a-z0-9_]{0,63}|\*")
+        tuple[str, ...], Names("kinds of messages, or *", known=STORED_KINDS | {"*"})
     ] = ("*",)
     what: RetentionWhat = RetentionWhat.CONTENT
     connections: t.Annotated[

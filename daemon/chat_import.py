@@ -19,7 +19,7 @@ from config.model import Config
 from daemon.database import Reached, reach
 from daemon.errors import UsageError
 from daemon.export_wiring import media_blobs
-from daemon.importing import BESIDE, Progress, facts_of, make_ready
+from daemon.importing import BESIDE, Progress, facts_of, known_key, make_ready
 from daemon.owner import acting_as_owner
 from daemon.run import one_line_errors
 from storage.archive_import import ImportCounts, Placed, import_records
@@ -165,6 +165,7 @@ async def _import(
             None,
             found,
             files=ExportFiles(blobs, None),
+            key=known_key(config),
             share=BESIDE if reached.running or not config.storage.embedded else 1.0,
             progress=lambda counts: options.progress(f"{counts.read.total():,} records"),
         )

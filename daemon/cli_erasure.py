@@ -21,7 +21,7 @@ from daemon.cli_base import (
     read_rows,
     show,
 )
-from daemon.errors import RefusedError, UsageError
+from daemon.errors import NoDaemonError, RefusedError, UsageError
 
 if t.TYPE_CHECKING:
     from daemon.client import ControlClient
@@ -117,11 +117,21 @@ def _confirm(lines: list[str]) -> None:
 
 
 def _wait(client: "ControlClient", row: dict[str, t.Any]) -> dict[str, t.Any]:
-    """The erasure once it is done; if that takes too long, as it is then."""
+    """The erasure once it is done; if that takes too long, as it is then.
+
+    Raises:
+        NoDaemonError: the daemon went away meanwhile; the order stands.
+    """
     deadline = time.monotonic() + PATIENCE
     while row["state"] != "done" and time.monotonic() < deadline:
         time.sleep(POLL)
-        row = client.get(f"/erasures/{row['id']}")
+        try:
+            row = client.get(f"/erasures/{row['id']}")
+        except NoDaemonError as error:
+            raise NoDaemonError(
+                f"{error}; the order stands, and is carried out once the daemon runs:"
+                f" zapvisor forget --show {row['id']}"
+            ) from error
     return row
 
 

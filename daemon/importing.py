@@ -19,8 +19,9 @@ from storage.archive_codec import RecordError
 from storage.archive_import import ImportCounts, Placed, import_records
 from storage.archive_records import KINDS
 from storage.archive_source import ExportFiles, Source, open_source
-from storage.errors import StorageError, StorageRejectedError
+from storage.errors import SealError, StorageError, StorageRejectedError
 from storage.exports.sealing import read_identities
+from storage.seal import find_key
 
 BESIDE: t.Final = 0.5
 """The part of the time that an import takes beside a daemon: as long as a batch takes, so long is
@@ -64,6 +65,15 @@ def run_import(config: Config, options: ImportOptions) -> dict[str, t.Any]:
     return facts_of(counts) | {"path": str(options.path)}
 
 
+def known_key(config: Config) -> bytes | None:
+    """The secret key, by which a database knows whom it was told to forget; None: it cannot be
+    read, which only matters if there is anybody."""
+    try:
+        return find_key(config.key_file)
+    except SealError:
+        return None
+
+
 async def make_ready(config: Config, reached: Reached) -> None:
     """An embedded database without a daemon is ours to change, and an empty one anyhow."""
     facts = await reached.session.fetch_one("database_facts")
@@ -92,6 +102,7 @@ async def _import(
                 options.connection,
                 records if options.connection is None else _of_one(records),
                 files=files,
+                key=known_key(config),
                 share=BESIDE if reached.running or not config.storage.embedded else 1.0,
                 progress=progress,
             )

@@ -13,6 +13,7 @@ import attrs
 import trio
 
 from storage.archive_codec import RecordError, shape_of
+from storage.archive_forgotten import ForgottenPeople
 from storage.archive_records import (
     Connection,
     Conversation,
@@ -24,7 +25,7 @@ from storage.archive_records import (
     Record,
     check_record,
 )
-from storage.archive_sieve import Forgotten, sieve
+from storage.archive_sieve import sieve
 from storage.errors import StorageError, StorageRejectedError
 from storage.maintenance import Maintenance
 
@@ -111,7 +112,7 @@ async def import_records(
     records: cabc.AsyncIterable[Record | Placed],
     *,
     files: Files | None = None,
-    forgotten: Forgotten | None = None,
+    key: bytes | None = None,
     share: float = 1.0,
     progress: cabc.Callable[[ImportCounts], None] = lambda _counts: None,
 ) -> ImportCounts:
@@ -120,18 +121,22 @@ async def import_records(
     ``connection``: store all under this name, not under their own. A ``Connection`` record makes
     one that is not there. Contacts come before their chats, these before conversations and
     messages; messages that name no conversation take their place like those of the history.
-    ``forgotten``: whose records are left out. ``share``: of the time that the database may work
-    for this; the rest are pauses for others, between smaller batches.
+    ``key``: the secret key, without which nobody can tell whom the database was told to forget:
+    nothing of them is stored. ``share``: of the time that the database may work for this; the rest
+    are pauses for others, between smaller batches.
     ``progress`` hears of each batch.
 
     Cancelled, or ended by an error, it leaves whole batches; it may simply be done again.
 
     Raises:
         ImportGivenUpError: too many records cannot be stored.
-        StorageRejectedError: the database is not ready for it.
+        StorageRejectedError: the database is not ready for it, or people were forgotten and there
+            is no key.
         StorageUnavailableError: the database, or the disk for files, fails.
     """
-    importer = _Importer(session, files or NoFiles(), share, progress)
+    forgotten = ForgottenPeople(session, key)
+    await forgotten.refresh()
+    importer = _Importer(session, files or NoFiles(), forgotten, share, progress)
     size = BATCH if share >= 1 else BATCH_BESIDE
     batch = _Batch("")
     number = 0
@@ -149,14 +154,10 @@ async def import_records(
             importer.counts.refuse(placed.place, str(error))
             continue
         name = record.connection if connection is None else connection
-        kept = record if forgotten is None else sieve(record, name, forgotten)
-        if kept is None:
-            importer.counts.forgotten += 1
-            continue
         if name != batch.connection or batch.is_full(size):
             await importer.store(batch)
             batch = _Batch(name)
-        batch.add(Placed(placed.place, kept))
+        batch.add(placed)
     await importer.store(batch)
     await importer.finish()
     return importer.counts
@@ -193,18 +194,21 @@ class _Importer:
         self,
         session: Maintenance,
         files: Files,
+        forgotten: ForgottenPeople,
         share: float,
         progress: cabc.Callable[[ImportCounts], None],
     ) -> None:
         self.counts = ImportCounts()
         self._session = session
         self._files = files
+        self._forgotten = forgotten
         self._share = share
         self._progress = progress
         self._connections: dict[str, None] = {}  # in their order
 
     async def store(self, batch: _Batch) -> None:
         """Store a batch, and leave the database to others for a while."""
+        batch = await self._sieved(batch)
         if not batch.items:
             return
         for number, item in enumerate(batch.items):
@@ -218,6 +222,23 @@ class _Importer:
         self._progress(self.counts)
         await trio.sleep(took * (1 - self._share) / self._share)
 
+    async def _sieved(self, batch: _Batch) -> _Batch:
+        """The batch without the forgotten. Files of theirs, which may be here, are given up."""
+        kept = _Batch(batch.connection)
+        files = []
+        for item in batch.items:
+            record = t.cast("Record", item.record)  # the others were refused
+            left = sieve(record, batch.connection, self._forgotten)
+            if left is not None:
+                kept.add(Placed(item.place, left))
+                continue
+            self.counts.forgotten += 1
+            if isinstance(record, Message) and record.media and record.media.blob_sha256:
+                files.append(record.media.blob_sha256)
+        if files:
+            await self._session.fetch("give_up_blobs", files)
+        return kept
+
     async def _bring(self, media: Media) -> Media:
         """The file of a message as it is here after its bytes were looked for."""
         if media.state != "stored" or media.blob_sha256 is None or media.blob_size is None:
@@ -230,13 +251,20 @@ class _Importer:
     async def _write(self, batch: _Batch) -> None:
         """A batch that is refused is halved until the record at fault is alone."""
         try:
-            [row] = await self._session.fetch("import_batch", batch.connection, *_encode(batch))
+            [row] = await self._session.fetch(
+                "import_batch", batch.connection, *_encode(batch), self._forgotten.newest
+            )
         except StorageRejectedError as error:
             if len(batch.items) > 1:
                 for half in batch.halves():
                     await self._write(half)
                 return
             self.counts.refuse(batch.items[0].place, str(error))
+            return
+        if row[0] is None:  # somebody was forgotten meanwhile
+            await self._forgotten.refresh()
+            if (rest := await self._sieved(batch)).items:
+                await self._write(rest)
             return
         answer = json.loads(row[0])
         self.counts.read.update(_kind(item) for item in batch.items)

@@ -22,6 +22,7 @@ from storage.archive_records import (
     Receipt,
     Record,
 )
+from whatsapp.redaction import redact, redact_json, redact_text, users_of
 
 
 class Forgotten(t.Protocol):
@@ -71,14 +72,20 @@ def sieve(record: Record, connection: str, forgotten: Forgotten) -> Record | Non
 
 
 def _unnamed(message: Message, gone: cabc.Callable[..., bool]) -> Message:
-    """Somebody else's message, without whom it names."""
-    at = message.sent_at
-    quotes = message.quoted_author is not None and gone(at, message.quoted_author)
-    mentions = message.mentions and tuple(each for each in message.mentions if not gone(at, each))
+    """Somebody else's message, without whom it names: see ``storage.tombstones``."""
+    named = dict.fromkeys((message.quoted_author, message.target_author, *(message.mentions or ())))
+    left_out = tuple(each for each in named if each and gone(message.sent_at, each))
+    if not left_out:
+        return message
+    quotes = message.quoted_author in left_out
+    users = users_of(left_out)
     return attrs.evolve(
         message,
         quoted_id=None if quotes else message.quoted_id,
         quoted_author=None if quotes else message.quoted_author,
-        target_author=None if gone(at, message.target_author) else message.target_author,
-        mentions=mentions,
+        target_author=None if message.target_author in left_out else message.target_author,
+        mentions=tuple(each for each in message.mentions or () if each not in left_out) or None,
+        text=redact_text(message.text, users),
+        detail=redact_json(message.detail, users),
+        raw=redact(message.raw, left_out),
     )

@@ -32,8 +32,9 @@ UNERASED: t.Final = (
     "logs, events and webhooks that were sent elsewhere before",
     "pages of the database's files and of its write-ahead log that are free and not overwritten"
     " yet: zapvisor db vacuum --full",
-    "keys of the encryption with the person that the running connection still holds, and the"
-    " messages on WhatsApp's servers and on the phones",
+    "the sealed list of who has the key of a group in which the person was, until the group gets a"
+    " new one",
+    "the messages on WhatsApp's servers and on the phones",
 )
 
 

@@ -133,6 +133,11 @@ class Gaps(t.Protocol):
         """
         ...
 
+    async def forget_gaps(self, before: float, limit: int) -> int:
+        """Delete up to ``limit`` gaps that closed before (unix seconds) and as many of their items;
+        how many rows. Open ones stay, and the newest of each connection."""
+        ...
+
     async def gap_statistics(self) -> dict[str, int]:
         """``open`` gaps whose outage is over, how much is ``missing``, ``waiting`` (unreadable)
         and ``in_quarantine`` in them, how many have a ``device_replaced``; outages ``ongoing``."""

@@ -1,5 +1,5 @@
-"""Erasing in MemoryStorage: see :class:`storage.erasure.Erasing`. It forgets messages, names and
-addresses, at once; what else PostgreSQL keeps of a person is for tests on PostgreSQL."""
+"""Erasing in MemoryStorage: see :class:`storage.erasure.Erasing`. It forgets messages, names,
+addresses and sessions, at once; what else PostgreSQL keeps of a person is for tests on it."""
 
 import collections.abc as cabc
 import itertools
@@ -12,7 +12,7 @@ from storage.errors import StorageRejectedError
 from storage.memory_quarantine import MemoryQuarantine
 from storage.memory_state import SELF, Connection, Message, utc
 from storage.queues import MediaState
-from storage.tombstones import Tombstones
+from storage.tombstones import Tombstones, owner_of
 
 
 class MemoryErasure(MemoryQuarantine):
@@ -94,6 +94,10 @@ class MemoryErasure(MemoryQuarantine):
             for row in owner.rows.values():
                 if row.sender in people or row.chat.contact in people:
                     counts["messages"] += self._strip(owner, row, "forgotten")
+            for kind, records in owner.records.items():
+                owned = [each for each in records if owner_of(kind, each) in subject.addresses]
+                for record in owned:
+                    del records[record]
             for each in subject.addresses:
                 for key in [key for key in owner.names if key[0] == each]:
                     del owner.names[key]

@@ -63,6 +63,17 @@ class MemoryGaps(MemoryInbox):
                     return _row(owner, gap)
         return None
 
+    async def forget_gaps(self, before: float, limit: int) -> int:
+        """See :meth:`storage.gaps.Gaps.forget_gaps`."""
+        await trio.lowlevel.checkpoint()
+        gone = 0
+        for owner in self._chosen(None):
+            old = [each for each in owner.gaps[:-1] if (each.closed_at or before) < before]
+            for gap in old[: limit - gone]:
+                owner.gaps.remove(gap)
+                gone += 1
+        return gone
+
     async def gap_statistics(self) -> dict[str, int]:
         """See :meth:`storage.gaps.Gaps.gap_statistics`."""
         rows = await self.gaps(None, open_only=True, limit=PAGE)

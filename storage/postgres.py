@@ -231,8 +231,16 @@ class PostgresStorage(
     async def quarantine(self, envelope: Envelope, error: str) -> Outcome:
         """See :meth:`storage.api.Storage.quarantine`."""
         now = self._clock()
-        if self._is_buried(envelope, now):
-            return await self._apply_buried(envelope)
+        async with self._sifted([envelope], now) as sifted:
+            if not sifted.dropped and not self._is_buried(envelope):
+                if sifted.notes is not None:
+                    await self._write("note_forgotten", json.dumps(sifted.notes), self._now())
+                return await self._keep_quarantined(sifted.batch[0], error, now)
+            # Of what is sifted here nothing is written down.
+            self._tombstones_known = self._tombstones_known and sifted.notes is None
+        return await self._apply_buried(envelope)
+
+    async def _keep_quarantined(self, envelope: Envelope, error: str, now: float) -> Outcome:
         row, rest = prepare_quarantine(envelope, error, now)
         try:
             await self._write_quarantine(envelope, row, rest, now)
@@ -241,11 +249,11 @@ class PostgresStorage(
             row = await self._write_less(envelope, row, rest, now, refused)
         return Outcome(verdict=Verdict.QUARANTINED, error=row.error)
 
-    def _is_buried(self, envelope: Envelope, now: float) -> bool:
-        """Whether it is a forgotten person's, so that nothing of it is to be kept."""
-        if envelope.message is None:
-            return self._tombstones.buries_stanza(envelope.connection, envelope.stanza)
-        return bool(self._tombstones.sift([envelope], now).dropped)
+    def _is_buried(self, envelope: Envelope) -> bool:
+        """Whether it is a stanza of a forgotten person's, which could not be read."""
+        return envelope.message is None and self._tombstones.buries_stanza(
+            envelope.connection, envelope.stanza
+        )
 
     async def _apply_buried(self, envelope: Envelope) -> Outcome:
         """Commit the rest of it, or what the database takes of that."""

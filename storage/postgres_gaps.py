@@ -56,6 +56,13 @@ class PostgresGaps(abc.ABC):
             raise not_acceptable(row)
         return row
 
+    async def forget_gaps(self, before: float, limit: int) -> int:
+        """See :meth:`storage.gaps.Gaps.forget_gaps`."""
+        moment = dt.datetime.fromtimestamp(before, dt.UTC)
+        items = await self._fetch("forget_gap_items", moment, limit)
+        gaps = await self._fetch("forget_gaps", moment, limit)
+        return len(items) + len(gaps)
+
     async def gap_statistics(self) -> dict[str, int]:
         """See :meth:`storage.gaps.Gaps.gap_statistics`."""
         [counts] = await self._fetch("gap_statistics")

@@ -3,7 +3,10 @@
 A tombstone is a keyed hash of an address and a moment. What is older than the moment, from, to or
 about that address, is dropped before it is prepared: redelivered messages, history, imports,
 names. A younger message shows that the person has come back; from then on only what is dated
-before the moment is dropped. All of it costs nothing while nobody was forgotten.
+before the moment is dropped. Until then sessions and keys with the person's devices, which a
+running connection may hold in memory, are deleted where they would be written: never an older
+one is left, for what a session has encrypted it must not encrypt again. All of it costs nothing
+while nobody was forgotten.
 """
 
 import collections
@@ -14,7 +17,16 @@ import typing as t
 
 import attrs
 
-from storage.api import ChatKind, Envelope, Lane, Outcome, ReceivedMessage, Verdict
+from storage.api import (
+    ChatKind,
+    Envelope,
+    Lane,
+    Outcome,
+    ReceivedMessage,
+    RecordChange,
+    RecordKind,
+    Verdict,
+)
 from storage.facts import (
     AddressPair,
     ChatSettings,
@@ -32,12 +44,19 @@ from storage.identity import clean_text
 from storage.prepare_facts import EARLIEST, plausible_time
 from whatsapp.binary import codec
 from whatsapp.errors import RemoteProtocolError
-from whatsapp.jid import Jid
+from whatsapp.jid import Jid, account_of
 from whatsapp.redaction import redact, redact_json, redact_text, users_of
 
 HASHES: t.Final = 16_384  # kept in memory: the same people write again and again
 
 _PURPOSE: t.Final = b"zapvisor tombstones 1"
+_WITH_OTHERS: t.Final = frozenset({RecordKind.SESSION, RecordKind.IDENTITY, RecordKind.SENDER_KEY})
+"""Records that belong to somebody's device."""
+
+
+def owner_of(kind: RecordKind, key: str) -> str | None:
+    """The address of whoever has the device that a record belongs to; None: it is our own."""
+    return str(account_of(key.rpartition("::")[2])) if kind in _WITH_OTHERS else None
 
 
 @attrs.define
@@ -176,7 +195,7 @@ class _Sieve:
         }
 
     def envelope(self, position: int, item: Envelope) -> Envelope:
-        """What is left of an envelope: always its records and its step of the gap ledger."""
+        """What is left of an envelope: always its own records and its step of the gap ledger."""
         name, message = item.connection, item.message
         if message is not None:
             self._pair(name, message.chat, message.chat_alt)
@@ -193,9 +212,19 @@ class _Sieve:
         handled = item.handled
         if handled is not None and any(self._silent(name, part) for part in handled.split(" ")[:2]):
             handled = None
-        if message is item.message and facts == item.facts and handled is item.handled:
+        # After the message: with one that shows that the person is back, their session counts.
+        records = item.records and tuple(self._record(name, each) for each in item.records)
+        if (message, handled) == (item.message, item.handled) and (facts, records) == (
+            item.facts,
+            item.records,
+        ):
             return item
-        return attrs.evolve(item, message=message, facts=facts, handled=handled)
+        return attrs.evolve(item, message=message, facts=facts, handled=handled, records=records)
+
+    def _record(self, name: str, change: RecordChange) -> RecordChange:
+        """A change of a record; with the devices of somebody who is forgotten nothing is kept."""
+        gone = change.value is not None and self._silent(name, owner_of(change.kind, change.key))
+        return attrs.evolve(change, value=None) if gone else change
 
     def _drops(self, name: str, message: ReceivedMessage) -> bool:
         addresses = [] if message.from_me else [message.sender, message.sender_alt]

@@ -113,3 +113,7 @@ KINDS: t.Final = frozenset(
     }
 )
 """All that reading a message can call it."""
+
+STORED_KINDS: t.Final = (KINDS - {"none"}) | {"call", "protocol", "system"}
+"""All that a stored message with content may be called: what no message says is told by the
+program, of calls, of changes of groups, and of messages that show nothing."""

@@ -23,6 +23,7 @@ _BASE_SERVER: t.Final = {
     HOSTED_LID_SERVER: LID_SERVER,
 }
 _SIGNAL_SUFFIX: t.Final = {LID_SERVER: "_1", HOSTED_SERVER: "_128", HOSTED_LID_SERVER: "_129"}
+_SIGNAL_SERVER: t.Final = {suffix[1:]: server for server, suffix in _SIGNAL_SUFFIX.items()}
 
 
 @attrs.frozen
@@ -114,3 +115,10 @@ def _required_server(server: str) -> str:
 
 SERVER_JID: t.Final = Jid("", SERVER)
 STATUS_BROADCAST: t.Final = Jid("status", BROADCAST_SERVER)
+
+
+def account_of(signal_address: str) -> Jid:
+    """Whose device a Signal address means; see :attr:`Jid.signal_address` and :attr:`Jid.bare`."""
+    name = signal_address.partition(".")[0]
+    user, _, suffix = name.partition("_")
+    return Jid(user, _SIGNAL_SERVER.get(suffix, SERVER)).bare

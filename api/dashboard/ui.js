@@ -32,6 +32,9 @@ export const when = (at, text = moment(at)) =>
 /** What the daemon says in its own (English) words. */
 export const quoted = (text, attributes = {}) => h('span', { lang: 'en', ...attributes }, text)
 
+/** A conversation by its title; its address says nothing once the person was forgotten. */
+export const called = ({ title, shown, chat }) => title === null && chat.endsWith('@removed') ? t('person.forgotten') : shown
+
 export const empty = text => h('p', { class: 'empty' }, text)
 
 export const loading = () => h('p', { class: 'empty' }, t('app.loading'))

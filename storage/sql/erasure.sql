@@ -301,8 +301,12 @@ BEGIN
       AND (i.message_id = ANY (p_whole)
         OR i.message_id IN (SELECT (x ->> 'id')::bigint FROM jsonb_array_elements(p_messages) AS x));
     GET DIAGNOSTICS v_settled = ROW_COUNT;
-    UPDATE erasures e SET counts = e.counts || jsonb_build_object(
-        'naming', coalesce((e.counts ->> 'naming')::bigint, 0) + v_settled)
+    UPDATE erasures e SET
+        position = greatest(e.position, (SELECT max(u.id) FROM unnest(
+            p_whole || ARRAY(SELECT (x ->> 'id')::bigint FROM jsonb_array_elements(p_messages) AS x)
+        ) AS u (id))),
+        counts = e.counts || jsonb_build_object(
+            'naming', coalesce((e.counts ->> 'naming')::bigint, 0) + v_settled)
     WHERE e.id = p_erasure AND v_settled > 0;
 END
 $$;
@@ -369,26 +373,6 @@ BEGIN
         DELETE FROM signal_sessions
         WHERE connection_id = p_connection AND updated_at <= p_before
           AND split_part(split_part(key, '.', 1), '_', 1) = ANY (v_users);
-    WHEN 'outbox' THEN
-        UPDATE outbox o SET
-            chat = 'forgotten-' || o.id || '@removed', key = 'forgotten-' || o.id, body = '{}',
-            payload = NULL, fingerprint = decode(repeat('00', 32), 'hex')
-        WHERE o.ctid = ANY (ARRAY(
-            SELECT x.ctid FROM outbox x
-            WHERE x.connection_id = p_connection AND x.chat = ANY (v_addresses)
-              AND x.created_at <= p_before
-            LIMIT p_limit));
-        GET DIAGNOSTICS v_more = ROW_COUNT;
-        -- Of messages to others, those that name the person; what is still to be sent stays.
-        UPDATE outbox o SET body = '{}', payload = NULL
-        WHERE o.ctid = ANY (ARRAY(
-            SELECT x.ctid FROM outbox x
-            WHERE x.connection_id = p_connection AND x.state NOT IN ('queued', 'sending')
-              AND EXISTS (
-                SELECT FROM unnest(bare_users(v_addresses)) AS u (name)
-                WHERE strpos(x.body::text, u.name) > 0
-                   OR position(convert_to(u.name, 'UTF8') IN x.payload) > 0)
-            LIMIT p_limit));
     WHEN 'merges' THEN
         DELETE FROM contact_merge_rows WHERE ctid = ANY (ARRAY(
             SELECT r.ctid FROM contact_merge_rows r
@@ -477,6 +461,7 @@ BEGIN
         v_ids := ARRAY(
             SELECT i.message_id FROM erasure_items i
             WHERE i.connection_id = v_connection AND i.erasure_id = p_id AND i.theirs
+              AND i.message_id > v_erasure.position  -- past those that are dead, and not yet gone
             ORDER BY i.message_id LIMIT p_limit);
         SELECT e.messages, e.files INTO v_rows, v_files
         FROM erase_messages(v_connection, v_ids, 'forgotten', p_now) e;
@@ -484,6 +469,40 @@ BEGIN
         WHERE i.connection_id = v_connection AND i.erasure_id = p_id
           AND i.message_id = ANY (v_ids);
         v_over := cardinality(v_ids) < p_limit;
+        UPDATE erasures SET position = coalesce(v_ids[cardinality(v_ids)], position)
+        WHERE id = p_id;
+    WHEN v_erasure.phase = 'outbox' THEN
+        v_addresses := ARRAY(SELECT jsonb_array_elements_text(v_work -> 'addresses'));
+        v_users := bare_users(v_addresses);
+        v_raw_users := ARRAY(SELECT convert_to(u, 'UTF8') FROM unnest(v_users) AS u);
+        WITH looked AS MATERIALIZED (
+            SELECT o.id, o.chat, o.created_at, o.state, o.body, o.payload FROM outbox o
+            WHERE o.connection_id = v_connection AND o.id > v_erasure.position
+            ORDER BY o.id LIMIT 2 * p_limit
+        ), theirs AS (
+            UPDATE outbox o SET
+                chat = 'forgotten-' || o.id || '@removed', key = 'forgotten-' || o.id, body = '{}',
+                payload = NULL, fingerprint = decode(repeat('00', 32), 'hex')
+            FROM looked l
+            WHERE o.connection_id = v_connection AND o.id = l.id AND l.chat = ANY (v_addresses)
+              AND l.created_at <= v_erasure.requested_at
+            RETURNING o.id
+        ), naming AS (
+            -- Of messages to others, those that name the person; what is still to be sent stays.
+            UPDATE outbox o SET body = '{}', payload = NULL
+            FROM looked l
+            WHERE o.connection_id = v_connection AND o.id = l.id
+              AND (l.chat <> ALL (v_addresses) OR l.created_at > v_erasure.requested_at)
+              AND l.state NOT IN ('queued', 'sending')
+              AND EXISTS (
+                SELECT FROM unnest(v_users, v_raw_users) AS u (name, raw)
+                WHERE strpos(l.body::text, u.name) > 0 OR position(u.raw IN l.payload) > 0)
+            RETURNING o.id
+        )
+        SELECT max(l.id), (SELECT count(*) FROM theirs) + (SELECT count(*) FROM naming)
+        INTO v_last, v_rows FROM looked l;
+        v_over := v_last IS NULL;
+        UPDATE erasures SET position = coalesce(v_last, position) WHERE id = p_id;
     WHEN v_erasure.phase = 'events' THEN
         WITH looked AS MATERIALIZED (
             SELECT e.id, e.connection, e.data FROM events e

@@ -13,6 +13,7 @@
 
 DROP FUNCTION IF EXISTS finish_import(text);
 DROP FUNCTION IF EXISTS import_batch(text, jsonb, text[], bytea[]);
+DROP FUNCTION IF EXISTS import_batch(text, jsonb, text[], bytea[], bigint);
 DROP FUNCTION IF EXISTS import_contacts(integer, jsonb, timestamptz);
 DROP FUNCTION IF EXISTS import_groups(integer, jsonb);
 DROP FUNCTION IF EXISTS import_conversations(integer, jsonb);
@@ -544,8 +545,9 @@ $$;
 
 -- One batch of records of one connection, by kind; the answer has, by kind, how many are new, and
 -- the numbers of those that name what is not known.
-CREATE FUNCTION import_batch(p_connection text, p_batch jsonb, p_texts text[], p_raws bytea[])
-RETURNS jsonb LANGUAGE plpgsql
+CREATE FUNCTION import_batch(
+    p_connection text, p_batch jsonb, p_texts text[], p_raws bytea[], p_erasure bigint
+) RETURNS jsonb LANGUAGE plpgsql
 -- As in apply_batch: the batch is small, the tables are large.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan SET jit = off
@@ -579,6 +581,10 @@ BEGIN
             USING MESSAGE = 'unknown connection ' || quote_literal(p_connection);
     END IF;
     PERFORM FROM counters WHERE connection_id = v_connection FOR UPDATE;
+    -- An order to forget somebody waits for that lock, or was given before it.
+    IF p_erasure <> (SELECT coalesce(max(id), 0) FROM erasures) THEN
+        RETURN NULL;
+    END IF;
 
     IF p_batch ? 'label' THEN
         INSERT INTO labels AS l (connection_id, id, name, color, deleted, at)

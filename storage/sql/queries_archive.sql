@@ -216,8 +216,18 @@ WHERE connection_id = $1 AND ($2::text IS NULL OR (address, setting) > ($2, $3::
 ORDER BY address, setting LIMIT $5;
 
 -- name: import_batch
--- Put a batch of records back.
-SELECT import_batch($1, $2::text::jsonb, $3::text[], $4::bytea[]);
+-- Put a batch of records back; NULL: there is an order to forget somebody after $5.
+SELECT import_batch($1, $2::text::jsonb, $3::text[], $4::bytea[], $5);
+
+-- name: newest_erasure
+-- The newest order to forget somebody; 0: there is none.
+SELECT coalesce(max(id), 0) AS id FROM erasures;
+
+-- name: give_up_blobs
+-- Files that came for messages which are not taken; others may have them.
+INSERT INTO erased_blobs (sha256, erased_at)
+SELECT DISTINCT b, clock_timestamp() FROM unnest($1::bytea[]) AS b
+ON CONFLICT DO NOTHING;
 
 -- name: finish_import
 -- Take away what an import turned out not to need.

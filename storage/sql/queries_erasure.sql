@@ -53,7 +53,11 @@ SELECT c.id AS connection_id, c.name AS connection,
     EXISTS (
         SELECT FROM contact_addresses a
         JOIN contacts s ON s.connection_id = a.connection_id AND s.id = a.contact_id
-        WHERE a.connection_id = c.id AND a.address = ANY ($1::text[]) AND s.is_self) AS is_self,
+        WHERE a.connection_id = c.id AND a.address = ANY ($1::text[]) AND s.is_self
+    ) OR EXISTS (  -- before anything has shown the account as a contact
+        SELECT FROM device_identity d
+        WHERE d.connection_id = c.id
+          AND regexp_replace(d.jid, ':[0-9]+@', '@') = ANY ($1::text[])) AS is_self,
     EXISTS (
         SELECT FROM group_members g
         WHERE g.connection_id = c.id AND g.address = ANY ($1::text[])) AS is_member,
@@ -113,6 +117,7 @@ SELECT m.id, m.kind, m.text, m.raw, m.detail, m.quoted_id, m.quoted_author, m.ta
 FROM erasure_items i
 JOIN messages m ON m.connection_id = i.connection_id AND m.id = i.message_id
 WHERE i.connection_id = $2 AND i.erasure_id = $1 AND NOT i.theirs
+  AND i.message_id > (SELECT e.position FROM erasures e WHERE e.id = $1)
 ORDER BY i.message_id LIMIT $3;
 
 -- name: redact_messages

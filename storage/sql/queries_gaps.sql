@@ -50,3 +50,37 @@ SELECT count(*) FILTER (WHERE d.to_at IS NOT NULL) AS open,
     count(*) FILTER (WHERE d.to_at IS NOT NULL AND d.device_replaced) AS device_replaced,
     count(*) FILTER (WHERE d.to_at IS NULL) AS ongoing
 FROM gap_details d WHERE d.closed_at IS NULL;
+
+-- name: forget_gap_items
+-- What belonged to gaps that closed before $1, some at a time.
+DELETE FROM gap_items i
+USING (
+    SELECT j.connection_id, j.gap_id, j.kind, j.item_id
+    FROM gaps g
+    JOIN gap_items j ON j.connection_id = g.connection_id AND j.gap_id = g.id
+    WHERE g.closed_at < $1 LIMIT $2
+) old
+WHERE i.connection_id = old.connection_id AND i.gap_id = old.gap_id AND i.kind = old.kind
+  AND i.item_id = old.item_id
+RETURNING i.item_id;
+
+-- name: forget_gaps
+-- Gaps that closed before $1 and have no items any more, some at a time; the newest of each
+-- connection stays.
+DELETE FROM gaps g
+USING (
+    SELECT o.connection_id, o.id
+    FROM connections c
+    CROSS JOIN LATERAL (
+        SELECT f.connection_id, f.id FROM gaps f
+        WHERE f.connection_id = c.id AND f.closed_at < $1
+            AND f.id < (SELECT max(n.id) FROM gaps n WHERE n.connection_id = c.id)
+            AND NOT EXISTS (
+                SELECT FROM gap_items i
+                WHERE i.connection_id = f.connection_id AND i.gap_id = f.id)
+        ORDER BY f.id LIMIT $2
+    ) o
+    LIMIT $2
+) old
+WHERE g.connection_id = old.connection_id AND g.id = old.id
+RETURNING g.id;

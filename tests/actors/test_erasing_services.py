@@ -1,5 +1,6 @@
 """The services that erase, in virtual time on the storage in memory."""
 
+import collections.abc as cabc
 import typing as t
 
 import attrs
@@ -12,8 +13,8 @@ from actors import retention as retention_module
 from actors.eraser import Eraser
 from actors.retention import Retention
 from storage.api import ChatKind, ConversationRules, Envelope, ReceivedMessage, Verdict
-from storage.erasure import RetentionStep, Rule
-from storage.errors import StorageUnavailableError
+from storage.erasure import Erasure, RetentionStep, Rule
+from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.memory import MemoryStorage
 
 NOW = 1_800_000_000.0
@@ -53,6 +54,7 @@ class World:
     retention: Retention
     eraser: Eraser
     removals: list[float]
+    released: list[cabc.Sequence[str]]
 
     async def take(self, external_id: str, *, days: float = 0.0) -> Verdict:
         message = ReceivedMessage(
@@ -79,17 +81,23 @@ async def world() -> World:
     storage = Failing(lambda: NOW)
     await storage.ensure_connection("sales", ConversationRules())
     removals: list[float] = []
+    released: list[cabc.Sequence[str]] = []
 
     async def remove_files() -> int:
         await trio.lowlevel.checkpoint()
         removals.append(trio.current_time())
         return 0
 
+    async def release(names: cabc.Sequence[str]) -> None:
+        await trio.lowlevel.checkpoint()
+        released.append(names)
+
     return World(
         storage=storage,
         retention=Retention(storage, [WEEK], remove_files, lambda: NOW),
-        eraser=Eraser(storage, remove_files, "1.2.3"),
+        eraser=Eraser(storage, remove_files, release, "1.2.3"),
         removals=removals,
+        released=released,
     )
 
 
@@ -178,6 +186,7 @@ async def test_an_order_is_carried_out(
     done = await world.storage.erasure(row.id)
     assert done is not None
     assert done.phase == "done"
+    assert world.released == [("sales",)]
     assert await world.texts() == [None]
     assert await world.take("M2") is Verdict.FORGOTTEN
     assert await world.eraser.forget(contact=None, address=ANA, connection=None, by="dpo") is None
@@ -194,6 +203,78 @@ async def test_what_is_unfinished_goes_on(
     world.storage.away = 3
     await nursery.start(world.eraser.run)
     await trio.sleep(4 * eraser_module.RETRY)
+    assert await world.storage.unfinished_erasures() == []
+    nursery.cancel_scope.cancel()
+
+
+async def test_one_that_is_refused_keeps_no_other_waiting(
+    autojump_clock: MockClock, world: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again; those behind it are carried out."""
+    await world.take("M1")
+    first = await world.storage.begin_erasure(address=ANA, connection=None, by="x", version="1")
+    world.storage._clock = lambda: NOW + DAY
+    await world.take("M2", days=-1)
+    second = await world.storage.begin_erasure(address=ANA, connection=None, by="x", version="1")
+    assert first is not None
+    assert second is not None
+    carry_out = world.storage.continue_erasure
+
+    async def refuse(number: int, *, files_gone: bool = False) -> Erasure:
+        if number == first.id:
+            raise StorageRejectedError("a defect")
+        return await carry_out(number, files_gone=files_gone)
+
+    monkeypatch.setattr(world.storage, "continue_erasure", refuse)
+    await nursery.start(world.eraser.run)
+    await trio.sleep(1)
+    assert await world.storage.unfinished_erasures() == [first.id]
+    monkeypatch.undo()
+    await trio.sleep(2 * eraser_module.RETRY)
+    assert await world.storage.unfinished_erasures() == []
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_order_whose_giver_has_gone_is_carried_out(
+    autojump_clock: MockClock, world: World, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the COMMIT is lost, or the request cancelled: it begins at once all the
+    same."""
+    await nursery.start(world.eraser.run)
+    await trio.sleep(1)
+    await world.take("M1")
+    begin = world.storage.begin_erasure
+
+    async def lost(**order: t.Any) -> Erasure | None:
+        await begin(**order)
+        raise StorageUnavailableError("the answer to the COMMIT was lost")
+
+    monkeypatch.setattr(world.storage, "begin_erasure", lost)
+    with pytest.raises(StorageUnavailableError):
+        await world.eraser.forget(contact=None, address=ANA, connection=None, by="x")
+    await trio.sleep(1)
+    [row] = await world.storage.erasures()
+    assert row.phase == "done"
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_that_does_not_let_go_is_waited_for(
+    autojump_clock: MockClock, world: World, nursery: trio.Nursery
+) -> None:
+    """The erasure is not done before; then it is."""
+    free = trio.Event()
+
+    async def release(_names: cabc.Sequence[str]) -> None:
+        await free.wait()
+
+    await world.take("M1")
+    eraser = Eraser(world.storage, _nothing, release, "1")
+    await world.storage.begin_erasure(address=ANA, connection=None, by="x", version="1")
+    await nursery.start(eraser.run)
+    await trio.sleep(3 * eraser_module.PATIENCE)
+    assert await world.storage.unfinished_erasures() == [1]
+    free.set()
+    await trio.sleep(2 * eraser_module.PATIENCE)
     assert await world.storage.unfinished_erasures() == []
     nursery.cancel_scope.cancel()
 

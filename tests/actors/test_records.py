@@ -133,3 +133,27 @@ async def test_posts_of_many_tasks_keep_the_order_in_which_they_came(
             assert mail.envelope.message is not None
             received.append(mail.envelope.message.external_id or "")
     assert received == [str(number) for number in range(20)]
+
+
+async def test_released_records_are_read_anew(storage: FaultyStorage) -> None:
+    """What storage has is read again, but what has not settled stays until it has; own records
+    are no matter of others."""
+    await store(storage, change("a.0", b"one"))
+    cache = RecordCache(storage, NAME)
+    await cache.load(SESSION, ["a.0"])
+    own = RecordChange(RecordKind.APP_STATE_KEY, "aa", b"key")
+    under_way = change("b.0", b"new")
+    cache.put([own], ticket=1)
+    cache.put([under_way], ticket=2)
+    cache.settled([own], ticket=1)
+    await store(storage, change("a.0", None))
+    await cache.release()
+    await cache.load(SESSION, ["a.0", "b.0"])
+    assert (cache.get(SESSION, "a.0"), cache.get(SESSION, "b.0")) == (None, b"new")
+    async with cache.lock:  # somebody works with what is loaded
+        cache.settled([under_way], ticket=2)
+        assert cache.get(SESSION, "b.0") == b"new"
+    cache.settled([], ticket=3)
+    await cache.load(SESSION, ["b.0"])
+    assert cache.get(SESSION, "b.0") is None  # nobody committed it in this test
+    assert cache.get(RecordKind.APP_STATE_KEY, "aa") == b"key"

@@ -289,7 +289,7 @@ def message(number: int, text: str | None, **changes: t.Any) -> dict[str, t.Any]
         "kind": "text", "state": "stored", "lane": "live", "text": text, "original_text": text,
         "versions": [], "deleted": None, "reactions": [], "votes": [], "quoted": None,
         "mentions": [], "flags": [], "detail": {}, "media": None, "receipts": [], "status": None,
-        "target_id": None, "reason": None, "verdict": None, "retries": 0,
+        "target_id": None, "reason": None, "verdict": None, "retries": 0, "removed": None,
         "sent_at": ago(90_000 - number * 400), "received_at": ago(90_000 - number * 400),
     } | changes  # fmt: skip
 

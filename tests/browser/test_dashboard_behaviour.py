@@ -1,6 +1,7 @@
 """What the dashboard does, in a real browser, with an API on a stage."""
 
 import pathlib
+import typing as t
 
 import pytest
 from browser_driver import Page
@@ -125,6 +126,35 @@ async def test_what_is_deleted_is_hidden_at_once(page: Page, stage: Stage) -> No
     assert "1.850" not in await page.text("[data-message='137']")
     await page.click("[data-message='137'] details[data-key=deleted] > summary")
     await page.wait("[data-message='137'] >> text=R$ 1.850")
+
+
+async def test_what_was_removed_says_why(page: Page, stage: Stage, artefacts: pathlib.Path) -> None:
+    """By rules, or on request; a deleted one has nothing to reveal, a removed file cannot be
+    fetched, and a forgotten person has no name, here and in the list."""
+    nobody = props.person(None) | {"addresses": [], "shown": "?"}
+    gone: dict[str, t.Any] = {"text": None, "original_text": None, "media": None}
+    stage.message(135).update(removed="retention", **gone)
+    stage.message(136)["media"]["state"] = "removed"
+    stage.message(138).update(removed="retention", **gone)
+    stage.message(133).update(removed="forgotten", sender=nobody, **gone)
+    stage.conversations[0].update(chat="forgotten-1@removed", title=None)
+    stage.conversations[0]["shown"] = "forgotten-1@removed"
+    await page.visit("#/conversations/1")
+    await page.wait("[data-message='142']")
+    await page.shot(artefacts / "conversation-removed.png")
+    assert "the rules of retention say" in await page.text("[data-message='135']")
+    assert "removed here" in await page.text("[data-message='136']")
+    assert await page.count("[data-message='136'] button") == 0
+    deleted = await page.text("[data-message='138']")
+    assert "Deleted for everyone by Ana Souza" in deleted
+    assert "the rules of retention say" in deleted
+    assert await page.count("[data-message='138'] summary") == 0
+    forgotten = await page.text("[data-message='133']")
+    assert "erased on request" in forgotten
+    assert "Forgotten person" in forgotten
+    assert "Forgotten person" in await page.text(".conversations li:first-child")
+    assert "@removed" not in await page.text("body")
+    assert await page.problems() == []
 
 
 async def test_former_content_needs_a_scope(open_page: OpenPage, stage: Stage) -> None:

@@ -663,7 +663,9 @@ class Control:
         self.registrar = FakeRegistrar(self.fleet)
         self.restorer = FakeRestorer(self.storage)
         self.tokens = TokenKeeper(self.storage, NOON.timestamp)
-        self.eraser = Eraser(t.cast("t.Any", self.storage), self._remove_files, "1.2.3")
+        self.eraser = Eraser(
+            t.cast("t.Any", self.storage), self._remove_files, self._release_records, "1.2.3"
+        )
         self.retention = Retention(
             self.storage.inbox, (KEEP_A_WEEK,), self._remove_files, NOON.timestamp
         )
@@ -720,6 +722,9 @@ class Control:
         await trio.lowlevel.checkpoint()
         self.files_removed.append(0)
         return 0
+
+    async def _release_records(self, _names: cabc.Sequence[str]) -> None:
+        await trio.lowlevel.checkpoint()
 
     def backend(self, *, complete: bool = True) -> Backend:
         """What the app works on; unless ``complete``, a daemon that only receives."""

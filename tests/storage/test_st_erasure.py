@@ -528,6 +528,46 @@ async def test_who_is_unknown_or_the_account_itself(postgres: PostgresStorage) -
     assert await postgres.erasures() == []
 
 
+async def test_an_account_that_is_no_contact_yet(
+    cluster: Cluster, dsn: str, postgres: PostgresStorage
+) -> None:
+    """Is nobody to forget, though it is a member of a group; a group is nobody, either."""
+    members = (GroupMember(address=ACCOUNT), GroupMember(address=OTHER))
+    group = GroupSnapshot(group=GROUP, at=NOW, subject="x", members=members)
+    await postgres.apply([Envelope(connection="sales", facts=(group,))])
+    await cluster.sql(dsn, "DELETE FROM contact_addresses")
+    own = ACCOUNT.replace("@", ":7@")
+    await cluster.sql(
+        dsn,
+        "INSERT INTO device_identity (connection_id, jid, sealed, updated_at)"
+        f" SELECT id, '{own}', 'x', now() FROM connections WHERE name = 'sales'",
+    )
+    begin = functools.partial(postgres.begin_erasure, connection=None, by="x", version="1")
+    with pytest.raises(StorageRejectedError, match="account of a connection"):
+        await begin(address=ACCOUNT)
+    assert await begin(address=GROUP) is None
+    assert await postgres.erasures() == []
+
+
+async def test_quarantine_keeps_no_session_either(
+    cluster: Cluster, dsn: str, postgres: PostgresStorage, clock: Clock
+) -> None:
+    """Somebody else's message that is refused does not bring a session with the person back; one
+    of theirs, of later, shows for good that they are back."""
+    await plant(postgres)
+    await forget(postgres)
+    clock.now += DAY
+    sessions = tuple(each for item in person() for each in item.records)
+    keys = [each.key for each in sessions if each.kind is RecordKind.SESSION]
+    poison = attrs.evolve(envelope("Q8", chat=OTHER), records=sessions)
+    assert (await postgres.quarantine(poison, "refused")).verdict is Verdict.QUARANTINED
+    assert await postgres.load_records("sales", RecordKind.SESSION, keys) == {}
+    back = attrs.evolve(envelope("Q9", sent_at=int(clock.now)), records=sessions)
+    assert (await postgres.quarantine(back, "refused")).verdict is Verdict.QUARANTINED
+    assert len(await postgres.load_records("sales", RecordKind.SESSION, keys)) >= 1
+    assert await cluster.sql(dsn, "SELECT FROM tombstones WHERE returned_at IS NOT NULL") != []
+
+
 async def test_who_is_only_a_member_of_a_group(
     cluster: Cluster, dsn: str, postgres: PostgresStorage
 ) -> None:

@@ -122,6 +122,31 @@ async def test_an_interrupted_drain_is_covered_by_the_next_complete_one(storage:
     assert (third.state, third.missing) == ("open", 1)  # announced by a queue that did end
 
 
+async def test_old_gaps_go(storage: Storage) -> None:
+    """Those that closed before, some at a time, with what kept them open; open ones stay, however
+    old, and the newest, which the next one follows."""
+    lost = {"kind": "undecryptable", "reason": "no_session", "text": None}
+    for login, count in (("a", 1), ("b", 2), ("c", 1), ("d", 1)):
+        await storage.apply([began(), announced(login, count)])
+        await storage.apply([queued(login, 1, f"{login}1", **lost), drained(login, 2)])
+        await take(storage, f"{login}1")  # it can be read after all
+    states = [row.state for row in await rows(storage)]
+    assert states == ["closed", "open", "closed", "closed"]
+    assert await storage.forget_gaps(NOW, 10) == 0
+    gone = []
+    while count := await storage.forget_gaps(NOW + HOUR, 1):
+        gone.append(count)
+    assert len(gone) >= 2
+    left = await rows(storage)
+    assert [(row.state, row.login_at is not None) for row in left] == [
+        ("open", True),
+        ("closed", True),
+    ]
+    await storage.apply([began(at=NOW + 2 * HOUR, kind="stopped")])
+    assert await storage.forget_gaps(NOW + HOUR, 9) >= 1
+    assert [row.state for row in await rows(storage)] == ["open", "out"]
+
+
 async def test_what_comes_late_is_not_missing_any_more(storage: Storage) -> None:
     """New messages from before the login that lacked some; younger or known ones prove nothing."""
     await storage.apply([began(), announced("a", 3), queued("a", 1, "A1"), drained("a", 2)])

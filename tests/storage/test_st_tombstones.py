@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from st_helpers import CUSTOMER, CUSTOMER_LID, DAY, GROUP, KEY, NOW, OTHER, envelope
 
-from storage.api import Envelope, Lane, Outcome, Verdict
+from storage.api import Envelope, Lane, Outcome, RecordChange, RecordKind, Verdict
 from storage.facts import AddressPair, ChatSettings, ContactName, NameSource
 from storage.tombstones import StoneRow, Tombstones
 from whatsapp.proto import wa_pb2
@@ -72,6 +72,36 @@ def test_who_has_come_back_is_known_again() -> None:
     [item] = stones.sift([Envelope(connection="sales", facts=(*settings, pair))], NOW + 60).batch
     assert item.facts == (settings[1], pair)
     assert stones.sift([envelope("A0")], NOW + 60).dropped == {0}
+
+
+def test_sessions_are_not_stored_again() -> None:
+    """With the devices of somebody who is forgotten: they are deleted, so that no older one is
+    left; with the message that shows that they are back they are kept, from then on always."""
+    user, lid = CUSTOMER.partition("@")[0], CUSTOMER_LID.partition("@")[0]
+    theirs = (
+        RecordChange(RecordKind.SESSION, f"{user}.0", b"s"),
+        RecordChange(RecordKind.SESSION, f"{lid}_1.3", b"s"),
+        RecordChange(RecordKind.IDENTITY, f"{user}_128.7", b"i"),
+        RecordChange(RecordKind.SENDER_KEY, f"{GROUP}::{lid}_129.0", b"k"),
+    )
+    others = (
+        RecordChange(RecordKind.SESSION, f"{OTHER.partition('@')[0]}.0", b"s"),
+        RecordChange(RecordKind.SESSION, f"{lid}.0", b"a number like the LID"),
+        RecordChange(RecordKind.SENDER_KEY, f"{GROUP}::distributed", b"{}"),
+        RecordChange(RecordKind.PREKEY, user, b"p"),
+    )
+    stones = buried(CUSTOMER, CUSTOMER_LID)
+    item = attrs.evolve(envelope("A1"), records=(*theirs, *others))
+    group = attrs.evolve(envelope("O1", chat=GROUP, from_me=True), records=item.records)
+    for each in stones.sift([item, group], NOW).batch:
+        gone = tuple(attrs.evolve(change, value=None) for change in theirs)
+        assert each.records == (*gone, *others)
+    back = attrs.evolve(item, message=envelope("A2", sent_at=int(NOW) + 60).message)
+    pair = AddressPair(CUSTOMER, CUSTOMER_LID, "usync")
+    lids = envelope("A3", chat=CUSTOMER_LID, sent_at=int(NOW) + 60)
+    kept = stones.sift([back, lids, attrs.evolve(item, facts=(pair,))], NOW + 60).batch
+    assert kept[0].records[0] == theirs[0]
+    assert kept[2].records == (*theirs, *others)
 
 
 def test_others_are_redacted_if_it_is_as_old() -> None:

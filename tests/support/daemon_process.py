@@ -138,10 +138,14 @@ class DaemonProcess:
         assert done.returncode == 0, done.stderr.decode()
         return json.loads(done.stdout)
 
+    def program(self, *arguments: str) -> list[str]:
+        """A command, for whoever runs it."""
+        return [sys.executable, "-m", "daemon", *arguments, "--config", str(self.config)]
+
     async def _run(self, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
         with trio.fail_after(TIMEOUT):
             return await trio.run_process(
-                [sys.executable, "-m", "daemon", *arguments, "--config", str(self.config)],
+                self.program(*arguments),
                 capture_stdout=True,
                 capture_stderr=True,
                 check=False,

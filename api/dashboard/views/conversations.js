@@ -6,7 +6,7 @@ import { h } from '../dom.js'
 import * as format from '../format.js'
 import { t } from '../i18n.js'
 import { icon } from '../icons.js'
-import { badge, button, connectionChoice, empty, loading, problem, when, word } from '../ui.js'
+import { badge, button, called, connectionChoice, empty, loading, problem, when, word } from '../ui.js'
 import { Pages } from './pages.js'
 import { Thread } from './thread.js'
 
@@ -116,7 +116,7 @@ export class Conversations {
     return [error && problem(error, () => this.refresh()),
       h('ul', { class: 'conversations' }, rows.map(row => h('li', { 'data-key': row.id },
         h('a', { href: this.place(row.id), 'aria-current': row.id === this.thread?.id ? 'true' : null },
-          h('span', { class: 'name', dir: 'auto' }, row.shown),
+          h('span', { class: 'name', dir: 'auto' }, called(row)),
           when(row.last_message_at, format.sameDay(row.last_message_at, Date.now()) ? format.time(row.last_message_at) : format.shortDay(row.last_message_at)),
           h('span', { class: 'about' }, row.connection, ' · ', t('conversations.messages', { count: row.messages })),
           h('span', { class: 'marks' }, row.possible_hole && badge([icon('hole'), t('conversations.hole')], 'warn'),

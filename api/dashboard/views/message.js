@@ -31,13 +31,18 @@ export function messageItem(message, app) {
         when(message.sent_at, format.time(message.sent_at)), own && message.status && ` · ${word('sent', message.status)}`)))
 }
 
-const person = ({ name, shown, is_self: self }) => self ? t('message.team') : name ?? shown
+const person = ({ name, shown, addresses, is_self: self }) =>
+  self ? t('message.team') : name ?? (addresses.length ? shown : t('person.forgotten'))
 
 function deleted(message, app) {
   const { by, at } = message.deleted
   return [h('p', { class: 'gone' }, icon('bin'), t('message.deleted', { name: person(by), time: format.moment(at) })),
-    former(message, app, { class: 'reveal', 'data-key': 'deleted' }, t('message.reveal'), full => content(full, app))]
+    message.removed ? removed(message)
+      : former(message, app, { class: 'reveal', 'data-key': 'deleted' }, t('message.reveal'), full => content(full, app))]
 }
+
+/** That nothing is left to show, and why. */
+const removed = message => h('p', { class: 'gone' }, t(message.removed === 'forgotten' ? 'message.forgotten' : 'message.expired'))
 
 /** What a message said before, once somebody asks for it: that is put on record. */
 function former(message, app, props, label, show) {
@@ -62,7 +67,7 @@ async function reveal(id, key, app) {
 }
 
 function content(message, app) {
-  if (message.removed) return h('p', { class: 'gone' }, t(message.removed === 'forgotten' ? 'message.forgotten' : 'message.expired'))
+  if (message.removed) return removed(message)
   if (message.state === 'undecryptable') return unreadable(message)
   return [quote(message.quoted), file(message, app), text(message), votes(message), versions(message, app)]
 }
@@ -118,7 +123,7 @@ function file({ id, media }, app) {
     return h('div', { class: 'file' }, icon('file'), h('span', { class: 'file-name', dir: 'auto' }, name),
       h('span', { class: 'soft' }, about, about && ' · ', word('media', media.state)),
       media.error && quoted(media.error, { class: 'soft' }),
-      app.can('operate') && h('button', { type: 'button', onclick: () => fetchFile(id) }, t('message.fetch')))
+      app.can('operate') && media.state !== 'removed' && h('button', { type: 'button', onclick: () => fetchFile(id) }, t('message.fetch')))
   }
   const picture = PICTURES.has(media.mimetype) && media.kind !== 'document' && (media.size ?? 0) <= LARGEST_PICTURE
   const open = { href: place, target: '_blank', rel: 'noopener noreferrer' }

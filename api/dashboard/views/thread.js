@@ -6,7 +6,7 @@ import { h } from '../dom.js'
 import * as format from '../format.js'
 import { t } from '../i18n.js'
 import { icon } from '../icons.js'
-import { announce, badge, button, loading, problem, word } from '../ui.js'
+import { announce, badge, button, called, loading, problem, word } from '../ui.js'
 import { STATUS_TONES } from './conversations.js'
 import { messageItem } from './message.js'
 
@@ -35,7 +35,7 @@ export class Thread {
   }
 
   title() {
-    return this.row === null ? t('nav.conversations') : this.row.shown
+    return this.row === null ? t('nav.conversations') : called(this.row)
   }
 
   load() {
