@@ -19,8 +19,10 @@ from storage.archive_codec import RecordError
 from storage.archive_import import ImportCounts, Placed, import_records
 from storage.archive_records import KINDS
 from storage.archive_source import ExportFiles, Source, open_source
+from storage.archive_stones import StonesHere
 from storage.errors import StorageError, StorageRejectedError
 from storage.exports.sealing import read_identities
+from storage.seal import find_key
 
 BESIDE: t.Final = 0.5
 """The part of the time that an import takes beside a daemon: as long as a batch takes, so long is
@@ -71,6 +73,15 @@ async def make_ready(config: Config, reached: Reached) -> None:
     await reached.session.bring_up_to_date(may_change=alone or facts["tables"] == 0)
 
 
+def stones_here(config: Config) -> StonesHere:
+    """Those who were forgotten, as far as the secret key tells.
+
+    Raises:
+        SealError: the key cannot be read.
+    """
+    return StonesHere(find_key(config.key_file))
+
+
 async def _import(
     config: Config,
     reached: Reached,
@@ -92,6 +103,7 @@ async def _import(
                 options.connection,
                 records if options.connection is None else _of_one(records),
                 files=files,
+                forgotten=stones_here(config),
                 share=BESIDE if reached.running or not config.storage.embedded else 1.0,
                 progress=progress,
             )
