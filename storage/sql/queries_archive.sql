@@ -126,7 +126,8 @@ ORDER BY g.address;
 -- Chats in the order of their making, but for those with people who were forgotten.
 SELECT id, kind, address, created_at FROM chats
 WHERE connection_id = $1 AND id > $2 AND id <= $3 AND ($4::bigint[] IS NULL OR id = ANY ($4))
-    AND (kind <> 'direct' OR NOT is_nobody(connection_id, contact_id))
+    AND (kind <> 'direct' OR (SELECT NOT EXISTS (SELECT FROM erasures))
+        OR NOT is_nobody(connection_id, contact_id))
 ORDER BY id LIMIT $5;
 
 -- name: archive_conversations
@@ -141,7 +142,8 @@ SELECT v.chat_id, v.opened_at, v.id, k.kind AS chat_kind, k.address AS chat,
 FROM (
     SELECT v.* FROM conversations v
     WHERE v.connection_id = $1 AND v.id <= $2 AND ($3::bigint[] IS NULL OR v.id = ANY ($3))
-        AND NOT of_nobody(v.connection_id, v.chat_id, NULL)
+        AND ((SELECT NOT EXISTS (SELECT FROM erasures))
+            OR NOT of_nobody(v.connection_id, v.chat_id, NULL))
         AND ($4::bigint IS NULL OR (v.chat_id, v.opened_at, v.id) > ($4, $5::timestamptz, $6::bigint))
         AND ($4 IS NULL OR v.chat_id >= $4)
     ORDER BY v.chat_id, v.opened_at, v.id LIMIT $7
@@ -161,7 +163,8 @@ FROM (
         AND ($4::bigint IS NULL OR (v.chat_id, v.opened_at, v.id) > ($4, $5::timestamptz, $6::bigint))
         AND ($4 IS NULL OR v.chat_id >= $4)
         AND v.merged_into IS NOT NULL AND v.merged_into <= $2
-        AND NOT of_nobody(v.connection_id, v.chat_id, NULL)
+        AND ((SELECT NOT EXISTS (SELECT FROM erasures))
+            OR NOT of_nobody(v.connection_id, v.chat_id, NULL))
     ORDER BY v.chat_id, v.opened_at, v.id LIMIT $7
 ) v
 JOIN chats k ON k.connection_id = v.connection_id AND k.id = v.chat_id

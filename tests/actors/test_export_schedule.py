@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from actors.export_schedule import Period, Schedule, expired, retry_at
 from actors.exporter import Exporter, ExportRunsError, Pauses
 from storage.changes import Viewer
-from storage.errors import NoRoomError, StorageRejectedError
+from storage.errors import NoRoomError, StorageRejectedError, StorageUnavailableError
 from storage.exports.ledger import ExportRow
 from storage.exports.model import Form, Manifest, Request, Start
 from storage.memory import MemoryStorage
@@ -385,3 +385,25 @@ def test_when_a_failure_is_tried_again() -> None:
     late = dt.datetime.fromtimestamp(BEGIN + 8 * DAY, dt.UTC)
     assert retry_at(attrs.evolve(failed, finished_at=late)) is None
     assert retry_at(row(1, "day 1")) is None
+
+
+async def test_the_database_goes_away_while_an_export_is_written(
+    autojump_clock: trio.testing.MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the page nor the failure reaches it: the export waits, nothing crashes, and it is
+    written when the database is back."""
+    away = StorageUnavailableError("the database is away")
+    world.worker.errors = [away]
+
+    async def fail(*_arguments: object) -> t.NoReturn:
+        await trio.lowlevel.checkpoint()
+        raise away
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.storage, "fail_export", fail)
+        with structlog.testing.capture_logs() as logs:
+            await world.run_for(70.0)
+    assert "export.waits" in [each["event"] for each in logs]
+    await world.run_for(HOUR)
+    [row] = await world.storage.scheduled_exports()
+    assert (row.state, row.attempts) == ("done", 1)

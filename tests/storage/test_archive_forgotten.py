@@ -27,6 +27,7 @@ from storage.api import ConversationRules, Lane, MediaFile, Verdict
 from storage.archive_import import ImportCounts, import_records
 from storage.archive_stones import StonesHere
 from storage.errors import StorageRejectedError
+from storage.exports.model import Request
 from storage.maintenance import open_maintenance
 from storage.postgres import PostgresStorage
 from storage.queues import MediaResult, MediaState
@@ -131,6 +132,19 @@ async def test_forgotten_while_an_import_goes_on(
     assert left(await dump(cluster, other)) == []
     [row] = await cluster.sql(other, "SELECT count(*) AS files FROM erased_blobs")
     assert row["files"] == 1  # it was brought before the order was seen
+
+
+async def test_an_export_of_the_person_names_them_no_more(
+    postgres: PostgresStorage, cluster: Cluster, dsn: str
+) -> None:
+    """What was asked for is forgotten; that of others stays."""
+    await plant(postgres)
+    for name, address in (("one", CUSTOMER), ("two", OTHER)):
+        assert await postgres.begin_export(name, "/exports", Request(contact=address))
+    await forget(postgres)
+    assert left(await dump(cluster, dsn)) == []
+    rows = {row.name: row.request.contact for row in await postgres.exports()}
+    assert rows == {"one": "forgotten@removed", "two": OTHER}
 
 
 async def test_without_the_key_nothing_is_imported(
