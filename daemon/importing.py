@@ -90,6 +90,8 @@ async def _import(
     options: ImportOptions,
 ) -> ImportCounts:
     seen = ImportCounts()
+    stones = stones_here(config)
+    await stones.read(reached.session)
 
     def progress(counts: ImportCounts) -> None:
         nonlocal seen
@@ -103,7 +105,7 @@ async def _import(
                 options.connection,
                 records if options.connection is None else _of_one(records),
                 files=files,
-                forgotten=stones_here(config),
+                forgotten=stones,
                 share=BESIDE if reached.running or not config.storage.embedded else 1.0,
                 progress=progress,
             )
