@@ -26,6 +26,7 @@ from storage import archive_import
 from storage.api import ConversationRules, Lane, MediaFile, Verdict
 from storage.archive_import import ImportCounts, import_records
 from storage.archive_stones import StonesHere
+from storage.changes import Viewer
 from storage.errors import StorageRejectedError
 from storage.exports.model import Request
 from storage.maintenance import open_maintenance
@@ -140,7 +141,9 @@ async def test_an_export_of_the_person_names_them_no_more(
     """What was asked for is forgotten; that of others stays."""
     await plant(postgres)
     for name, address in (("one", CUSTOMER), ("two", OTHER)):
-        assert await postgres.begin_export(name, "/exports", Request(contact=address))
+        assert await postgres.begin_export(
+            name, "/exports", Request(contact=address), Viewer(who="x")
+        )
     await forget(postgres)
     assert left(await dump(cluster, dsn)) == []
     rows = {row.name: row.request.contact for row in await postgres.exports()}
