@@ -19,7 +19,7 @@ from config.model import Config
 from daemon.database import Reached, reach
 from daemon.errors import UsageError
 from daemon.export_wiring import media_blobs
-from daemon.importing import BESIDE, Progress, facts_of, known_key, make_ready
+from daemon.importing import BESIDE, Progress, facts_of, make_ready, stones_here
 from daemon.owner import acting_as_owner
 from daemon.run import one_line_errors
 from storage.archive_import import ImportCounts, Placed, import_records
@@ -141,6 +141,8 @@ async def _import(
         before = rows[0]["sent_at"] if rows else None
     blobs = media_blobs(config)
     await blobs.prepare()
+    stones = stones_here(config)
+    await stones.read(session)
     maker = MessageMaker(facts, senders)
     now = dt.datetime.fromtimestamp(int(time.time()), dt.UTC)  # noqa: TID251 - the edge
 
@@ -155,6 +157,12 @@ async def _import(
                     if before is not None and at >= before:
                         maker.counts.later += 1
                         continue
+                    author = senders.get(line.sender or "")
+                    people = (author, facts.chat if facts.direct else None)
+                    if stones.of(facts.connection).forgets(
+                        facts.connection, people, at.timestamp()
+                    ):
+                        line = attrs.evolve(line, attachment=None)  # which is not needed
                     file = await _stored(chat, blobs, line)
                     if (message := maker.make(at, line, now, file)) is not None:
                         yield Placed(f"line {line.number}", message)
@@ -165,7 +173,7 @@ async def _import(
             None,
             found,
             files=ExportFiles(blobs, None),
-            key=known_key(config),
+            forgotten=stones,
             share=BESIDE if reached.running or not config.storage.embedded else 1.0,
             progress=lambda counts: options.progress(f"{counts.read.total():,} records"),
         )

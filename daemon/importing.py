@@ -19,7 +19,8 @@ from storage.archive_codec import RecordError
 from storage.archive_import import ImportCounts, Placed, import_records
 from storage.archive_records import KINDS
 from storage.archive_source import ExportFiles, Source, open_source
-from storage.errors import SealError, StorageError, StorageRejectedError
+from storage.archive_stones import StonesHere
+from storage.errors import StorageError, StorageRejectedError
 from storage.exports.sealing import read_identities
 from storage.seal import find_key
 
@@ -65,20 +66,20 @@ def run_import(config: Config, options: ImportOptions) -> dict[str, t.Any]:
     return facts_of(counts) | {"path": str(options.path)}
 
 
-def known_key(config: Config) -> bytes | None:
-    """The secret key, by which a database knows whom it was told to forget; None: it cannot be
-    read, which only matters if there is anybody."""
-    try:
-        return find_key(config.key_file)
-    except SealError:
-        return None
-
-
 async def make_ready(config: Config, reached: Reached) -> None:
     """An embedded database without a daemon is ours to change, and an empty one anyhow."""
     facts = await reached.session.fetch_one("database_facts")
     alone = config.storage.embedded and not reached.running
     await reached.session.bring_up_to_date(may_change=alone or facts["tables"] == 0)
+
+
+def stones_here(config: Config) -> StonesHere:
+    """Those who were forgotten, as far as the secret key tells.
+
+    Raises:
+        SealError: the key cannot be read.
+    """
+    return StonesHere(find_key(config.key_file))
 
 
 async def _import(
@@ -89,6 +90,8 @@ async def _import(
     options: ImportOptions,
 ) -> ImportCounts:
     seen = ImportCounts()
+    stones = stones_here(config)
+    await stones.read(reached.session)
 
     def progress(counts: ImportCounts) -> None:
         nonlocal seen
@@ -102,7 +105,7 @@ async def _import(
                 options.connection,
                 records if options.connection is None else _of_one(records),
                 files=files,
-                key=known_key(config),
+                forgotten=stones,
                 share=BESIDE if reached.running or not config.storage.embedded else 1.0,
                 progress=progress,
             )

@@ -38,8 +38,14 @@ def chat_table(facts: cabc.Mapping[str, t.Any]) -> Group:
             f"{chat['notices']:,} lines that nobody wrote and {chat['deleted']:,} deleted messages"
             " were left out."
         )
+    lines += list(_forgotten(facts))
     lines += [f"  {each['where']}: {each['why']}" for each in facts["refusals"]]
     return Group(*map(Text, lines))
+
+
+def _forgotten(facts: cabc.Mapping[str, t.Any]) -> cabc.Iterator[str]:
+    if facts["forgotten"]:
+        yield f"{facts['forgotten']:,} records of people who were forgotten here are left out."
 
 
 def _lines(facts: cabc.Mapping[str, t.Any]) -> cabc.Iterator[str]:
@@ -49,8 +55,7 @@ def _lines(facts: cabc.Mapping[str, t.Any]) -> cabc.Iterator[str]:
         yield f"{facts['files']:,} files came to messages that were there."
     if facts["files_missing"]:
         yield f"{facts['files_missing']:,} files of messages are neither here nor in the archive."
-    if facts["forgotten"]:
-        yield f"{facts['forgotten']:,} records of people who were forgotten here are left out."
+    yield from _forgotten(facts)
     yield "Statistics, events and gaps are as before: they tell of what this daemon has seen."
     if not facts["refused"]:
         return

@@ -13,7 +13,6 @@ import attrs
 import trio
 
 from storage.archive_codec import RecordError, shape_of
-from storage.archive_forgotten import ForgottenPeople
 from storage.archive_records import (
     Connection,
     Conversation,
@@ -25,7 +24,8 @@ from storage.archive_records import (
     Record,
     check_record,
 )
-from storage.archive_sieve import sieve
+from storage.archive_sieve import ArchiveSieve
+from storage.archive_stones import StonesHere
 from storage.errors import StorageError, StorageRejectedError
 from storage.maintenance import Maintenance
 
@@ -112,7 +112,7 @@ async def import_records(
     records: cabc.AsyncIterable[Record | Placed],
     *,
     files: Files | None = None,
-    key: bytes | None = None,
+    forgotten: StonesHere | None = None,
     share: float = 1.0,
     progress: cabc.Callable[[ImportCounts], None] = lambda _counts: None,
 ) -> ImportCounts:
@@ -121,22 +121,20 @@ async def import_records(
     ``connection``: store all under this name, not under their own. A ``Connection`` record makes
     one that is not there. Contacts come before their chats, these before conversations and
     messages; messages that name no conversation take their place like those of the history.
-    ``key``: the secret key, without which nobody can tell whom the database was told to forget:
-    nothing of them is stored. ``share``: of the time that the database may work for this; the rest
-    are pauses for others, between smaller batches.
-    ``progress`` hears of each batch.
+    ``forgotten``: whose records are left out; without it nobody may be forgotten.
+    ``share``: of the time that the database may work for this; the rest are pauses for others,
+    between smaller batches. ``progress`` hears of each batch.
 
     Cancelled, or ended by an error, it leaves whole batches; it may simply be done again.
 
     Raises:
         ImportGivenUpError: too many records cannot be stored.
-        StorageRejectedError: the database is not ready for it, or people were forgotten and there
-            is no key.
+        StorageRejectedError: the database is not ready for it, or nobody can tell who is forgotten.
         StorageUnavailableError: the database, or the disk for files, fails.
     """
-    forgotten = ForgottenPeople(session, key)
-    await forgotten.refresh()
-    importer = _Importer(session, files or NoFiles(), forgotten, share, progress)
+    stones = forgotten or StonesHere(None)
+    importer = _Importer(session, files or NoFiles(), stones, share, progress)
+    await importer.begin()
     size = BATCH if share >= 1 else BATCH_BESIDE
     batch = _Batch("")
     number = 0
@@ -157,7 +155,8 @@ async def import_records(
         if name != batch.connection or batch.is_full(size):
             await importer.store(batch)
             batch = _Batch(name)
-        batch.add(placed)
+        for kept in importer.sifted(name, record):
+            batch.add(Placed(placed.place, kept))
     await importer.store(batch)
     await importer.finish()
     return importer.counts
@@ -181,6 +180,15 @@ class _Batch:
         if isinstance(item.record, Message):
             self._size += len(item.record.raw) + len(item.record.text or "")
 
+    def sift(self, sifted: cabc.Callable[[str, Record], list[Record]]) -> list[bytes]:
+        """Hold the records against others who are forgotten; the files that are not needed."""
+        before, self.items = self.items, []
+        for item in before:
+            record = t.cast("Record", item.record)  # the others were refused
+            self.items += [Placed(item.place, kept) for kept in sifted(self.connection, record)]
+        kept_files = set(_files(self.items))
+        return [each for each in _files(before) if each not in kept_files]
+
     def halves(self) -> tuple["_Batch", "_Batch"]:
         middle = len(self.items) // 2
         return (
@@ -194,21 +202,33 @@ class _Importer:
         self,
         session: Maintenance,
         files: Files,
-        forgotten: ForgottenPeople,
+        stones: StonesHere,
         share: float,
         progress: cabc.Callable[[ImportCounts], None],
     ) -> None:
         self.counts = ImportCounts()
         self._session = session
         self._files = files
-        self._forgotten = forgotten
+        self._stones = stones
+        self._sieve = ArchiveSieve(stones.stones)
         self._share = share
         self._progress = progress
         self._connections: dict[str, None] = {}  # in their order
 
+    async def begin(self) -> None:
+        """Know who is forgotten."""
+        if self._stones.state is None:
+            await self._stones.read(self._session)
+
+    def sifted(self, name: str, record: Record) -> list[Record]:
+        """What is to be stored of a record, and of those that were held back until now."""
+        self._stones.of(name)
+        kept = self._sieve.take(name, record)
+        self.counts.forgotten = self._sieve.left_out.total()
+        return kept
+
     async def store(self, batch: _Batch) -> None:
         """Store a batch, and leave the database to others for a while."""
-        batch = await self._sieved(batch)
         if not batch.items:
             return
         for number, item in enumerate(batch.items):
@@ -218,26 +238,10 @@ class _Importer:
         self._connections[batch.connection] = None
         began = trio.current_time()
         await self._write(batch)
+        await self._note()
         took = trio.current_time() - began
         self._progress(self.counts)
         await trio.sleep(took * (1 - self._share) / self._share)
-
-    async def _sieved(self, batch: _Batch) -> _Batch:
-        """The batch without the forgotten. Files of theirs, which may be here, are given up."""
-        kept = _Batch(batch.connection)
-        files = []
-        for item in batch.items:
-            record = t.cast("Record", item.record)  # the others were refused
-            left = sieve(record, batch.connection, self._forgotten)
-            if left is not None:
-                kept.add(Placed(item.place, left))
-                continue
-            self.counts.forgotten += 1
-            if isinstance(record, Message) and record.media and record.media.blob_sha256:
-                files.append(record.media.blob_sha256)
-        if files:
-            await self._session.fetch("give_up_blobs", files)
-        return kept
 
     async def _bring(self, media: Media) -> Media:
         """The file of a message as it is here after its bytes were looked for."""
@@ -251,9 +255,7 @@ class _Importer:
     async def _write(self, batch: _Batch) -> None:
         """A batch that is refused is halved until the record at fault is alone."""
         try:
-            [row] = await self._session.fetch(
-                "import_batch", batch.connection, *_encode(batch), self._forgotten.newest
-            )
+            answer = await self._send(batch)
         except StorageRejectedError as error:
             if len(batch.items) > 1:
                 for half in batch.halves():
@@ -261,12 +263,6 @@ class _Importer:
                 return
             self.counts.refuse(batch.items[0].place, str(error))
             return
-        if row[0] is None:  # somebody was forgotten meanwhile
-            await self._forgotten.refresh()
-            if (rest := await self._sieved(batch)).items:
-                await self._write(rest)
-            return
-        answer = json.loads(row[0])
         self.counts.read.update(_kind(item) for item in batch.items)
         self.counts.stored.update(answer["made"])
         for number in answer["refused"]:
@@ -274,14 +270,43 @@ class _Importer:
             self.counts.read[_kind(item)] -= 1
             self.counts.refuse(item.place, _UNKNOWN)
 
+    async def _send(self, batch: _Batch) -> dict[str, t.Any]:
+        """Have a batch stored, once it holds nothing of those who are forgotten by then."""
+        while True:
+            [row] = await self._session.fetch(
+                "import_batch", batch.connection, *_encode(batch), self._stones.state
+            )
+            answer: dict[str, t.Any] = json.loads(row[0])
+            if "stale" not in answer:
+                return answer
+            await self._note()
+            await self._stones.read(self._session)
+            self._stones.of(batch.connection)
+            self._sieve.renew()
+            lost = batch.sift(self.sifted)
+            if lost:
+                await self._session.fetch("import_files_lost", lost)
+
+    async def _note(self) -> None:
+        if (notes := self._sieve.take_notes()) is not None:
+            await self._stones.note(self._session, notes)
+
     async def finish(self) -> None:
         """Tidy up what turned out not to be needed."""
+        await self._note()
         for name in self._connections:
             [row] = await self._session.fetch("finish_import", name)
             self.counts.emptied += row[0]
 
 
 _UNKNOWN: t.Final = "its chat or its author is not known: the record of it must come before"
+
+
+def _files(items: cabc.Iterable[Placed]) -> cabc.Iterator[bytes]:
+    for item in items:
+        media = item.record.media if isinstance(item.record, Message) else None
+        if media is not None and media.state == "stored" and media.blob_sha256 is not None:
+            yield media.blob_sha256
 
 
 def _kind(item: Placed) -> str:

@@ -42,6 +42,7 @@ LEFT_OUT: t.Final = (
     "events, gaps, transitions and statistics of the daemon",
     "history that is not imported yet",
     "messages that are still to be sent",
+    "messages with people who were forgotten, and the tombstones of these",
     "settings of the configuration",
     "the quarantine",
     "the record of merged contacts",
@@ -64,6 +65,7 @@ Time: t.TypeAlias = t.Annotated[dt.datetime, TIME]
 ConnectionName: t.TypeAlias = t.Annotated[str, text(1)]
 ChatKind: t.TypeAlias = t.Annotated[str, choice("direct", "group")]
 Lane: t.TypeAlias = t.Annotated[str, choice("live", "history", "side")]
+Erased: t.TypeAlias = t.Annotated[str, choice("retention", "forgotten")]
 MediaState: t.TypeAlias = t.Annotated[
     str, choice("pending", "stored", "expired", "failed", "skipped", "removed")
 ]
@@ -275,6 +277,8 @@ class Message:
     flags: tuple[Text, ...] | None = None
     detail: Json | None = attrs.field(default=None, repr=False)
     media: Media | None = None
+    erased: Erased | None = None  # why it has no content any more; it stays so
+    erased_at: Time | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -385,6 +389,7 @@ def check_record(record: Record) -> None:
                 raise RecordError("state does not go with kind")
             if verdict is not None and state != "undecryptable":
                 raise RecordError("verdict does not go with state")
+            _check_erased(record)
             if media is not None:
                 _check_media(media)
         case Contact(addresses=addresses, names=names, is_self=is_self):
@@ -395,6 +400,17 @@ def check_record(record: Record) -> None:
                 raise RecordError("names has an address that is not in addresses")
         case _:
             pass
+
+
+def _check_erased(message: Message) -> None:
+    if (message.erased is None) != (message.erased_at is None):
+        raise RecordError("erased_at does not go with erased")
+    if message.erased is not None and (message.text, message.raw, message.media) != (
+        None,
+        b"",
+        None,
+    ):
+        raise RecordError("it is erased, and has content")
 
 
 def _check_media(media: Media) -> None:

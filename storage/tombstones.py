@@ -128,6 +128,20 @@ class Tombstones:
         for address in addresses:
             stones[self.hash(address)] = Stone(at)
 
+    def inherit(self, connection: str) -> None:
+        """A connection that is new forgets whom any other one has forgotten."""
+        found: dict[bytes, Stone] = {}
+        for stones in self._stones.values():
+            for hashed, stone in stones.items():
+                if hashed not in found or found[hashed].at < stone.at:
+                    found[hashed] = Stone(stone.at)
+        if found:
+            self._stones[connection] = found
+
+    def knows(self, connection: str) -> bool:
+        """Whether anybody is forgotten there."""
+        return connection in self._stones
+
     def forgets(self, connection: str, addresses: cabc.Iterable[str | None], at: float) -> bool:
         """Whether something of that time, of a person with these addresses, is not to be stored."""
         stone = self._stone(connection, addresses)
@@ -137,7 +151,7 @@ class Tombstones:
         """A batch without what is forgotten."""
         if not self._stones or not any(item.connection in self._stones for item in batch):
             return Sifted(batch)
-        sieve = _Sieve(self, now)
+        sieve = Sieve(self, now)
         kept = [
             sieve.envelope(position, item) if item.connection in self._stones else item
             for position, item in enumerate(batch)
@@ -168,7 +182,7 @@ class Tombstones:
         return max(found, key=lambda stone: stone.at, default=None)
 
 
-class _Sieve:
+class Sieve:
     """Goes through one batch."""
 
     def __init__(self, stones: Tombstones, now: float) -> None:
@@ -227,13 +241,19 @@ class _Sieve:
         return attrs.evolve(change, value=None) if gone else change
 
     def _drops(self, name: str, message: ReceivedMessage) -> bool:
-        addresses = [] if message.from_me else [message.sender, message.sender_alt]
+        addresses: list[str | None] = []
+        if not message.from_me:
+            addresses += [message.sender, message.sender_alt]
         if message.chat_kind is ChatKind.DIRECT:
             addresses += [message.chat, message.chat_alt]
+        return self._buried(name, self._time(message), addresses)
+
+    def _buried(self, name: str, at: float, addresses: cabc.Sequence[str | None]) -> bool:
+        """Whether a message of that time is dropped; a younger one shows who has come back."""
         stone = self._stones._stone(name, addresses)
         if stone is None:
             return False
-        if stone.buries(self._time(message)):
+        if stone.buries(at):
             return True
         for address in addresses:
             found = self._stones.find(name, address)

@@ -35,6 +35,7 @@ COLUMNS: t.Final = (
     "file_type",
     "file_size",
     "message_id",
+    "removed",
 )
 _FORMULA: t.Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
@@ -85,7 +86,7 @@ class CsvForm:
             guarded(message.sender_name or ""),
             _flag(message.from_me),
             message.kind,
-            guarded(message.text or "" if file is not None else in_words(message)),
+            guarded(self._text(message)),
             _flag(message.edited),
             "" if deleted is None else deleted.astimezone(self._zone).isoformat(),
             guarded(" ".join(emoji for emoji, _who in message.reactions)),
@@ -95,7 +96,13 @@ class CsvForm:
             "" if file is None else guarded(file.type or ""),
             "" if file is None or file.size is None else str(file.size),
             guarded(message.external_id),
+            message.removed or "",
         ]
+
+    def _text(self, message: Message) -> str:
+        if message.file is not None or message.empty:
+            return message.text or ""
+        return in_words(message)
 
 
 def guarded(cell: str) -> str:

@@ -5,7 +5,7 @@ import json
 import typing as t
 
 from storage.exports.container import Block
-from storage.exports.rows import Attachment, Conversation, Message, Place, Stretch
+from storage.exports.rows import REMOVED, Attachment, Conversation, Message, Place, Stretch
 
 _SAFE_TYPES: t.Final[cabc.Mapping[str, str]] = {
     "image/jpeg": ".jpg",
@@ -84,6 +84,8 @@ def files_of(messages: cabc.Iterable[Message]) -> tuple[tuple[bytes, str], ...]:
 
 def in_words(message: Message) -> str:
     """What a message without a file says, as plain text: its text, or what stands for it."""
+    if message.empty:
+        return f"({REMOVED})"
     detail = message.detail if isinstance(message.detail, dict) else {}
     match message.kind:
         case "undecryptable":

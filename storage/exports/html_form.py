@@ -144,7 +144,10 @@ class HtmlForm:
                 "mine": each.from_me,
                 "notice": is_notice(each),
                 "author": _clean(each.author),
-                "text": _clean(each.text or "" if file is not None else in_words(each)),
+                "removed": each.empty,
+                "text": _clean(
+                    each.text or "" if file is not None or each.empty else in_words(each)
+                ),
                 "edited": each.edited,
                 "deleted": None if each.deleted_at is None else self._time(each.deleted_at),
                 "quoted": None

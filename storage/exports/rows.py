@@ -18,6 +18,7 @@ from storage.inbox import shown_address
 
 PAGE: t.Final = 1000  # messages that are read at once
 CONVERSATIONS: t.Final = 200  # the same
+REMOVED: t.Final = "removed"  # what stands for content, and for people, that were erased
 EPOCH: t.Final = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 Row: t.TypeAlias = cabc.Mapping[str, t.Any]
@@ -135,11 +136,18 @@ class Message:
     file: Attachment | None = None
     reactions: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
     """Sign and name of who reacts with it."""
+    removed: str | None = None
+    """Why it has no content any more: "retention" or "forgotten"."""
 
     @property
     def author(self) -> str:
         """For people."""
-        return self.sender_name or shown_address([self.sender])
+        return self.sender_name or (shown_address([self.sender]) if self.sender else REMOVED)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing of it is left to show."""
+        return self.removed is not None and not self.text
 
 
 @attrs.frozen(kw_only=True)
@@ -316,6 +324,7 @@ def _message(row: Row) -> Message:
         detail=_json(row["detail"]),
         flags=tuple(row["flags"] or ()),
         file=file,
+        removed=row["removed"],
         reactions=tuple((emoji, who or "") for emoji, who in _json(row["reactions"]) or ()),
     )
 

@@ -240,6 +240,10 @@ BEGIN
             fingerprint = decode(repeat('00', 32), 'hex')
         WHERE o.connection_id = v_connection AND o.state IN ('queued', 'sending')
           AND o.chat = ANY (v_addresses);
+        UPDATE exports x SET request = x.request || '{"contact": "forgotten@removed"}'
+        FROM connections c
+        WHERE c.id = v_connection AND coalesce(x.request ->> 'connection', c.name) = c.name
+          AND x.request ->> 'contact' = ANY (v_addresses);
         UPDATE conversations SET status = 'closed', closed_at = p_now
         WHERE connection_id = v_connection AND chat_id = ANY (v_chats) AND status <> 'closed';
         UPDATE chats SET address = 'forgotten-' || id || '@removed'

@@ -7,13 +7,15 @@
 --   * A conversation is found again by its key, else made. Where the chat has a live one, or one
 --     that began later, what comes in live is closed as of its last message. The status of one
 --     that is here stays.
+--   * A message here that has lost its content, by a rule or as somebody was forgotten, does not
+--     get it back, nor a file; nor do edits of it from before.
 --   * A message whose conversation is not known takes its place like one of the history.
 --   * The stream of events tells nothing of it, but that contacts became one.
 -- It holds the connection's counters for as long as it takes, like a batch of the writer.
 
 DROP FUNCTION IF EXISTS finish_import(text);
-DROP FUNCTION IF EXISTS import_batch(text, jsonb, text[], bytea[]);
-DROP FUNCTION IF EXISTS import_batch(text, jsonb, text[], bytea[], bigint);
+DROP FUNCTION IF EXISTS import_batch(text, jsonb, text[], bytea[], text);
+DROP FUNCTION IF EXISTS tombstones_state();
 DROP FUNCTION IF EXISTS import_contacts(integer, jsonb, timestamptz);
 DROP FUNCTION IF EXISTS import_groups(integer, jsonb);
 DROP FUNCTION IF EXISTS import_conversations(integer, jsonb);
@@ -53,7 +55,9 @@ CREATE TYPE imported_message AS (
     mentions text[],
     flags text[],
     detail jsonb,
-    media jsonb
+    media jsonb,
+    erased text,
+    erased_at timestamptz
 );
 
 -- A conversation of an archive, and what it is here.
@@ -77,7 +81,8 @@ CREATE TYPE imported_row AS (
     chat_id bigint,
     sender_id bigint,
     known_id bigint,
-    known_state text,
+    known_erased boolean,
+    fills boolean,              -- it is the message that a placeholder here waits for
     first boolean,              -- the one of its batch that is taken, of those with its identity
     conversation_id bigint,
     new_id bigint
@@ -377,7 +382,7 @@ BEGIN
         SELECT m FROM jsonb_populate_recordset(NULL::imported_message, p_messages) m);
     v_rows := ARRAY(
         WITH resolved AS MATERIALIZED (
-            SELECT m.n, m.external_id, m.state,
+            SELECT m.n, m.external_id, m.state, m.erased,
                 archived_chat(p_connection, m.chat_kind, m.chat) AS chat_id,
                 CASE WHEN m.sender IS NULL THEN (
                     SELECT s.id FROM contacts s WHERE s.connection_id = p_connection AND s.is_self)
@@ -388,23 +393,27 @@ BEGIN
                 m.opened_at, m.nth
             FROM unnest(v_messages) m
         ), judged AS (
-            SELECT r.n, r.chat_id, r.sender_id, k.id AS known_id, k.state AS known_state,
+            SELECT r.n, r.chat_id, r.sender_id, k.id AS known_id,
+                k.erased IS NOT NULL AS known_erased,
+                k.state = 'undecryptable' AND k.erased IS NULL
+                    AND r.state = 'stored' AND r.erased IS NULL AS fills,
                 row_number() OVER (
                     PARTITION BY r.chat_id, r.sender_id, r.external_id
-                    ORDER BY r.state = 'stored' DESC, r.n) = 1
+                    ORDER BY r.state = 'stored' DESC, r.erased IS NULL DESC, r.n) = 1
                     AND r.chat_id IS NOT NULL AND r.sender_id IS NOT NULL AS first,
                 CASE WHEN k.id IS NULL AND r.opened_at IS NOT NULL THEN archived_conversation(
                     p_connection, r.chat_id, r.opened_at, r.nth) END AS conversation_id
             FROM resolved r
             LEFT JOIN LATERAL (
-                SELECT m.id, m.state FROM messages m
+                SELECT m.id, m.state, m.erased FROM messages m
                 WHERE m.connection_id = p_connection AND m.chat_id = r.chat_id
                   AND m.sender_id = r.sender_id AND m.external_id = r.external_id
             ) k ON true
             ORDER BY r.n
         )
         SELECT ROW (
-            j.n, j.chat_id, j.sender_id, j.known_id, j.known_state, j.first, j.conversation_id,
+            j.n, j.chat_id, j.sender_id, j.known_id, j.known_erased, j.first AND j.fills, j.first,
+            j.conversation_id,
             CASE WHEN j.first AND j.known_id IS NULL THEN nextval('messages_id_seq') END
         )::imported_row
         FROM judged j
@@ -433,7 +442,7 @@ BEGIN
         WHERE w.new_id IS NOT NULL AND v.merged_into IS NOT NULL)
     LOOP
         v_rows := ARRAY(
-            SELECT ROW (w.n, w.chat_id, w.sender_id, w.known_id, w.known_state, w.first,
+            SELECT ROW (w.n, w.chat_id, w.sender_id, w.known_id, w.known_erased, w.fills, w.first,
                 coalesce(v.merged_into, w.conversation_id), w.new_id)::imported_row
             FROM unnest(v_rows) w
             LEFT JOIN conversations v ON v.connection_id = p_connection
@@ -441,17 +450,43 @@ BEGIN
             ORDER BY w.n);
     END LOOP;
 
+    -- Edits of messages that have lost their content since.
+    FOR v_row IN
+        SELECT * FROM unnest(v_rows) w
+        WHERE w.new_id IS NOT NULL AND (v_messages[w.n]).kind = 'edit'
+          AND (v_messages[w.n]).erased IS NULL
+    LOOP
+        v_m := v_messages[v_row.n];
+        SELECT o.erased, o.erased_at INTO v_m.erased, v_m.erased_at FROM messages o
+        WHERE o.connection_id = p_connection AND o.chat_id = v_row.chat_id
+          AND o.sender_id = v_row.sender_id AND o.external_id = v_m.target_id
+          AND o.erased_at >= coalesce(v_m.filled_at, v_m.received_at);
+        IF FOUND THEN
+            v_m.reason := NULL;
+            v_m.quoted_id := NULL;
+            v_m.quoted_author := NULL;
+            v_m.mentions := NULL;
+            v_m.flags := NULL;
+            v_m.detail := NULL;
+            v_m.media := NULL;
+            v_messages[v_row.n] := v_m;
+            p_texts[v_row.n] := NULL;
+            p_raws[v_row.n] := '';
+        END IF;
+    END LOOP;
+
     SELECT arrivals INTO STRICT v_arrivals FROM counters WHERE connection_id = p_connection;
     INSERT INTO messages (
         connection_id, id, chat_id, sender_id, external_id, conversation_id, arrival, kind, state,
         from_me, lane, remote_timestamp, sent_at, received_at, filled_at, retries, reason, text,
-        raw, target_id, target_author, quoted_id, quoted_author, mentions, flags, detail, verdict)
+        raw, target_id, target_author, quoted_id, quoted_author, mentions, flags, detail, verdict,
+        erased, erased_at)
     SELECT p_connection, w.new_id, w.chat_id, w.sender_id, (w.m).external_id, w.conversation_id,
         v_arrivals + row_number() OVER (ORDER BY w.n), (w.m).kind, (w.m).state, (w.m).from_me,
         (w.m).lane, (w.m).remote_timestamp, (w.m).sent_at, (w.m).received_at, (w.m).filled_at,
         (w.m).retries, (w.m).reason, p_texts[w.n], p_raws[w.n], (w.m).target_id,
         (w.m).target_author, (w.m).quoted_id, (w.m).quoted_author, (w.m).mentions, (w.m).flags,
-        (w.m).detail, (w.m).verdict
+        (w.m).detail, (w.m).verdict, (w.m).erased, (w.m).erased_at
     FROM (
         SELECT r.*, v_messages[r.n] AS m FROM unnest(v_rows) r
         WHERE r.new_id IS NOT NULL
@@ -471,8 +506,7 @@ BEGIN
             mentions = (w.m).mentions, flags = (w.m).flags, detail = (w.m).detail
         FROM (
             SELECT r.*, v_messages[r.n] AS m FROM unnest(v_rows) r
-            WHERE r.first AND r.known_state = 'undecryptable'
-              AND (v_messages[r.n]).state = 'stored'
+            WHERE r.fills
             OFFSET 0
         ) w
         WHERE s.connection_id = p_connection AND s.id = w.known_id
@@ -494,7 +528,7 @@ BEGIN
         FROM (
             SELECT r.n, coalesce(r.new_id, r.known_id) AS id, (v_messages[r.n]).media AS f
             FROM unnest(v_rows) r
-            WHERE r.first AND (v_messages[r.n]).media IS NOT NULL
+            WHERE r.first AND r.known_erased IS NOT TRUE AND (v_messages[r.n]).media IS NOT NULL
             OFFSET 0
         ) w
         ORDER BY w.n
@@ -508,6 +542,12 @@ BEGIN
     SELECT count(*) INTO files FROM brought b
     WHERE b.message_id NOT IN (
         SELECT w.new_id FROM unnest(v_rows) w WHERE w.new_id IS NOT NULL);
+
+    INSERT INTO erased_blobs (sha256, erased_at)
+    SELECT DISTINCT decode((v_messages[r.n]).media ->> 'blob_sha256', 'hex'), p_now
+    FROM unnest(v_rows) r
+    WHERE r.known_erased AND (v_messages[r.n]).media ->> 'state' = 'stored'
+    ON CONFLICT DO NOTHING;
 
     -- What they make of their conversations. One that an import made has it from the archive.
     UPDATE conversations v SET
@@ -534,8 +574,8 @@ BEGIN
         last_message_at = greatest(c.last_message_at, n.last_message_at)
     FROM (
         SELECT count(w.new_id) AS arrivals,
-            count(*) FILTER (WHERE (v_messages[w.n]).state = 'stored'
-                AND (w.new_id IS NOT NULL OR w.known_state = 'undecryptable')) AS messages,
+            count(*) FILTER (WHERE w.fills
+                OR w.new_id IS NOT NULL AND (v_messages[w.n]).state = 'stored') AS messages,
             max((v_messages[w.n]).sent_at) FILTER (WHERE w.new_id IS NOT NULL) AS last_message_at
         FROM unnest(v_rows) w WHERE w.first
     ) n
@@ -543,10 +583,17 @@ BEGIN
 END
 $$;
 
+-- Which tombstones there are: another text when there are others.
+CREATE FUNCTION tombstones_state() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT count(*) || ' ' || count(t.returned_at) || ' ' || coalesce(max(t.erasure_id), 0)
+    FROM tombstones t
+$$;
+
 -- One batch of records of one connection, by kind; the answer has, by kind, how many are new, and
--- the numbers of those that name what is not known.
+-- the numbers of those that name what is not known. Nothing, but "stale", if there are other
+-- tombstones than those that the records were held against.
 CREATE FUNCTION import_batch(
-    p_connection text, p_batch jsonb, p_texts text[], p_raws bytea[], p_erasure bigint
+    p_connection text, p_batch jsonb, p_texts text[], p_raws bytea[], p_stones text
 ) RETURNS jsonb LANGUAGE plpgsql
 -- As in apply_batch: the batch is small, the tables are large.
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -563,6 +610,11 @@ BEGIN
     PERFORM set_config('zapvisor.importing', 'on', true);
     SELECT id INTO v_connection FROM connections WHERE name = p_connection;
     IF p_batch ? 'connection' AND v_connection IS NULL THEN
+        -- Whom any other connection has forgotten, this one has, too.
+        LOCK TABLE tombstones IN SHARE MODE;
+        IF tombstones_state() <> p_stones THEN
+            RETURN '{"stale": true}';
+        END IF;
         INSERT INTO connections (name, reopen_window, reopen_from, team_reopens, created_at)
         SELECT p_connection, make_interval(secs => c.reopen_window / 1000000.0),
             c.reopen_from, c.team_reopens, c.created_at
@@ -570,6 +622,11 @@ BEGIN
             reopen_window bigint, reopen_from text, team_reopens boolean, created_at timestamptz)
         ON CONFLICT (name) DO NOTHING;
         SELECT id INTO STRICT v_connection FROM connections WHERE name = p_connection;
+        INSERT INTO tombstones (connection_id, hash, erasure_id, at)
+        SELECT DISTINCT ON (t.hash) v_connection, t.hash, t.erasure_id, t.at FROM tombstones t
+        ORDER BY t.hash, t.at DESC
+        ON CONFLICT DO NOTHING;
+        p_stones := tombstones_state();
         INSERT INTO counters (connection_id) VALUES (v_connection) ON CONFLICT DO NOTHING;
         INSERT INTO contacts (connection_id, is_self, created_at)
         SELECT v_connection, true, created_at FROM connections WHERE id = v_connection
@@ -581,9 +638,8 @@ BEGIN
             USING MESSAGE = 'unknown connection ' || quote_literal(p_connection);
     END IF;
     PERFORM FROM counters WHERE connection_id = v_connection FOR UPDATE;
-    -- An order to forget somebody waits for that lock, or was given before it.
-    IF p_erasure <> (SELECT coalesce(max(id), 0) FROM erasures) THEN
-        RETURN NULL;
+    IF tombstones_state() <> p_stones THEN
+        RETURN '{"stale": true}';
     END IF;
 
     IF p_batch ? 'label' THEN

@@ -123,19 +123,27 @@ CROSS JOIN LATERAL (
 ORDER BY g.address;
 
 -- name: archive_chats
--- Chats in the order of their making.
+-- Chats in the order of their making, but for those with people who were forgotten.
 SELECT id, kind, address, created_at FROM chats
 WHERE connection_id = $1 AND id > $2 AND id <= $3 AND ($4::bigint[] IS NULL OR id = ANY ($4))
+    AND (kind <> 'direct' OR (SELECT NOT EXISTS (SELECT FROM erasures))
+        OR NOT is_nobody(connection_id, contact_id))
 ORDER BY id LIMIT $5;
 
 -- name: archive_conversations
 -- Conversations by chat and beginning.
 SELECT v.chat_id, v.opened_at, v.id, k.kind AS chat_kind, k.address AS chat,
     conversation_nth(v.connection_id, v.chat_id, v.opened_at, v.id) AS nth,
-    v.status, v.messages, v.last_message_at, v.closed_at, v.reopened, v.reopened_at
+    v.status, v.last_message_at, v.closed_at, v.reopened, v.reopened_at,
+    v.messages - CASE WHEN (SELECT EXISTS (SELECT FROM erasures)) AND k.kind = 'group' THEN (
+        SELECT count(*) FROM messages m
+        WHERE m.connection_id = v.connection_id AND m.conversation_id = v.id
+          AND is_nobody(m.connection_id, m.sender_id)) ELSE 0 END AS messages
 FROM (
     SELECT v.* FROM conversations v
     WHERE v.connection_id = $1 AND v.id <= $2 AND ($3::bigint[] IS NULL OR v.id = ANY ($3))
+        AND ((SELECT NOT EXISTS (SELECT FROM erasures))
+            OR NOT of_nobody(v.connection_id, v.chat_id, NULL))
         AND ($4::bigint IS NULL OR (v.chat_id, v.opened_at, v.id) > ($4, $5::timestamptz, $6::bigint))
         AND ($4 IS NULL OR v.chat_id >= $4)
     ORDER BY v.chat_id, v.opened_at, v.id LIMIT $7
@@ -155,6 +163,8 @@ FROM (
         AND ($4::bigint IS NULL OR (v.chat_id, v.opened_at, v.id) > ($4, $5::timestamptz, $6::bigint))
         AND ($4 IS NULL OR v.chat_id >= $4)
         AND v.merged_into IS NOT NULL AND v.merged_into <= $2
+        AND ((SELECT NOT EXISTS (SELECT FROM erasures))
+            OR NOT of_nobody(v.connection_id, v.chat_id, NULL))
     ORDER BY v.chat_id, v.opened_at, v.id LIMIT $7
 ) v
 JOIN chats k ON k.connection_id = v.connection_id AND k.id = v.chat_id
@@ -176,6 +186,8 @@ FROM (
             AND ($5::bigint IS NULL OR m.conversation_id = $5)
             AND ($6::timestamptz IS NULL OR m.sent_at >= $6)
             AND ($7::timestamptz IS NULL OR m.sent_at < $7)
+            AND ((SELECT NOT EXISTS (SELECT FROM erasures))
+                OR NOT of_nobody(m.connection_id, m.chat_id, m.sender_id))
         ORDER BY m.id LIMIT $10
     ) m
 ) p
@@ -216,17 +228,32 @@ WHERE connection_id = $1 AND ($2::text IS NULL OR (address, setting) > ($2, $3::
 ORDER BY address, setting LIMIT $5;
 
 -- name: import_batch
--- Put a batch of records back; NULL: there is an order to forget somebody after $5.
+-- Put a batch of records back.
 SELECT import_batch($1, $2::text::jsonb, $3::text[], $4::bytea[], $5);
 
--- name: newest_erasure
--- The newest order to forget somebody; 0: there is none.
-SELECT coalesce(max(id), 0) AS id FROM erasures;
+-- name: import_tombstones
+-- The tombstones of all connections, and what they will be known by.
+SELECT s.state, t.connection, t.hash, t.at, t.returned
+FROM (SELECT tombstones_state() AS state) s
+LEFT JOIN (
+    SELECT c.name AS connection, t.hash, extract(epoch FROM t.at)::double precision AS at,
+        t.returned_at IS NOT NULL AS returned
+    FROM tombstones t
+    JOIN connections c ON c.id = t.connection_id
+) t ON true;
 
--- name: give_up_blobs
--- Files that came for messages which are not taken; others may have them.
+-- name: import_connections
+-- The names of those that are here.
+SELECT name FROM connections;
+
+-- name: import_noted
+-- Write down what an import left out, who has come back, and more addresses of who has not.
+SELECT note_forgotten($1::text::jsonb, now());
+
+-- name: import_files_lost
+-- Files that were brought for messages which are not stored.
 INSERT INTO erased_blobs (sha256, erased_at)
-SELECT DISTINCT b, clock_timestamp() FROM unnest($1::bytea[]) AS b
+SELECT DISTINCT u.sha256, now() FROM unnest($1::bytea[]) AS u (sha256)
 ON CONFLICT DO NOTHING;
 
 -- name: finish_import

@@ -46,7 +46,8 @@ WITH page AS MATERIALIZED (
         WITH ORDINALITY AS v (connection_id, id, sent_at, arrival, message_id, ord)
     CROSS JOIN LATERAL (
         SELECT m.connection_id, m.id, m.chat_id, m.sender_id, m.external_id, m.arrival, m.kind,
-            m.state, m.from_me, m.sent_at, m.text, m.quoted_id, m.quoted_author, m.detail, m.flags
+            m.state, m.from_me, m.sent_at, m.text, m.quoted_id, m.quoted_author, m.detail, m.flags,
+            m.erased
         FROM messages m
         WHERE m.connection_id = v.connection_id AND m.conversation_id = v.id
           AND (m.sent_at, m.arrival, m.id) > (v.sent_at, v.arrival, v.message_id)
@@ -65,7 +66,7 @@ WITH page AS MATERIALIZED (
 SELECT page.ord, page.id, page.sent_at, page.arrival, page.external_id, page.kind, page.state,
     page.from_me, CASE WHEN e.message_id IS NULL THEN page.text ELSE e.text END AS text,
     e.message_id IS NOT NULL AS edited, d.deleted_at, people.name AS sender_name,
-    people.address AS sender, page.quoted_id, page.flags, page.detail,
+    people.address AS sender, page.quoted_id, page.flags, page.detail, page.erased AS removed,
     f.kind AS file_kind, f.state AS file_state, f.mimetype AS file_type, f.name AS file_name,
     coalesce(f.blob_size, f.size) AS file_size,
     CASE f.state WHEN 'stored' THEN f.blob_sha256 END AS blob,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from actors.export_schedule import Period, Schedule, expired, retry_at, trouble_of
 from actors.exporter import Exporter, ExportRunsError, Pauses
 from storage.changes import Viewer
-from storage.errors import NoRoomError, StorageRejectedError
+from storage.errors import NoRoomError, StorageRejectedError, StorageUnavailableError
 from storage.exports.ledger import ExportRow
 from storage.exports.model import Form, Manifest, Request, Start
 from storage.memory import MemoryStorage
@@ -436,3 +436,25 @@ async def test_what_is_late_is_trouble(
     assert trouble_of(plan, [done, *rows], due + DAY + 1, late=DAY) is None
     everything = schedule(period=Period.ALL)  # rows of another schedule say nothing of this one
     assert trouble_of(everything, rows, due + 9 * DAY, late=DAY) is None
+
+
+async def test_the_database_goes_away_while_an_export_is_written(
+    autojump_clock: trio.testing.MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the page nor the failure reaches it: the export waits, nothing crashes, and it is
+    written when the database is back."""
+    away = StorageUnavailableError("the database is away")
+    world.worker.errors = [away]
+
+    async def fail(*_arguments: object) -> t.NoReturn:
+        await trio.lowlevel.checkpoint()
+        raise away
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.storage, "fail_export", fail)
+        with structlog.testing.capture_logs() as logs:
+            await world.run_for(70.0)
+    assert "export.waits" in [each["event"] for each in logs]
+    await world.run_for(HOUR)
+    [row] = await world.storage.scheduled_exports()
+    assert (row.state, row.attempts) == ("done", 1)

@@ -1,148 +1,167 @@
-"""What was forgotten does not come back with an archive."""
+"""What was forgotten does not come back with an archive: record by record."""
 
-import collections.abc as cabc
 import datetime as dt
 
-import attrs
-import pytest
-from st_archive import AllFiles, Each, archive_of, fill, read
-from st_helpers import CUSTOMER, CUSTOMER_LID, GROUP, KEY, OTHER, Clock, Cluster
+from st_archive import fill, read
+from st_helpers import CUSTOMER, CUSTOMER_LID, GROUP, NOW, OTHER, Clock
 
-from storage import archive_import
-from storage.archive_import import import_records
-from storage.archive_records import Contact, Group, Message, Name, Record
-from storage.archive_sieve import sieve
-from storage.errors import StorageRejectedError
-from storage.maintenance import open_maintenance
+from storage.archive_records import (
+    Address,
+    Chat,
+    Contact,
+    Conversation,
+    ConversationKey,
+    Group,
+    Member,
+    Message,
+    Name,
+    Receipt,
+    Record,
+)
+from storage.archive_sieve import ArchiveSieve
 from storage.postgres import PostgresStorage
+from storage.tombstones import Tombstones
 
-THEN = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
-
-
-@attrs.frozen
-class Stones:
-    """Some addresses, forgotten at a moment."""
-
-    addresses: tuple[str, ...]
-    at: dt.datetime = THEN
-
-    def forgets(self, connection: str, addresses: cabc.Iterable[str | None], at: float) -> bool:
-        return at <= self.at.timestamp() and any(each in self.addresses for each in addresses)
+THEN = dt.datetime.fromtimestamp(NOW, dt.UTC)
+YOUNG = THEN + dt.timedelta(days=1)
 
 
-@pytest.fixture
-async def elsewhere(
-    postgres: PostgresStorage, cluster: Cluster, clock: Clock, dsn: str
-) -> tuple[list[Record], str]:
-    """All that was exported, and a database which has it, too."""
-    await fill(postgres, clock)
-    found = await read(dsn)
-    other = await cluster.create("migrated")
-    async with open_maintenance(other) as session:
-        await import_records(session, None, Each(found), files=AllFiles(), key=KEY)
-    return found, other
+def sieve_of(*addresses: str, at: float = NOW) -> ArchiveSieve:
+    """Where these are forgotten."""
+    stones = Tombstones(bytes(32))
+    stones.bury("sales", addresses, at)
+    return ArchiveSieve(stones)
 
 
-async def forget(dsn: str, clock: Clock) -> None:
-    """The customer, wholly."""
-    clock.now = THEN.timestamp()
-    async with PostgresStorage.open(dsn, key=KEY, clock=clock) as storage:
-        row = await storage.begin_erasure(address=CUSTOMER, connection=None, by="x", version="1")
-        assert row is not None
-        while row.finished_at is None:
-            row = await storage.continue_erasure(row.id, files_gone=True)
+def contact(*names: Name, created_at: dt.datetime = THEN) -> Contact:
+    """The customer, with both addresses."""
+    return Contact(
+        connection="sales",
+        is_self=False,
+        created_at=created_at,
+        addresses=tuple(
+            Address(address=each, created_at=created_at) for each in (CUSTOMER_LID, CUSTOMER)
+        ),
+        names=names,
+    )
 
 
-async def check_gone(dsn: str) -> None:
-    """Nothing of the customer is there, and all of the others."""
-    archive = (await archive_of(dsn)).decode()
-    assert CUSTOMER not in archive
-    assert CUSTOMER_LID not in archive
-    kept = [
-        record.external_id
-        for record in await read(dsn)
-        if isinstance(record, Message) and record.connection == "sales" and record.text
-    ]
-    assert {"G2", "again"} <= set(kept)
+def message(chat: str, sender: str | None, sent_at: dt.datetime, text: str = "hello") -> Message:
+    return Message(
+        connection="sales",
+        chat_kind="group" if chat == GROUP else "direct",
+        chat=chat,
+        sender=sender,
+        external_id="A1",
+        kind="text",
+        state="stored",
+        from_me=sender is None,
+        lane="history",
+        remote_timestamp=0,
+        sent_at=sent_at,
+        received_at=sent_at,
+        retries=0,
+        text=text,
+        raw=b"",
+    )
 
 
-async def test_a_forgotten_person_stays_forgotten(
-    elsewhere: tuple[list[Record], str], clock: Clock
-) -> None:
-    """An older archive brings nothing of theirs back; everybody else's is there, and nothing is
-    refused for want of theirs. Without the key nothing is imported at all."""
-    found, other = elsewhere
-    await forget(other, clock)
-    async with open_maintenance(other) as session:
-        counts = await import_records(session, None, Each(found), files=AllFiles(), key=KEY)
-        with pytest.raises(StorageRejectedError, match="secret key"):
-            await import_records(session, None, Each(found), files=AllFiles())
-    assert counts.refused == 0, counts.refusals
-    assert counts.forgotten > 0
-    await check_gone(other)
-
-
-async def test_forgotten_while_an_archive_is_imported(
-    elsewhere: tuple[list[Record], str], clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The order comes between any two batches: what is left of the archive is sieved anew, and
-    files of theirs that were brought are given up."""
-    found, other = elsewhere
-    monkeypatch.setattr(archive_import, "BATCH", 3)
-
-    async def ordered() -> cabc.AsyncIterator[Record]:
-        for number, record in enumerate(found):
-            if number == 4:
-                await forget(other, clock)
-            yield record
-
-    async with open_maintenance(other) as session:
-        counts = await import_records(session, None, ordered(), files=AllFiles(), key=KEY)
-    assert counts.forgotten > 0
-    await check_gone(other)
-
-
-def test_whom_a_message_names_is_left_out() -> None:
-    """In its text and its bytes, too."""
-    message = Message(
-        connection="sales", chat_kind="direct", chat=OTHER, sender=OTHER, external_id="B1",
-        kind="text", state="stored", from_me=False, lane="live", remote_timestamp=1, sent_at=THEN,
-        received_at=THEN, retries=0, text=f"ask {CUSTOMER.partition('@')[0]}",
-        raw=CUSTOMER.encode(), mentions=(CUSTOMER,), detail={"to": CUSTOMER},
-    )  # fmt: skip
-    kept = sieve(message, "sales", Stones((CUSTOMER,)))
-    assert isinstance(kept, Message)
-    assert (kept.text, kept.mentions) == ("ask removed", None)
-    assert CUSTOMER.partition("@")[0] not in repr(attrs.asdict(kept))
+CHAT = Chat(connection="sales", kind="direct", address=CUSTOMER_LID, created_at=THEN)
 
 
 async def test_what_is_younger_is_taken(postgres: PostgresStorage, clock: Clock, dsn: str) -> None:
-    """A person who has come back since is somebody again."""
+    """Nothing changes for those who were forgotten before all of it and have come back, nor for
+    connections that forgot nobody."""
     await fill(postgres, clock)
-    found = await read(dsn)
-    stones = Stones((CUSTOMER, CUSTOMER_LID), dt.datetime(2020, 1, 1, tzinfo=dt.UTC))
-    old = [record for record in found if sieve(record, "sales", stones) != record]
-    assert old == []
+    records = await read(dsn)
+    young = sieve_of(CUSTOMER, CUSTOMER_LID, at=1.0)
+    for hashed in young._stones._stones["sales"].values():
+        hashed.returned = True
+    for record in records:
+        assert young.take("sales", record) == [record]
+        assert sieve_of(CUSTOMER).take("support", record) == [record]
+    assert young.left_out.total() == 0
 
 
-def test_names_and_members_are_left_out_one_by_one() -> None:
-    """Of a record of several people, or times, the rest stays."""
-    young = THEN + dt.timedelta(days=1)
-    contact = Contact(
-        connection="sales",
-        is_self=False,
-        created_at=young,
-        addresses=(),
-        names=(
-            Name(address=CUSTOMER, source="push", name="Ana", at=THEN),
-            Name(address=CUSTOMER, source="saved", name="Ana S.", at=young),
-        ),
+def test_another_address_of_theirs_is_forgotten_too() -> None:
+    """As the archive knows both as one person's; that is to be written down."""
+    sieve = sieve_of(CUSTOMER)
+    assert sieve.take("sales", contact()) == []
+    assert sieve.take("sales", CHAT) == []
+    assert sieve.take("sales", message(GROUP, CUSTOMER_LID, THEN)) == []
+    assert sieve.take("sales", message(CUSTOMER_LID, None, THEN)) == []
+    notes = sieve.take_notes()
+    assert notes is not None
+    assert notes["dropped"] == {"sales": 2}
+    assert len(notes["joined"]) == 1
+    assert sieve.take_notes() is None
+    assert dict(sieve.left_out) == {"contact": 1, "chat": 1, "message": 2}
+
+
+def test_who_writes_later_is_somebody_new() -> None:
+    """With the contact and the chat of the archive, as of then, and names that are younger."""
+    names = [
+        Name(address=CUSTOMER, source=source, name=name, at=at)
+        for source, name, at in [("push", "Ana", THEN), ("saved", "Ana S.", YOUNG)]
+    ]
+    sieve = sieve_of(CUSTOMER, CUSTOMER_LID)
+    assert sieve.take("sales", contact(*names)) == []
+    assert sieve.take("sales", CHAT) == []
+    late = message(CUSTOMER_LID, CUSTOMER_LID, YOUNG)
+    person, chat, kept = sieve.take("sales", late)
+    assert isinstance(person, Contact)
+    assert [each.name for each in person.names] == ["Ana S."]
+    assert {person.created_at, *(each.created_at for each in person.addresses)} == {YOUNG}
+    assert isinstance(chat, Chat)
+    assert (chat.created_at, kept) == (YOUNG, late)
+    assert sieve.take("sales", late) == [late]
+    assert sieve.left_out.total() == 0
+    notes = sieve.take_notes()
+    assert notes is not None
+    assert len(notes["returned"]) == 1
+
+
+def test_a_conversation_that_went_on_needs_its_chat() -> None:
+    """It is kept if its last message is younger."""
+    sieve = sieve_of(CUSTOMER_LID)
+    sieve.take("sales", contact())
+    sieve.take("sales", CHAT)
+    for last, expected in ((THEN, []), (YOUNG, [Contact, Chat, Conversation])):
+        record = Conversation(
+            connection="sales",
+            chat_kind="direct",
+            chat=CUSTOMER_LID,
+            key=ConversationKey(opened_at=THEN),
+            status="waiting",
+            messages=2,
+            last_message_at=last,
+            reopened=0,
+        )
+        assert [type(each) for each in sieve.take("sales", record)] == expected
+
+
+def test_members_owners_and_receipts() -> None:
+    """Those who have not come back are in no list, however young it is."""
+    members = tuple(
+        Member(address=each, present=True, role="", at=YOUNG) for each in (CUSTOMER, OTHER)
     )
-    kept = sieve(contact, "sales", Stones((CUSTOMER,)))
-    assert isinstance(kept, Contact)
-    assert [each.name for each in kept.names] == ["Ana S."]
-    group: Record = Group(connection="sales", address=GROUP, owner=CUSTOMER, members=())
-    kept_group = sieve(group, "sales", Stones((CUSTOMER,)))
-    assert isinstance(kept_group, Group)
-    assert kept_group.owner is None
-    assert sieve(group, "sales", Stones((OTHER,))) == group
+    group = Group(connection="sales", address=GROUP, owner=CUSTOMER, members=members)
+    [kept] = sieve_of(CUSTOMER).take("sales", group)
+    assert isinstance(kept, Group)
+    assert (kept.owner, [each.address for each in kept.members]) == (None, [OTHER])
+    receipt: Record = Receipt(
+        connection="sales", external_id="A", chat=GROUP, recipient=CUSTOMER, read_at=YOUNG
+    )
+    assert sieve_of(CUSTOMER).take("sales", receipt) == []
+    assert sieve_of(OTHER).take("sales", receipt) == [receipt]
+
+
+def test_a_number_in_what_others_wrote_is_removed() -> None:
+    """In older messages, wherever it stands in a longer one."""
+    number = CUSTOMER.partition("@")[0]
+    sieve = sieve_of(CUSTOMER)
+    sieve.take("sales", contact())
+    for at, expected in ((THEN, "call 00removed!"), (YOUNG, f"call 00{number}!")):
+        [kept] = sieve.take("sales", message(GROUP, OTHER, at, f"call 00{number}!"))
+        assert isinstance(kept, Message)
+        assert kept.text == expected

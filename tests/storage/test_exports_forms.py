@@ -11,7 +11,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from st_exports import Exporting
-from st_helpers import CUSTOMER, GROUP, HOUR, NOW, OTHER, take
+from st_helpers import CUSTOMER, DAY, GROUP, HOUR, NOW, OTHER, take
+from test_st_erasure import forget
+from test_st_retention import ALL, sweep
 
 from storage.api import Envelope, Lane, MediaFile
 from storage.blobs import LocalBlobs
@@ -261,3 +263,30 @@ def read(text: bytes) -> list[Line]:
     """The messages of a file of export chat."""
     lines = text.decode().removesuffix("\n").split("\n")
     return list(read_lines(lines, DateOrder.DMY))
+
+
+@pytest.mark.parametrize("form", [Form.HTML, Form.CSV, Form.WHATSAPP])
+async def test_what_was_erased_shows_as_removed(
+    postgres: PostgresStorage, exporting: Exporting, form: Form
+) -> None:
+    """By rules, or because somebody was forgotten, who has no name then."""
+    await sweep(postgres, ALL, now=NOW + 366 * DAY)
+    await take(postgres, "NEW", chat=OTHER, text="still here", sent_at=int(NOW) + 400 * DAY)
+    await take(postgres, "G3", chat=GROUP, sender=OTHER, sent_at=int(NOW) + 400 * DAY)
+    await forget(postgres, CUSTOMER)
+    await exporting.write(form)
+    if form is Form.CSV:
+        text = exporting.stream().decode()
+        found = {row["message_id"]: row for row in csv.DictReader(io.StringIO(text, newline=""))}
+        assert (found["B1"]["text"], found["B1"]["removed"]) == ("", "retention")
+        assert (found["G1"]["text"], found["G1"]["removed"]) == ("", "forgotten")
+        assert (found["NEW"]["text"], found["NEW"]["removed"]) == ("still here", "")
+        return
+    text = b"".join(exporting.pages().values()).decode()
+    assert "still here" in text
+    assert "from another" not in text
+    assert "Lima" not in text
+    assert CUSTOMER.partition("@")[0] not in text
+    expected = '<div class="gone">removed</div>' if form is Form.HTML else ": (removed)\n"
+    assert text.count(expected) >= 7
+    assert (">removed</div>" if form is Form.HTML else "removed: (removed)") in text
