@@ -83,28 +83,6 @@ async def told(daemon: DaemonProcess, *arguments: str) -> t.Any:
     return json.loads(done.stdout)
 
 
-async def test_who_was_forgotten_does_not_come_back(directory: pathlib.Path) -> None:
-    """With an export of before; the key is the daemon's. Without it nothing is imported."""
-    plain = ("export", "--no-zstd", "--name", "plain", "--to-dir", str(directory / "out"))
-    out = str(directory / "out" / "plain")
-    async with open_daemon(directory / "a", UNUSED, bytes(32), "sales", embedded=True) as daemon:
-        await store(directory / "a" / "data", ["A1", "A2"])
-        await told(daemon, *plain)
-        row = await told(daemon, "forget", ANA, "--yes")
-        assert row["erased"]["messages"] == 2
-        facts = await told(daemon, "import", out)
-        assert facts["stored"].get("message", 0) == 0
-        assert facts["forgotten"] >= 2
-        assert await told(daemon, "contacts") == []
-        key = directory / "a" / "data" / "secret.key"
-        assert key.exists()
-        key.rename(directory / "away.key")
-        done = await daemon._run("import", out)
-        assert done.returncode == 1
-        assert b"told to forget people" in done.stderr
-        (directory / "away.key").rename(key)
-
-
 async def test_out_of_one_daemon_and_into_others(directory: pathlib.Path) -> None:
     """An export is put back where nothing is yet, and beside a daemon that has some of it and goes
     on working; what came out reads the same."""
