@@ -256,11 +256,11 @@ def safe_name(name: str) -> str:
     """A relative path that stays inside its directory.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it does not. Without the name, which may be that of a person.
     """
     parts = name.split("/")
     if not name.isprintable() or any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"{name[:80]!r} is no name of a file of an export")
+        raise ValueError("it is no name of a file of an export")
     return name
 
 
