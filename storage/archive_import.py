@@ -12,7 +12,7 @@ import typing as t
 import attrs
 import trio
 
-from storage.archive_codec import RecordError, shape_of
+from storage.archive_codec import CONNECTION, RecordError, shape_of
 from storage.archive_records import (
     Connection,
     Conversation,
@@ -127,10 +127,13 @@ async def import_records(
     Cancelled, or ended by an error, it leaves whole batches; it may simply be done again.
 
     Raises:
+        RecordError: ``connection`` cannot name one.
         ImportGivenUpError: too many records cannot be stored.
         StorageRejectedError: the database is not ready for it.
         StorageUnavailableError: the database, or the disk for files, fails.
     """
+    if connection is not None:
+        CONNECTION.decode(connection, "connection")
     importer = _Importer(session, files or NoFiles(), share, progress)
     size = BATCH if share >= 1 else BATCH_BESIDE
     batch = _Batch("")
