@@ -34,6 +34,8 @@ MAIL_FORM: t.Final = (
     "write it like mailtos://user:password@smtp.example.com?to=somebody@example.com, and an @ in"
     " user or password as %40"
 )
+_SCHEMA: t.Final = re.compile(r"[A-Za-z][A-Za-z0-9]{0,20}(?=://)")
+"""The name of a service; what is anything else may be a secret, and is not shown."""
 NOT_PERSONAL: t.Final = frozenset({"http", "https", "true", "false", "yes", "html", "text"})
 
 _remarks: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar(
@@ -77,6 +79,8 @@ def make_carrier(settings: ChannelSettings) -> Carrier:
     """
     _quiet()
     url = settings.url
+    if not _SCHEMA.match(url):
+        raise ChannelError("it is no URL; one begins with its service, like mailtos:// or tgram://")
     if _schema(url) in MAIL:
         _check_mail(url)
     with _listening() as heard:
@@ -107,7 +111,7 @@ def _unusable(url: str, heard: list[str]) -> str:
     schema = _schema(url)
     if schema not in _services.schemas():
         known = "mailtos, mailto, tgram, slack, ntfy, and those of https://appriseit.com/services/"
-        return f"no service is called {hide(schema, ())}://; known are {known}"
+        return f"no service is called {schema}://; known are {known}"
     if not _services[schema].enabled:
         return f"{schema}:// does not work on this system: it needs a package that is not here"
     said = [each for each in heard if "://" not in each]  # apprise shows parts of the URL there

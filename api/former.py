@@ -20,6 +20,8 @@ from storage.inbox import MediaDetail, MessageDetail, Person, Quoted, Version
 from storage.queues import OutboxRow
 
 HISTORY: t.Final = "history"  # the scope
+_OF_OTHERS: t.Final = frozenset({"edit", "poll_vote"})
+"""The kinds that hold the content of another message."""
 
 
 async def record(storage: ChangesPort, scope: Scope, what: AccessKind, **facts: t.Any) -> None:
@@ -64,11 +66,12 @@ async def present(
 
 def withhold(message: MessageDetail, gone: cabc.Container[int]) -> MessageDetail:
     """A message without what it said before; ``gone``: messages that were deleted, of which a
-    quote may be left. What remains of a deleted one is that, and of what kind, it was."""
+    quote may be left. What remains of a deleted one is that, and of what kind, it was. Votes are
+    shown with their poll, as it is now; by itself, one would name options of a deleted poll."""
     quoted = message.quoted
     if quoted is not None and quoted.id in gone:
         quoted = attrs.evolve(quoted, text=None)
-    if message.deleted is not None or message.kind == "edit":
+    if message.deleted is not None or message.kind in _OF_OTHERS:
         return attrs.evolve(
             message,
             text=None,

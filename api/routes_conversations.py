@@ -205,8 +205,8 @@ def conversation_routes(backend: Backend) -> list[t.Any]:
         "/messages/{number:int}",
         tags=["messages"],
         summary="One message, as it reads now",
-        description="What it said before it was deleted or edited is left out (`withheld`): see"
-        " `/messages/{number}/history`.",
+        description="What it said before it was deleted or edited is left out (`withheld`), and of"
+        " an edit or a vote in a poll what it says itself: see `/messages/{number}/history`.",
     )
     async def message(number: FromPath[int]) -> MessageDetail:
         found = await storage.message(storable(number, "message", _MESSAGES))

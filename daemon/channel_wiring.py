@@ -7,7 +7,8 @@ import typing as t
 
 from actors.channels import Carrier, ChannelError, ChannelSettings
 from actors.notifier import Notifier
-from config.errors import ConfigError, Problem
+from config.errors import BadValueError, ConfigError, Problem
+from config.kinds import ChannelUrl
 from config.load import load_config
 from config.model import ChannelConfig, Config
 from daemon.errors import StartError
@@ -96,13 +97,13 @@ def _url(config: Config, channel: ChannelConfig, environ: cabc.Mapping[str, str]
     """The URL, wherever it stands.
 
     Raises:
-        ChannelError: it is not there.
+        ChannelError: it is not there, or is none.
     """
     if channel.url_variable:
         url = environ.get(channel.url_variable, "").strip()
         if not url:
             raise ChannelError(f"the environment variable {channel.url_variable} is not set")
-        return url
+        return _checked(url, f"the environment variable {channel.url_variable}")
     if (file := config.channel_url_file(channel)) is not None:
         try:
             url = file.read_text(encoding="utf-8").strip()
@@ -111,7 +112,23 @@ def _url(config: Config, channel: ChannelConfig, environ: cabc.Mapping[str, str]
             raise ChannelError(
                 f"{file} cannot be read: {reason}; put the URL there, readable by the daemon's user"
             ) from None
-        if len(url.split()) != 1:
-            raise ChannelError(f"{file} does not hold a URL, on one line and without spaces")
-        return url
+        return _checked(url, str(file))
     return channel.url
+
+
+def _checked(url: str, place: str) -> str:
+    """A URL as the configuration itself could hold it.
+
+    Raises:
+        ChannelError: it is none; without its text, which may be a secret.
+    """
+    try:
+        checked = ChannelUrl().read(url)
+    except BadValueError:
+        checked = ""
+    if not checked:
+        raise ChannelError(
+            f"{place} does not hold a URL such as mailtos://user:password@smtp.example.com?to=…, on"
+            " one line and without spaces"
+        )
+    return checked

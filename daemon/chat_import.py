@@ -26,7 +26,7 @@ from storage.archive_import import ImportCounts, Placed, import_records
 from storage.archive_source import ExportFiles
 from storage.blobs import Blobs
 from storage.errors import StorageRejectedError
-from storage.exports.chat_files import MAX_FILE, ChatFile, open_chat
+from storage.exports.chat_files import MAX_FILE, ChatFile, base_name, open_chat
 from storage.exports.whatsapp_records import (
     ChatFacts,
     MessageMaker,
@@ -144,6 +144,7 @@ async def _import(
     stones = stones_here(config)
     await stones.read(session)
     maker = MessageMaker(facts, senders)
+    known: dict[str, StoredFile] = {}
     now = dt.datetime.fromtimestamp(int(time.time()), dt.UTC)  # noqa: TID251 - the edge
 
     async def records() -> cabc.AsyncGenerator[Placed, None]:
@@ -163,7 +164,7 @@ async def _import(
                         facts.connection, people, at.timestamp()
                     ):
                         line = attrs.evolve(line, attachment=None)  # which is not needed
-                    file = await _stored(chat, blobs, line)
+                    file = await _stored(chat, blobs, line, known)
                     if (message := maker.make(at, line, now, file)) is not None:
                         yield Placed(f"line {line.number}", message)
 
@@ -184,11 +185,17 @@ def _take(parsed: cabc.Iterator[tuple[dt.datetime, Line]]) -> list[tuple[dt.date
     return list(itertools.islice(parsed, LINES))
 
 
-async def _stored(chat: ChatFile, blobs: Blobs, line: Line) -> StoredFile | None:
-    """The file of a line, brought to where files are kept; None: it is not to be had."""
+async def _stored(
+    chat: ChatFile, blobs: Blobs, line: Line, known: dict[str, StoredFile]
+) -> StoredFile | None:
+    """The file of a line, brought to where files are kept; None: it is not to be had. ``known``:
+    those that are there already, by name, so that many lines do not unpack one again and again."""
     if line.attachment is None or line.sender is None:
         return None
-    with chat.attachment(line.attachment) as file:
+    name = base_name(line.attachment)
+    if name in known:
+        return known[name]
+    with chat.attachment(name) as file:
         if file is None:
             return None
         size = 0
@@ -199,4 +206,5 @@ async def _stored(chat: ChatFile, blobs: Blobs, line: Line) -> StoredFile | None
                     return None
                 await writer.write(piece)
             blob = await writer.commit()
-    return StoredFile(blob.sha256, blob.size)
+    known[name] = StoredFile(blob.sha256, blob.size)
+    return known[name]

@@ -27,6 +27,8 @@ _INTEGER: t.Final = 2**31
 _BIGINT: t.Final = 2**63
 _TIME: t.Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"
 _is_time: t.Final = re.compile(_TIME).match
+_CONNECTION: t.Final = "[a-z0-9][a-z0-9_-]{0,62}"
+_is_connection: t.Final = re.compile(_CONNECTION).fullmatch
 _is_hex: t.Final = re.compile("[0-9a-f]*").fullmatch
 
 Json: t.TypeAlias = t.Any
@@ -148,6 +150,15 @@ def _decode_hex(value: Json, where: str) -> bytes:
     return bytes.fromhex(value)
 
 
+def _decode_connection(value: Json, where: str) -> str:
+    if not isinstance(value, str) or not _is_connection(value):
+        raise RecordError(
+            f"{where} is no name that a connection can have: 1 to 63 of a-z, 0-9, _ and -, the"
+            " first a letter or digit"
+        )
+    return value
+
+
 def _decode_json(value: Json, where: str) -> Json:
     _check_json(value, where, MAX_DEPTH)
     return value
@@ -185,6 +196,10 @@ def list_of(inner: Shape) -> Shape:
 ID: t.Final = text(1, MAX_ID)
 KIND: t.Final = text(1, MAX_KIND)
 TEXT: t.Final = text()
+CONNECTION: t.Final = Shape(
+    _same, _decode_connection, {"type": "string", "pattern": f"^{_CONNECTION}$"}
+)
+"""As the configuration has it: it is part of the names of files."""
 BOOLEAN: t.Final = Shape(_same, _decode_boolean, {"type": "boolean"})
 INTEGER: t.Final = integer(-_INTEGER, _INTEGER - 1)
 BIGINT: t.Final = integer(-_BIGINT, _BIGINT - 1)

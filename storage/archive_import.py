@@ -12,7 +12,7 @@ import typing as t
 import attrs
 import trio
 
-from storage.archive_codec import RecordError, shape_of
+from storage.archive_codec import CONNECTION, RecordError, shape_of
 from storage.archive_records import (
     Connection,
     Conversation,
@@ -128,10 +128,13 @@ async def import_records(
     Cancelled, or ended by an error, it leaves whole batches; it may simply be done again.
 
     Raises:
+        RecordError: ``connection`` cannot name one.
         ImportGivenUpError: too many records cannot be stored.
         StorageRejectedError: the database is not ready for it, or nobody can tell who is forgotten.
         StorageUnavailableError: the database, or the disk for files, fails.
     """
+    if connection is not None:
+        CONNECTION.decode(connection, "connection")
     stones = forgotten or StonesHere(None)
     importer = _Importer(session, files or NoFiles(), stones, share, progress)
     await importer.begin()

@@ -15,6 +15,7 @@ from storage.archive_codec import (
     BASE64,
     BIGINT,
     BOOLEAN,
+    CONNECTION,
     COUNT,
     HEX,
     ID,
@@ -29,7 +30,6 @@ from storage.archive_codec import (
     integer,
     load_line,
     shape_of,
-    text,
 )
 
 FORMAT: t.Final = "zapvisor-archive"
@@ -62,7 +62,7 @@ Kind: t.TypeAlias = t.Annotated[str, KIND]
 Ordinal: t.TypeAlias = t.Annotated[int, integer(1, 2**31 - 1)]
 Text: t.TypeAlias = t.Annotated[str, TEXT]
 Time: t.TypeAlias = t.Annotated[dt.datetime, TIME]
-ConnectionName: t.TypeAlias = t.Annotated[str, text(1)]
+ConnectionName: t.TypeAlias = t.Annotated[str, CONNECTION]
 ChatKind: t.TypeAlias = t.Annotated[str, choice("direct", "group")]
 Lane: t.TypeAlias = t.Annotated[str, choice("live", "history", "side")]
 Erased: t.TypeAlias = t.Annotated[str, choice("retention", "forgotten")]
@@ -380,6 +380,8 @@ def check_record(record: Record) -> None:
     Raises:
         RecordError: the record contradicts itself.
     """
+    if not isinstance(record, Header | End):
+        CONNECTION.decode(record.connection, "connection")
     match record:
         case Conversation(status=status, closed_at=closed_at):
             if (status == "closed") != (closed_at is not None):

@@ -174,7 +174,7 @@ def open_store(settings: S3Settings) -> S3Store:
         raise StorageUnavailableError(describe(settings.bucket, error)) from error
 
 
-def describe(bucket: str, error: Exception) -> str:
+def describe(bucket: str, error: Exception | str) -> str:
     """What went wrong, for people."""
     first_line = str(error).partition("\n")[0]
     return f"S3 bucket {bucket}: {first_line[:300]}"

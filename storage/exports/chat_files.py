@@ -1,6 +1,7 @@
 """What WhatsApp's "export chat" gives: a file of text, alone, in a folder, or in a zip with files.
 
-Nothing is ever extracted to a path of the zip's choosing, and nothing is read without a bound.
+Nothing is ever extracted to a path of the zip's choosing, and nothing is read without a bound. Of a
+folder, a line gets at what WhatsApp has put there, and at nothing else that somebody may name.
 """
 
 import collections.abc as cabc
@@ -8,6 +9,7 @@ import contextlib
 import io
 import os
 import pathlib
+import re
 import stat
 import typing as t
 import zipfile
@@ -20,7 +22,19 @@ MAX_TEXT: t.Final = 4 << 30  # bytes of the text
 MAX_FILE: t.Final = 4 << 30  # bytes of a file of a message
 MAX_MEMBERS: t.Final = 200_000
 MAX_RATIO: t.Final = 1_000  # what deflate can do at most
+MIN_BUDGET: t.Final = 1 << 30  # bytes that all files of a zip may have together
+BUDGET_RATIO: t.Final = 20
+"""And so many times the size of the zip: pictures and sound do not get smaller in it."""
 _SHOWN: t.Final = 5
+_OWN: t.Final = re.compile(
+    r"(?:(?:IMG|VID|AUD|PTT|DOC|STK)-\d{8}-WA\d{4,6}(?: ?\(\d{1,4}\))?"
+    r"|(?:\d{8}-)?(?:PHOTO|VIDEO|AUDIO|GIF|STICKER)-\d{4}(?:-\d\d){5}(?: ?\(\d{1,4}\))?"
+    r"|\d{4}-\d\d-\d\d-(?:PHOTO|VIDEO|AUDIO)-\d{8}"
+    r"|0\d{7}-[^/\0]{1,200})"
+    r"\.[A-Za-z0-9]{0,8}",
+    re.ASCII,
+)
+"""What WhatsApp calls files: on Android, on an iPhone, on older ones; there documents, too."""
 
 
 @attrs.frozen
@@ -61,12 +75,13 @@ class ChatFile:
 
     @contextlib.contextmanager
     def attachment(self, name: str) -> cabc.Iterator[t.IO[bytes] | None]:
-        """The file of a message by its name; None: it is not there, or too large.
+        """The file of a message by its name; None: it is not there, too large, or lies in a folder
+        under a name that is not of WhatsApp's making.
 
         Raises:
             TextError: the zip is damaged.
         """
-        name = name.rpartition("/")[2]
+        name = base_name(name)
         with contextlib.ExitStack() as stack:
             found: t.IO[bytes] | None = None
             if self._archive is None:
@@ -79,7 +94,7 @@ class ChatFile:
                 raise TextError(f"{self.path}: {name} in it is damaged: {error}") from error
 
     def _beside(self, name: str, stack: contextlib.ExitStack) -> t.IO[bytes] | None:
-        if not name or name in (".", "..") or "\0" in name:
+        if not _OWN.fullmatch(name):
             return None
         try:
             descriptor = os.open(
@@ -87,9 +102,11 @@ class ChatFile:
             )
         except OSError:
             return None
-        file = stack.enter_context(open(descriptor, "rb"))  # noqa: SIM115
         status = os.fstat(descriptor)
-        return file if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_FILE else None
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE:
+            os.close(descriptor)
+            return None
+        return stack.enter_context(open(descriptor, "rb"))
 
 
 @contextlib.contextmanager
@@ -115,12 +132,18 @@ def open_chat(path: pathlib.Path) -> cabc.Iterator[ChatFile]:
     with archive:
         members = [each for each in archive.infolist() if not each.is_dir()]
         _check(path, members)
+        _check_total(path, members)
         yield ChatFile(
             path,
             archive,
             _text_of(path, members),
-            {each.filename.rpartition("/")[2]: each for each in members},
+            {base_name(each.filename): each for each in members},
         )
+
+
+def base_name(name: str) -> str:
+    """The name of a file without its folders: those of a text or a zip mean nothing here."""
+    return name.rpartition("/")[2]
 
 
 def _check(path: pathlib.Path, members: cabc.Sequence[zipfile.ZipInfo]) -> None:
@@ -136,12 +159,21 @@ def _check(path: pathlib.Path, members: cabc.Sequence[zipfile.ZipInfo]) -> None:
             )
 
 
+def _check_total(path: pathlib.Path, members: cabc.Sequence[zipfile.ZipInfo]) -> None:
+    total, size = sum(each.file_size for each in members), path.stat().st_size
+    if total > max(MIN_BUDGET, BUDGET_RATIO * size):
+        raise TextError(
+            f"{path} says that the files in it are {total:,} bytes large out of {size:,}; it is not"
+            " what WhatsApp makes, and was not unpacked"
+        )
+
+
 def _text_of(path: pathlib.Path, members: cabc.Sequence[zipfile.ZipInfo]) -> zipfile.ZipInfo:
     texts = [each for each in members if each.filename.lower().endswith(".txt")]
     named = [
         each
         for each in texts
-        if each.filename.rpartition("/")[2] == "_chat.txt" or "whatsapp" in each.filename.lower()
+        if base_name(each.filename) == "_chat.txt" or "whatsapp" in each.filename.lower()
     ]
     found = named if len(named) == 1 else texts
     if len(found) != 1:

@@ -8,6 +8,7 @@ import typing as t
 import attrs
 
 from storage.exports.draft import END, Draft
+from storage.exports.model import safe_name
 from storage.exports.sealing import (
     COMPRESSED,
     ENCRYPTED,
@@ -89,7 +90,7 @@ class Container:
         elif self._form.streamed:
             self._open(self._header).write(block.data)
         else:
-            self._open(b"").write(_archived(_named(block), block.data))
+            self._open(b"").write(_archived(safe_name(_named(block)), block.data))
         self._pages += 1
         self._counts.update(block.counts)
         self._cursor = block.cursor

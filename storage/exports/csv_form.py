@@ -1,12 +1,14 @@
 """Messages as CSV (RFC 4180, UTF-8), a line each.
 
 Spreadsheets take a cell for a formula when it begins with certain characters, whoever wrote it.
-Such cells get an apostrophe in front, phone numbers with their plus included.
+Such characters get an apostrophe in front, phone numbers with their plus included. Where the comma
+is for decimals, a spreadsheet expects semicolons: there cells begin within ours, and lines too.
 """
 
 import collections.abc as cabc
 import csv
 import io
+import re
 import typing as t
 import zoneinfo
 
@@ -37,7 +39,10 @@ COLUMNS: t.Final = (
     "message_id",
     "removed",
 )
-_FORMULA: t.Final = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+_FORMULA: t.Final = re.compile(r'(?<![;\s"])([;\s"]*+)(?=[=+\-@＝＋－＠])')
+"""A sign of formulas with all before it that may separate or be skipped: found once for each run,
+so that many semicolons take no longer than other text."""
+_SEPARATORS: t.Final = frozenset(";\t\r\n")
 
 
 class CsvForm:
@@ -76,7 +81,7 @@ class CsvForm:
         written = "" if file is None or not self._media else file_name(file) or ""
         deleted = message.deleted_at
         return [
-            conversation.connection,
+            guarded(conversation.connection),
             guarded(conversation.address),
             guarded(conversation.name or ""),
             _flag(not conversation.direct),
@@ -85,7 +90,7 @@ class CsvForm:
             guarded(message.sender),
             guarded(message.sender_name or ""),
             _flag(message.from_me),
-            message.kind,
+            guarded(message.kind),
             guarded(self._text(message)),
             _flag(message.edited),
             "" if deleted is None else deleted.astimezone(self._zone).isoformat(),
@@ -106,8 +111,14 @@ class CsvForm:
 
 
 def guarded(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+    """A cell of which no spreadsheet takes any part for a formula."""
+    safe = _FORMULA.sub(_apart, cell)
+    return f"'{safe}" if safe.startswith(("\t", "\r")) else safe
+
+
+def _apart(found: re.Match[str]) -> str:
+    begins = found.start() == 0 or not _SEPARATORS.isdisjoint(found[1])
+    return f"{found[1]}'" if begins else found[1]
 
 
 def _flag(value: bool) -> str:

@@ -128,9 +128,11 @@ class Draft:
             StorageUnavailableError: it cannot be written.
         """
         path = self._path / safe_name(name)
-        with told(path):
+        # Errors are stored and logged, and the names of pages are those of people.
+        shown = path if path.parent == self._path else path.parent
+        with told(shown):
             make_folder(path.parent)
-        with appearing(path) as file:
+        with appearing(path, shown) as file:
             yield file
         self._folders.add(path.parent)
         self._pending.append(FileFacts(name=name, size=file.size, sha256=file.sha256, part=part))

@@ -40,15 +40,16 @@ class Growing:
 
 
 @contextlib.contextmanager
-def appearing(path: pathlib.Path) -> cabc.Iterator[Growing]:
+def appearing(path: pathlib.Path, shown: pathlib.Path | None = None) -> cabc.Iterator[Growing]:
     """Write a file of mode 0600, which has its name once the body ends well; in its folder a
-    ``.part`` of that name is overwritten. The folder itself is not synced.
+    ``.part`` of that name is overwritten. The folder itself is not synced. Errors name ``shown``
+    instead, if it is given.
 
     Raises:
         StorageUnavailableError: it cannot be written; ``NoRoomError``: for want of room.
     """
     draft = path.with_name(path.name + UNFINISHED)
-    with told(path):
+    with told(shown or path):
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
             with open(descriptor, "wb") as file:
@@ -83,7 +84,9 @@ def cannot_write(path: pathlib.Path, error: OSError) -> StorageError:
             " what is complete of this one is kept: make room, then resume it"
             " (zapvisor export --resume)"
         )
-    return StorageUnavailableError(f"{path} cannot be written: {error.strerror or error}")
+    return StorageUnavailableError(
+        f"{path} cannot be written: {error.strerror or type(error).__name__}"
+    )
 
 
 def make_folder(path: pathlib.Path) -> None:

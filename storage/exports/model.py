@@ -20,7 +20,15 @@ UNFINISHED: t.Final = ".part"
 """The end of the name of what is not complete: a file, or the directory of an export."""
 NAME: t.Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,119}")
 BOUNDS: t.Final = ("newest_contact", "newest_chat", "newest_conversation", "newest_message")
-LONGEST: t.Final = 256 * 1024 * 1024  # bytes of a manifest
+LONGEST: t.Final = 16 * 1024 * 1024  # bytes of a manifest
+_NOT_WHOLE: t.Final = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,  # a number that is infinite
+    RecursionError,  # nested without end
+)
 
 
 class Form(enum.Enum):
@@ -208,7 +216,7 @@ class Manifest:
                     " use a newer one"
                 )
             return cls._read(facts)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except _NOT_WHOLE as error:
             raise StorageRejectedError(f"{where} is damaged: it is no whole manifest") from error
 
     @classmethod
@@ -256,11 +264,11 @@ def safe_name(name: str) -> str:
     """A relative path that stays inside its directory.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it does not. Without the name, which may be that of a person.
     """
     parts = name.split("/")
     if not name.isprintable() or any(part in ("", ".", "..") for part in parts):
-        raise ValueError(f"{name[:80]!r} is no name of a file of an export")
+        raise ValueError("it is no name of a file of an export")
     return name
 
 

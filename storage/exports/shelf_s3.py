@@ -4,6 +4,7 @@ An export is there when its manifest is: that is put last, and deleted first.
 """
 
 import pathlib
+import re
 import typing as t
 
 import obstore
@@ -15,6 +16,7 @@ from storage.errors import StorageUnavailableError
 from storage.exports.model import MANIFEST
 
 _AT_ONCE: t.Final = 500  # objects deleted
+_PLACE: t.Final = re.compile(r"(https?://[^/\s]+)/\S*")
 
 
 class S3Shelf:
@@ -42,7 +44,7 @@ class S3Shelf:
                 self._store, self._key(name), path, chunk_size=PART, max_concurrency=PARTS_AT_ONCE
             )
         except BaseError as error:
-            raise self._away(error) from error
+            raise self._away(error, name) from error
 
     def size(self, name: str) -> int | None:
         """Bytes of a file there; None: there is none.
@@ -55,7 +57,7 @@ class S3Shelf:
         except FileNotFoundError:
             return None
         except BaseError as error:
-            raise self._away(error) from error
+            raise self._away(error, name) from error
         return found
 
     def read(self, name: str, target: t.IO[bytes]) -> bool:
@@ -70,7 +72,7 @@ class S3Shelf:
         except FileNotFoundError:
             return False
         except BaseError as error:
-            raise self._away(error) from error
+            raise self._away(error, name) from error
         return True
 
     def remove(self) -> None:
@@ -91,5 +93,9 @@ class S3Shelf:
     def _key(self, name: str) -> str:
         return f"{self.name}/{name}"
 
-    def _away(self, error: Exception) -> StorageUnavailableError:
-        return StorageUnavailableError(describe(self._settings.bucket, error))
+    def _away(self, error: Exception, name: str | None = None) -> StorageUnavailableError:
+        """Without the names of files, which may be those of people."""
+        said = _PLACE.sub(r"\1/…", str(error))
+        if name is not None:
+            said = said.replace(name, "…")
+        return StorageUnavailableError(describe(self._settings.bucket, said))

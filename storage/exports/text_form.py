@@ -15,6 +15,7 @@ from storage.exports.rows import Conversation, Message, Place, Stretch
 from storage.exports.whatsapp_text import GUARD, looks_like_head
 
 FILE: t.Final = 4 * 1024 * 1024  # characters after which the chat goes on in another file
+NAME: t.Final = 150  # bytes of a chat's name in that of its file, which may have 255
 _MARK: t.Final = "\u200e"  # left-to-right: an iPhone puts it before what nobody wrote
 _LINES: t.Final = re.compile(r"\r\n|\r|\n")
 _UNSAFE: t.Final = re.compile(r"[^\w .()-]+")
@@ -103,9 +104,9 @@ class TextForm:
         return block
 
     def _page(self, conversation: Conversation) -> str:
-        name = _UNSAFE.sub("_", conversation.title)[:60].strip(" ._") or "chat"
+        name = _safe(conversation.title, "chat")
         more = f" ({self._number})" if self._number > 1 else ""
-        folder = _UNSAFE.sub("_", conversation.connection)
+        folder = _safe(conversation.connection, "connection")
         return f"chats/{folder}/{conversation.chat_id} {name}{more}.txt"
 
     def _head(self, message: Message) -> str:
@@ -146,6 +147,12 @@ class TextForm:
         else:
             said = f"{name} (file attached)" if name else "<Media omitted>"
         return said if caption is None else f"{said}\n{caption}"
+
+
+def _safe(name: str, otherwise: str) -> str:
+    """A part of a path."""
+    cut = _UNSAFE.sub("_", name).encode("utf-8", "ignore")[:NAME].decode("utf-8", "ignore")
+    return cut.strip(" ._") or otherwise
 
 
 def _name(name: str) -> str:

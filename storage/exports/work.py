@@ -16,7 +16,7 @@ from storage.errors import StorageRejectedError
 from storage.exports import check
 from storage.exports.draft import Draft, begin, discard, resume, unfinished
 from storage.exports.ledger import ExportRow
-from storage.exports.model import MANIFEST, Manifest, Start
+from storage.exports.model import LONGEST, MANIFEST, Manifest, Start
 from storage.exports.run import Means, newest_of, write_export
 from storage.exports.sealing import parse_recipients
 from storage.maintenance import Maintenance
@@ -119,10 +119,12 @@ class ExportWorker:
     def _finished(self, row: ExportRow) -> Manifest | None:
         """The manifest, if the export is complete and only its row does not say so."""
         if (shelf := self._shelf(row)) is not None:
-            text = io.BytesIO()
+            where, text = f"{row.path}/{MANIFEST}", io.BytesIO()
+            if (shelf.size(MANIFEST) or 0) > LONGEST:
+                raise StorageRejectedError(f"{where} is too large to be a manifest")
             if not shelf.read(MANIFEST, text):
                 return None
-            manifest = Manifest.from_text(text.getvalue(), f"{row.path}/{MANIFEST}")
+            manifest = Manifest.from_text(text.getvalue(), where)
         else:
             path = self._directory(row) / row.name
             if not path.exists():

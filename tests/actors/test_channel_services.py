@@ -94,6 +94,10 @@ def test_urls_that_can_be_used(url: str, service: str | None) -> None:
         ("tgram://hush", "the URL of tgram:// cannot be used"),
         ("slack://hush", "the URL of slack:// cannot be used"),
         ("windows://", "does not work on this system"),
+        ("mailtos:ana:hush@smtp.example.com?to=ana@example.com", "it is no URL"),
+        ("mailtos:ana:hush@smtp.example.com?next=http://example.com", "it is no URL"),
+        ("hush-and-a-token-of-many-letters-123://x", "it is no URL"),
+        ("hush", "it is no URL"),
     ],
 )
 def test_urls_that_cannot_be_used(

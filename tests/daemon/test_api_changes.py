@@ -51,6 +51,13 @@ async def changed(control: Control) -> None:
         {"external_id": "E1", "kind": "edit", "target_id": "ED", "text": "rascunho", **side},
         {"external_id": "E2", "kind": "edit", "target_id": "ED", "text": "final", **side},
         {"external_id": "R1", "kind": "revoke", "target_id": "GONE", **side},
+        {
+            "external_id": "VOTE",
+            "kind": "poll_vote",
+            "target_id": "POLL",
+            "detail": {"options": ["enquete"]},
+            **side,
+        },
         {"external_id": "R2", "kind": "revoke", "target_id": "POLL", **side},
     ):
         number = len(storage.numbers)
@@ -87,7 +94,7 @@ async def accesses(place: Place) -> list[tuple[str, str, tuple[int, ...]]]:
 
 def paths(numbers: dict[str, int]) -> list[str]:
     """Everything that a reader can read of these messages."""
-    singles = ("ED", "GONE", "POLL", "QUOTE", "E1", "E2", "R1")
+    singles = ("ED", "GONE", "POLL", "QUOTE", "E1", "E2", "R1", "VOTE")
     return [
         f"/conversations/{numbers['ana']}/messages",
         *(f"/messages/{numbers[name]}" for name in singles),

@@ -190,6 +190,7 @@ def write(directory: Path, table: str) -> Path:
     return path
 
 
+MISTYPED = "mailtos:me:hush@smtp.example.com?to=ops@example.com"
 GOOD = "mailtos://me:hush@smtp.example.com?to=ops@example.com"
 
 
@@ -202,11 +203,17 @@ GOOD = "mailtos://me:hush@smtp.example.com?to=ops@example.com"
         ('url_file = "empty.url"', "does not hold a URL"),
         ('url_file = "binary.url"', "it is not UTF-8"),
         ('url_variable = "HUSH_URL"', "the environment variable HUSH_URL is not set"),
+        ('url_file = "mistyped.url"', "mistyped.url does not hold a URL such as"),
+        ('url_variable = "MISTYPED"', "the environment variable MISTYPED does not hold a URL"),
         (f'url = "{GOOD}"\nca_file = "empty.url"', "ca_file"),
     ],
 )
-async def test_what_cannot_be_used(short_path: Path, zapvisor: Run, table: str, words: str) -> None:
+async def test_what_cannot_be_used(
+    short_path: Path, zapvisor: Run, monkeypatch: pytest.MonkeyPatch, table: str, words: str
+) -> None:
     """Told by the check and at start, on one line, with exit code 2; nothing secret is in it."""
+    monkeypatch.setenv("MISTYPED", MISTYPED)
+    (short_path / "mistyped.url").write_text(MISTYPED)
     (short_path / "empty.url").write_text("\n")
     (short_path / "binary.url").write_bytes(b"\xff\xfe")
     path = write(short_path, table)

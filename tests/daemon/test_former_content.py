@@ -79,12 +79,15 @@ def said(found: MessageDetail) -> str:
     return str(attrs.asdict(found))
 
 
-@given(st.lists(st.just(SECRET), min_size=0, max_size=4), st.booleans())
-def test_a_deleted_message_says_nothing(texts: list[str], is_edit: bool) -> None:
-    """Nor does an edit by itself, which is a former text of another."""
+@given(
+    st.lists(st.just(SECRET), min_size=0, max_size=4),
+    st.sampled_from([None, "edit", "poll_vote"]),
+)
+def test_a_deleted_message_says_nothing(texts: list[str], kind: str | None) -> None:
+    """Nor does an edit or a vote by itself, which holds content of another."""
     versions = edited(*texts) if len(texts) > 1 else {}
     state: dict[str, t.Any] = (
-        {"kind": "edit"} if is_edit else {"deleted": Deletion(by=ANA, at=NOON)}
+        {"deleted": Deletion(by=ANA, at=NOON)} if kind is None else {"kind": kind}
     )
     found = withhold(message(**versions, **state), frozenset())
     assert SECRET not in said(found)

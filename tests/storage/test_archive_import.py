@@ -28,7 +28,7 @@ from storage import archive_import
 from storage.api import ConversationRules, Lane, MediaFile
 from storage.archive_codec import RecordError
 from storage.archive_import import ImportCounts, ImportGivenUpError, Placed, import_records
-from storage.archive_records import Address, Chat, Contact, Message, Name, Record
+from storage.archive_records import Address, Chat, Connection, Contact, Message, Name, Record
 from storage.maintenance import open_maintenance
 from storage.postgres import PostgresStorage
 
@@ -352,6 +352,24 @@ async def test_what_cannot_be_stored_is_told_and_the_rest_is_stored(
     assert sum("state does not go with kind" in why for why in whys) == 2
     assert not any("a\0b" in why for why in whys)
     assert await read(other) == found
+
+
+async def test_no_connection_of_any_name(
+    postgres: PostgresStorage, clock: Clock, dsn: str, cluster: Cluster
+) -> None:
+    """Neither of a record that a program made, nor for all of them: it is part of file names."""
+    await fill(postgres, clock)
+    found = [each for each in await read(dsn) if isinstance(each, Connection)]
+    other = await cluster.create("migrated")
+    async with open_maintenance(other) as session:
+        bad = Each([attrs.evolve(found[0], connection=".."), found[1]])
+        counts = await import_records(session, None, bad)
+        assert counts.refused == 1
+        assert "no name that a connection can have" in counts.refusals[0][1]
+        with pytest.raises(RecordError, match="no name that a connection can have"):
+            await import_records(session, "../x", Each(found))
+    names = await cluster.sql(other, "SELECT name FROM connections")
+    assert [name for (name,) in names] == [found[1].connection]
 
 
 async def test_too_much_that_is_wrong_ends_the_import(

@@ -158,6 +158,14 @@ def changed(**fields: t.Any) -> bytes:
         (changed(kind="undecryptable"), "state does not go with kind"),
         (changed(verdict="gave_up"), "verdict does not go with state"),
         (changed(media={"kind": "image"}), "media.live is missing"),
+        (
+            changed(connection=".."),
+            "connection is no name that a connection can have: 1 to 63 of a-z",
+        ),
+        (changed(connection="sales\n"), "connection is no name"),
+        (changed(connection="a/b"), "connection is no name"),
+        (changed(connection="x" * 64), "connection is no name"),
+        (changed(connection=7), "connection is no name"),
     ],
 )
 def test_what_is_no_record_says_why(line: bytes, said: str) -> None:

@@ -372,6 +372,17 @@ def test_a_newer_format_and_hostile_names(tmp_path: pathlib.Path) -> None:
         hostile["parts"][0]["name"] = name
         with pytest.raises(StorageRejectedError, match="damaged"):
             Manifest.from_text(json.dumps(hostile).encode(), "it")
+    for value in (
+        b"[" * 1_000_000,
+        b'{"format":' * 500_000,
+        text.replace(b": 1000000,", b": 1e999,"),
+    ):
+        assert value != text
+        with pytest.raises(StorageRejectedError, match="damaged"):
+            Manifest.from_text(value, "it")
+    (tmp_path / "first" / "manifest.json").write_bytes(b" " * (16 * 1024 * 1024 + 1))
+    with pytest.raises(StorageRejectedError, match="too large to be a manifest"):
+        open_export(tmp_path / "first")
     for name in ("../x", ".hidden", "a/b", "x.part", ""):
         with (
             pytest.raises(StorageRejectedError, match="cannot be the name"),

@@ -6,20 +6,21 @@ import typing as t
 
 import attrs
 import pytest
+import s3_endpoint
 from st_exports import Exporting, finished, start_of
 from st_helpers import CUSTOMER, GROUP, NOW, OTHER, Clock, Cluster, take
 from test_exports_forms import fill
 
 from storage.api import Storage
 from storage.archive_reader import ArchiveReader
-from storage.blobs import LocalBlobs
+from storage.blobs import LocalBlobs, S3Settings
 from storage.changes import Viewer
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.exports import archive_form, container, html_form, rows, run, text_form
 from storage.exports.check import open_export, verify
 from storage.exports.draft import begin, resume, unfinished
 from storage.exports.ledger import ExportRow
-from storage.exports.model import Form, Request
+from storage.exports.model import LONGEST, Form, Request
 from storage.exports.run import Means, newest_of, write_export
 from storage.exports.work import ExportWorker
 from storage.maintenance import Maintenance, open_maintenance
@@ -194,6 +195,30 @@ async def test_the_work_of_a_row(exporting: Exporting) -> None:
     await worker.remove(row)
     await worker.remove(row)
     assert list(exporting.directory.iterdir()) == []
+
+
+async def test_a_manifest_in_s3_without_end(tmp_path: pathlib.Path) -> None:
+    """Is not read: somebody else has put it where the export should go."""
+    with s3_endpoint.running() as endpoint:
+        name = endpoint.bucket.name
+        worker = ExportWorker(
+            open_session=lambda: open_maintenance("unused"),
+            blobs=LocalBlobs(tmp_path),
+            spool=tmp_path / "spool",
+            s3=S3Settings(
+                bucket=name,
+                endpoint=endpoint.url,
+                region=s3_endpoint.REGION,
+                access_key=s3_endpoint.ACCESS_KEY,
+                secret_key=s3_endpoint.SECRET_KEY,
+            ),
+            program="1.2.3",
+            wall_clock=lambda: NOW,
+        )
+        endpoint.bucket.objects["first/manifest.json"] = bytes(LONGEST + 1)
+        with pytest.raises(StorageRejectedError, match=f"s3://{name}/first/manifest.json is too"):
+            await worker.write(attrs.evolve(row_of(tmp_path), place=worker.s3_place()))
+        assert not any(each.startswith("GET") for each in endpoint.bucket.requests)
 
 
 async def test_the_table(storage: Storage, clock: Clock) -> None:
