@@ -18,7 +18,7 @@ import trio
 from storage.backup import put_back
 from storage.backup_file import Manifest
 from storage.digests import Difference, differences, digest_tables
-from storage.embedded import EmbeddedPostgres, cluster_of
+from storage.embedded import EmbeddedPostgres
 from storage.errors import (
     NoRoomError,
     SealError,
@@ -28,6 +28,7 @@ from storage.errors import (
 )
 from storage.maintenance import Maintenance, open_maintenance
 from storage.seal import Sealer, fingerprint
+from storage.trust import check_own_directory, check_way
 
 NAME: t.Final = "verify-scratch"
 BASE: t.Final = 128 * 1024**2  # bytes of a cluster with nothing in it, and to spare
@@ -77,7 +78,7 @@ def check_room(directory: pathlib.Path, needed: int) -> None:
     """Raises:
     NoRoomError: there is not enough; says where, and what else can be done.
     """
-    place = cluster_of(directory / NAME)
+    place = directory
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
@@ -95,11 +96,13 @@ async def verify_backup(
     here, or why there is none.
 
     Raises:
-        StorageRejectedError: the programs here cannot do it; or the backup cannot be restored.
+        StorageRejectedError: the programs here cannot do it; the backup cannot be restored; or
+            others could change the directory.
         StorageLockedError: another test is under way there.
         StorageUnavailableError: no room; or the cluster fails.
     """
     began = time.monotonic()
+    directory = await trio.to_thread.run_sync(_place, directory)
     scratch = directory / NAME
     try:
         await _clear(scratch)
@@ -149,11 +152,28 @@ async def _cluster(
 
 
 async def _clear(scratch: pathlib.Path) -> None:
-    """An empty directory: what a test that was killed, or has ended, has left is taken away."""
-    if await trio.Path(scratch).exists():
-        await EmbeddedPostgres(scratch, temporary=True).discard()
+    """An empty directory: what a test that was killed, or has ended, has left is taken away.
+
+    Raises:
+        StorageRejectedError: somebody else made what is there.
+    """
     mode = 0o700 if os.geteuid() else 0o711  # for the user of the database to pass through
-    await trio.Path(scratch).mkdir(parents=True, exist_ok=True, mode=mode)
+    try:
+        await trio.Path(scratch).mkdir(mode=mode)
+    except FileExistsError:
+        check_own_directory(scratch)
+        await EmbeddedPostgres(scratch, temporary=True).discard()
+
+
+def _place(directory: pathlib.Path) -> pathlib.Path:
+    """Where a test may work, without a link on the way that could come to lead elsewhere."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory = directory.resolve(strict=True)
+    except OSError as error:
+        raise StorageRejectedError(f"cannot test in {directory}: {error.strerror}") from error
+    check_way(directory)
+    return directory
 
 
 async def _restore(session: Maintenance, archive: t.IO[bytes], manifest: Manifest) -> None:
