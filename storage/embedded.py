@@ -109,7 +109,11 @@ class EmbeddedPostgres:
     @property
     def dsn(self) -> str:
         """The address for a client, which must run as the same user or as root."""
-        return _dsn(self._sockets)
+        return self.dsn_of(SUPERUSER)
+
+    def dsn_of(self, role: str) -> str:
+        """The same as another role of the database."""
+        return _dsn(self._sockets, role)
 
     @property
     def pid(self) -> int | None:
@@ -431,9 +435,9 @@ def running_dsn(data_dir: pathlib.Path) -> str | None:
     return _dsn(pathlib.Path(lines[4]))
 
 
-def _dsn(sockets: pathlib.Path) -> str:
+def _dsn(sockets: pathlib.Path, role: str = SUPERUSER) -> str:
     host = urllib.parse.quote(str(sockets), safe="")
-    return f"postgresql://{SUPERUSER}@/{DATABASE}?host={host}&port={_PORT}"
+    return f"postgresql://{role}@/{DATABASE}?host={host}&port={_PORT}"
 
 
 def _postmaster(cluster: pathlib.Path) -> int | None:

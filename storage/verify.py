@@ -1,5 +1,6 @@
 """Proves a backup: restores it into a cluster of its own, and compares what is there then.
 
+Its SQL runs there without any power: whoever may have written the file could run nothing else.
 The cluster lies in a directory of a fixed name, so that one that a killed run has left is found
 and taken away by the next; it is deleted whatever happens otherwise.
 """
@@ -15,7 +16,7 @@ import typing as t
 import attrs
 import trio
 
-from storage.backup import put_back
+from storage.backup import SCHEMA, put_back
 from storage.backup_file import Manifest
 from storage.digests import Difference, differences, digest_tables
 from storage.embedded import EmbeddedPostgres
@@ -31,6 +32,7 @@ from storage.seal import Sealer, fingerprint
 from storage.trust import check_own_directory, check_way
 
 NAME: t.Final = "verify-scratch"
+ROLE: t.Final = "zapvisor_verify"  # as whom a backup is put into the scratch cluster
 BASE: t.Final = 128 * 1024**2  # bytes of a cluster with nothing in it, and to spare
 LOG: t.Final = 1024**3  # bytes that the server's log of changes takes at most, about
 CLEARING: t.Final = 60.0  # seconds for what is left to end and go
@@ -112,7 +114,7 @@ async def verify_backup(
         check_room(directory, room_needed(manifest))
         async with (
             _cluster(scratch, manifest) as server,
-            open_maintenance(server.dsn) as session,
+            _powerless(server) as session,
         ):
             await _restore(session, archive, manifest)
             async with session.frozen():
@@ -149,6 +151,18 @@ async def _cluster(
         yield server
     finally:
         await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def _powerless(server: EmbeddedPostgres) -> cabc.AsyncIterator[Maintenance]:
+    """A session as a role that may do nothing but fill this database: a backup is SQL, and as the
+    superuser it could run programs. What it leaves there, such as views, works for whoever
+    reads the tables, so nobody else is to."""
+    async with open_maintenance(server.dsn) as session:
+        await session.run(f"CREATE ROLE {ROLE} LOGIN")
+        await session.run(f"GRANT CREATE ON SCHEMA {SCHEMA} TO {ROLE}")
+    async with open_maintenance(server.dsn_of(ROLE)) as session:
+        yield session
 
 
 async def _clear(scratch: pathlib.Path) -> None:
