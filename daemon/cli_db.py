@@ -50,24 +50,23 @@ def backup(
     settings = load(config, "nothing was backed up")
     _quiet()
     from daemon.screen_db import backup_lines, verdict_lines
-    from daemon.upkeep import run_backup, run_verify, scratch_of
+    from daemon.upkeep import run_backup, run_verify, scratch_place
 
     if scratch is not None and not verify:
         raise UsageError("--scratch goes with --verify")
-    place = (scratch or scratch_of(settings)).absolute()
-    facts = run_backup(
-        settings,
-        file.absolute(),
-        version=program_version(),
-        now=now(),
-        scratch=place if verify else None,
-    )
-    if not verify:
-        show(facts, json, lambda: "\n".join(backup_lines(facts)))
-        return 0
-    if not json:
-        show(facts, json, lambda: "\n".join(backup_lines(facts)))
-    verdict = run_verify(settings, file.absolute(), place)
+    with scratch_place(settings, scratch) as place:
+        facts = run_backup(
+            settings,
+            file.absolute(),
+            version=program_version(),
+            now=now(),
+            scratch=place if verify else None,
+        )
+        if not (verify and json):
+            show(facts, json, lambda: "\n".join(backup_lines(facts)))
+        if not verify:
+            return 0
+        verdict = run_verify(settings, file.absolute(), place)
     show(facts | {"verified": verdict}, json, lambda: "\n".join(verdict_lines(verdict)))
     return 0 if verdict["intact"] else 1
 
@@ -94,10 +93,10 @@ def verify_file(
     settings = load(config, "nothing was tested")
     _quiet()
     from daemon.screen_db import verdict_lines
-    from daemon.upkeep import run_verify, scratch_of
+    from daemon.upkeep import run_verify, scratch_place
 
-    place = (scratch or scratch_of(settings)).absolute()
-    verdict = run_verify(settings, file.absolute(), place)
+    with scratch_place(settings, scratch) as place:
+        verdict = run_verify(settings, file.absolute(), place)
     show(verdict, json, lambda: "\n".join(verdict_lines(verdict)))
     return 0 if verdict["intact"] else 1
 

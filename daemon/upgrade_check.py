@@ -21,7 +21,7 @@ from daemon.owner import acting_as_owner
 from daemon.run import one_line_errors
 from daemon.screen_health import size
 from storage.embedded import cluster_of
-from storage.errors import SealError
+from storage.errors import SealError, StorageRejectedError
 from storage.outlook import TESTED, Outlook, outlook
 from storage.seal import find_key
 
@@ -118,6 +118,8 @@ def _ask(config: Config) -> tuple[Outlook | None, list[Finding]]:
     except PermissionError as error:
         text = f"not looked at: {error.strerror}; run this as root, or as the service's user"
         return None, [Finding(Level.LOOK, "database", text)]
+    except StorageRejectedError as error:
+        return None, [Finding(Level.STOP, "database", str(error))]
     if new:
         text = f"there is none in {config.data_dir} yet; it is made at the first start"
         return None, [Finding(Level.FINE, "database", text)]

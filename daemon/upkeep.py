@@ -4,6 +4,7 @@ import collections.abc as cabc
 import contextlib
 import datetime as dt
 import functools
+import os
 import tempfile
 import typing as t
 from pathlib import Path
@@ -23,6 +24,7 @@ from storage.errors import SealError, StorageRejectedError
 from storage.key_age import KeyFacts, age_of, key_facts
 from storage.seal import find_key, fingerprint
 from storage.sizes import sizes, vacuum
+from storage.trust import check_way
 from storage.verify import Verdict, check_room, room_for, verify_backup
 
 _T = t.TypeVar("_T")
@@ -78,6 +80,7 @@ def run_verify(config: Config, file: Path, scratch: Path) -> dict[str, t.Any]:
         async def work() -> Verdict:
             return await verify_backup(archive, manifest, scratch, key)
 
+        _check_owner(scratch, config)
         with acting_as_owner(scratch):
             verdict = trio.run(work, strict_exception_groups=True)
     return attrs.asdict(verdict) | {
@@ -88,10 +91,28 @@ def run_verify(config: Config, file: Path, scratch: Path) -> dict[str, t.Any]:
     }
 
 
-def scratch_of(config: Config) -> Path:
-    """Where backups are tested unless another place is named: beside the data, where there are
-    some."""
-    return config.data_dir if config.data_dir.is_dir() else Path(tempfile.gettempdir())
+@contextlib.contextmanager
+def scratch_place(config: Config, named: Path | None) -> cabc.Iterator[Path]:
+    """Where backups are tested: the place that is named, else beside the data, else, where there
+    are none, in a new directory for temporary files, which is deleted afterwards."""
+    if named is not None or config.data_dir.is_dir():
+        yield (named or config.data_dir).absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="zapvisor-") as made:
+        if os.geteuid() == 0:
+            Path(made).chmod(0o711)  # for the user of the database to pass through
+        yield Path(made)
+
+
+def _check_owner(scratch: Path, config: Config) -> None:
+    """Root works as the owner of the place, who so could read the backup, and is to be nobody new.
+
+    Raises:
+        StorageRejectedError: somebody else owns it, or can exchange it.
+    """
+    if os.geteuid() == 0 and scratch.exists():
+        data = config.data_dir
+        check_way(scratch.resolve(), trusted=data.stat().st_uid if data.is_dir() else None)
 
 
 def _key(config: Config) -> bytes | str:

@@ -20,7 +20,7 @@ from storage.errors import (
 from storage.key_age import Age, key_facts, marking
 from storage.maintenance import Maintenance
 from storage.migrate import load_migrations
-from storage.programs import Programs, find_programs, quiet_psql
+from storage.programs import Programs, find_programs, quiet_psql, refuses_commands
 from storage.queries import SQL
 
 SCHEMA: t.Final = "public"
@@ -202,6 +202,11 @@ async def put_back(
             f"the backup was written by pg_dump {manifest.program}; the pg_restore for this server,"
             f" {programs.major}, cannot read it: restore into PostgreSQL {manifest.program} or"
             " newer"
+        )
+    if not await trio.to_thread.run_sync(refuses_commands, programs):
+        raise StorageRejectedError(
+            f"the pg_restore in {programs.directory} is too old: it would run commands that a"
+            f" backup holds; update it (postgresql-client-{programs.major})"
         )
     await _check_schema(session)
     ending = "" if age is None else marking(age)

@@ -29,6 +29,7 @@ from storage.binaries import Binaries, find_binaries, readable_copy
 from storage.errors import StorageRejectedError, StorageUnavailableError
 from storage.lock import DirectoryLock
 from storage.processes import end, end_orphans, spawn, wait_exit
+from storage.trust import is_ours
 
 _log = structlog.get_logger()
 
@@ -108,7 +109,11 @@ class EmbeddedPostgres:
     @property
     def dsn(self) -> str:
         """The address for a client, which must run as the same user or as root."""
-        return _dsn(self._sockets)
+        return self.dsn_of(SUPERUSER)
+
+    def dsn_of(self, role: str) -> str:
+        """The same as another role of the database."""
+        return _dsn(self._sockets, role)
 
     @property
     def pid(self) -> int | None:
@@ -233,15 +238,23 @@ class EmbeddedPostgres:
         self._sockets = self._choose_sockets()
 
     def _choose_home(self, account: Account) -> pathlib.Path:
-        below, pointer = self._data_dir / "postgres", self._data_dir / _LOCATION
+        below = self._data_dir / "postgres"
         if os.geteuid() != 0:
             return below
-        if pointer.exists():
-            return pathlib.Path(pointer.read_text(encoding="utf-8").strip())
-        if reachable(self._data_dir, account):
+        moved = _moved(self._data_dir, self._state_root)
+        if self._temporary:  # its home is deleted in the end: never one that a file names
+            told = moved if _told(self._data_dir) == moved else None
+        else:
+            told = _location(self._data_dir, moved)
+        if told is None and reachable(self._data_dir, account):
             return below
-        name = hashlib.sha256(os.fsencode(self._data_dir)).hexdigest()[:16]
-        home = self._shelf() / name
+        if told is not None and told != moved:
+            return told
+        home = self._shelf() / moved.name
+        if told is not None:
+            return home
+        pointer = self._data_dir / _LOCATION
+        pointer.unlink(missing_ok=True)
         pointer.write_text(f"{home}\n", encoding="utf-8")
         _log.warning(
             "storage.cluster_moved",
@@ -378,10 +391,39 @@ class EmbeddedPostgres:
 
 def cluster_of(data_dir: pathlib.Path) -> pathlib.Path:
     """Where the cluster of a data directory is, or will be unless root starts it first."""
-    pointer = data_dir / _LOCATION
-    if pointer.exists():
-        return pathlib.Path(pointer.read_text(encoding="utf-8").strip(), "data")
-    return data_dir / "postgres" / "data"
+    home = _location(data_dir, _moved(data_dir.absolute(), STATE_ROOT))
+    return (data_dir / "postgres" if home is None else home) / "data"
+
+
+def _moved(data_dir: pathlib.Path, state_root: pathlib.Path) -> pathlib.Path:
+    """The home of a cluster that cannot be below its data directory."""
+    return state_root / hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
+
+
+def _told(data_dir: pathlib.Path) -> pathlib.Path | None:
+    """The home that the data directory says the cluster has, whoever wrote that."""
+    try:
+        return pathlib.Path((data_dir / _LOCATION).read_text("utf-8", "replace").strip())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _location(data_dir: pathlib.Path, usual: pathlib.Path) -> pathlib.Path | None:
+    """The same, if only we, or root, can have written it, or if it is the one we would choose.
+
+    Raises:
+        StorageRejectedError: it may be somebody else's word.
+    """
+    told = _told(data_dir)
+    if told in (None, usual) or (
+        is_ours(data_dir.stat()) and is_ours((data_dir / _LOCATION).lstat())
+    ):
+        return told
+    raise StorageRejectedError(
+        f"others may have written {data_dir / _LOCATION}, which says where the database is; if it"
+        " is right, give it and its directory to the user who runs the daemon, and let nobody else"
+        " write them (chown, chmod go-w); else delete it"
+    )
 
 
 def running_dsn(data_dir: pathlib.Path) -> str | None:
@@ -393,9 +435,9 @@ def running_dsn(data_dir: pathlib.Path) -> str | None:
     return _dsn(pathlib.Path(lines[4]))
 
 
-def _dsn(sockets: pathlib.Path) -> str:
+def _dsn(sockets: pathlib.Path, role: str = SUPERUSER) -> str:
     host = urllib.parse.quote(str(sockets), safe="")
-    return f"postgresql://{SUPERUSER}@/{DATABASE}?host={host}&port={_PORT}"
+    return f"postgresql://{role}@/{DATABASE}?host={host}&port={_PORT}"
 
 
 def _postmaster(cluster: pathlib.Path) -> int | None:

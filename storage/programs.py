@@ -164,6 +164,22 @@ def installed_programs() -> list[Programs]:
     return list(found.values())
 
 
+def refuses_commands(programs: Programs) -> bool:
+    """Whether what pg_restore writes for psql is SQL to it and no more: older ones let commands
+    through that the archive holds (CVE-2025-8714), and psql runs them as us."""
+    try:
+        answer = subprocess.run(  # noqa: S603 - a program we found ourselves
+            [programs.directory / "pg_restore", "--help"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return "--restrict-key" in answer.stdout
+
+
 def _major(program: pathlib.Path) -> int | None:
     try:
         answer = subprocess.run(  # noqa: S603 - a program we found ourselves

@@ -1,5 +1,6 @@
 """Proves a backup: restores it into a cluster of its own, and compares what is there then.
 
+Its SQL runs there without any power: whoever may have written the file could run nothing else.
 The cluster lies in a directory of a fixed name, so that one that a killed run has left is found
 and taken away by the next; it is deleted whatever happens otherwise.
 """
@@ -15,10 +16,10 @@ import typing as t
 import attrs
 import trio
 
-from storage.backup import put_back
+from storage.backup import SCHEMA, put_back
 from storage.backup_file import Manifest
 from storage.digests import Difference, differences, digest_tables
-from storage.embedded import EmbeddedPostgres, cluster_of
+from storage.embedded import EmbeddedPostgres
 from storage.errors import (
     NoRoomError,
     SealError,
@@ -28,8 +29,10 @@ from storage.errors import (
 )
 from storage.maintenance import Maintenance, open_maintenance
 from storage.seal import Sealer, fingerprint
+from storage.trust import check_own_directory, check_way
 
 NAME: t.Final = "verify-scratch"
+ROLE: t.Final = "zapvisor_verify"  # as whom a backup is put into the scratch cluster
 BASE: t.Final = 128 * 1024**2  # bytes of a cluster with nothing in it, and to spare
 LOG: t.Final = 1024**3  # bytes that the server's log of changes takes at most, about
 CLEARING: t.Final = 60.0  # seconds for what is left to end and go
@@ -77,7 +80,7 @@ def check_room(directory: pathlib.Path, needed: int) -> None:
     """Raises:
     NoRoomError: there is not enough; says where, and what else can be done.
     """
-    place = cluster_of(directory / NAME)
+    place = directory
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
@@ -95,11 +98,13 @@ async def verify_backup(
     here, or why there is none.
 
     Raises:
-        StorageRejectedError: the programs here cannot do it; or the backup cannot be restored.
+        StorageRejectedError: the programs here cannot do it; the backup cannot be restored; or
+            others could change the directory.
         StorageLockedError: another test is under way there.
         StorageUnavailableError: no room; or the cluster fails.
     """
     began = time.monotonic()
+    directory = await trio.to_thread.run_sync(_place, directory)
     scratch = directory / NAME
     try:
         await _clear(scratch)
@@ -109,7 +114,7 @@ async def verify_backup(
         check_room(directory, room_needed(manifest))
         async with (
             _cluster(scratch, manifest) as server,
-            open_maintenance(server.dsn) as session,
+            _powerless(server) as session,
         ):
             await _restore(session, archive, manifest)
             async with session.frozen():
@@ -148,12 +153,41 @@ async def _cluster(
         await server.stop()
 
 
+@contextlib.asynccontextmanager
+async def _powerless(server: EmbeddedPostgres) -> cabc.AsyncIterator[Maintenance]:
+    """A session as a role that may do nothing but fill this database: a backup is SQL, and as the
+    superuser it could run programs. What it leaves there, such as views, works for whoever
+    reads the tables, so nobody else is to."""
+    async with open_maintenance(server.dsn) as session:
+        await session.run(f"CREATE ROLE {ROLE} LOGIN")
+        await session.run(f"GRANT CREATE ON SCHEMA {SCHEMA} TO {ROLE}")
+    async with open_maintenance(server.dsn_of(ROLE)) as session:
+        yield session
+
+
 async def _clear(scratch: pathlib.Path) -> None:
-    """An empty directory: what a test that was killed, or has ended, has left is taken away."""
-    if await trio.Path(scratch).exists():
-        await EmbeddedPostgres(scratch, temporary=True).discard()
+    """An empty directory: what a test that was killed, or has ended, has left is taken away.
+
+    Raises:
+        StorageRejectedError: somebody else made what is there.
+    """
     mode = 0o700 if os.geteuid() else 0o711  # for the user of the database to pass through
-    await trio.Path(scratch).mkdir(parents=True, exist_ok=True, mode=mode)
+    try:
+        await trio.Path(scratch).mkdir(mode=mode)
+    except FileExistsError:
+        check_own_directory(scratch)
+        await EmbeddedPostgres(scratch, temporary=True).discard()
+
+
+def _place(directory: pathlib.Path) -> pathlib.Path:
+    """Where a test may work, without a link on the way that could come to lead elsewhere."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory = directory.resolve(strict=True)
+    except OSError as error:
+        raise StorageRejectedError(f"cannot test in {directory}: {error.strerror}") from error
+    check_way(directory)
+    return directory
 
 
 async def _restore(session: Maintenance, archive: t.IO[bytes], manifest: Manifest) -> None:
