@@ -49,6 +49,7 @@ def report_routes(backend: Backend) -> list[t.Any]:
     @get(
         "/report",
         tags=["statistics"],
+        opt={"problems": (404,)},
         summary="What happened on a day: uptime, messages, conversations, first answers, gaps",
         description="By connection and in total, with the day before and the same weekday a week"
         " before. Messages count when they were sent; what waits is as of now.",
@@ -56,7 +57,12 @@ def report_routes(backend: Backend) -> list[t.Any]:
     async def report(day: Day = None) -> Report:
         return await reports().make(day)
 
-    @get("/report/mail", tags=["statistics"], summary="The same as the mail that is sent of it")
+    @get(
+        "/report/mail",
+        tags=["statistics"],
+        opt={"problems": (404,)},
+        summary="The same as the mail that is sent of it",
+    )
     async def report_mail(day: Day = None, language: Language = "en") -> ReportMail:
         made = await reports().make(day)
         mail = reports().mail(made, language)
@@ -71,6 +77,7 @@ def report_routes(backend: Backend) -> list[t.Any]:
     @post(
         "/report/mail",
         tags=["statistics"],
+        opt={"problems": (404,)},
         status_code=202,
         summary="Send the report of a day now",
         description="Through the channels that take reports, each in its language; once for each"

@@ -75,7 +75,9 @@ async def test_dead_ones_are_listed_and_replayed(
     page = await client.get("/webhooks/crm/deliveries?state=dead&limit=1")
     [row] = page.json()
     assert (row["event_id"], row["event"]["type"], row["status"]) == (one, "gap.opened", 500)
-    assert page.links["next"]["url"] == (f"/webhooks/crm/deliveries?state=dead&limit=1&after={one}")
+    following = httpx.URL(page.links["next"]["url"])
+    assert following.path == "/webhooks/crm/deliveries"
+    assert dict(following.params) == {"state": "dead", "limit": "1", "after": str(one)}
     [other] = (await client.get(page.links["next"]["url"])).json()
     assert other["event_id"] == two
     assert len((await client.get("/webhooks/crm/deliveries")).json()) == 3

@@ -96,10 +96,9 @@ async def test_health_answers_in_time_whatever_the_database_does(tmp_path: pathl
             health = (await ask(daemon, "/health/detailed")).json()
             [sales] = health["connections"]
             beats.add(sales["last_heartbeat_at"])
-            assert health["messages"]["stored"] == 1
-            assert health["conversations"]["waiting"] == 1
             assert health["database"]["size_bytes"] > 1_000_000
-            return len(beats) > 2
+            counts = health["messages"]["stored"], health["conversations"]["waiting"]
+            return len(beats) > 2 and counts == (1, 1)  # a reading is some seconds old
 
         await daemon.until(beating, "heartbeats are counted as they are answered")
 
