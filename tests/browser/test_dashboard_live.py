@@ -32,7 +32,9 @@ DARK_SHARE: t.Final = """(() => {
 
 async def sign_in(page: Page, daemon: DaemonProcess) -> str:
     """Paste a token that was made on the control socket; the token."""
-    made = await daemon.request("POST", "/tokens", {"name": "dashboard", "scopes": ["operate", "history"]})
+    made = await daemon.request(
+        "POST", "/tokens", {"name": "dashboard", "scopes": ["operate", "history"]}
+    )
     assert made.status_code == 201, made.text
     token: str = made.json()["token"]
     await page.goto(f"{daemon.http_address}/")

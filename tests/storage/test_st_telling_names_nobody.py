@@ -87,7 +87,7 @@ async def test_a_round_of_telling(
     writer = WriterView(depth=0, capacity=10, batches=0, envelopes=0, last_commit_seconds=None,
         retrying_seconds=None, last_error=None)  # fmt: skip
     alerts = AlertsConfig(undecryptable=1, grace=0.0)
-    look = Look(fleet, figures, postgres, lambda: writer, phones, clock, alerts)
+    look = Look(fleet, figures, postgres, lambda: writer, phones, clock, alerts, lambda _late: [])
     looked = trio.Event()
 
     async def counted() -> t.Any:

@@ -214,7 +214,11 @@ async def test_a_debug_log_of_trouble_is_as_documented_and_holds_no_secret(
                 tried = (await daemon.request("POST", f"/channels/{channel}/test")).json()
                 assert not tried["ok"]
                 assert "Opensesame" not in tried["error"]
-            assert "crm fails" in (await daemon.request("GET", "/health")).text
+
+            async def failing() -> bool:
+                return "crm fails" in (await daemon.request("GET", "/health")).text
+
+            await daemon.until(failing, "health tells of the webhook")
             await read_until(following, seen, "Message quarantined")
             # The conversation is closed and written to again, after a restart of the daemon.
             [row] = await daemon.query(
