@@ -92,7 +92,7 @@ KINDS: t.Final[cabc.Mapping[str, str]] = {
 }
 """Every kind of fault, and what it is."""
 
-NOT_ON_THE_WAY: t.Final = ("pairing.", "prekeys.", "pulse.")
+NOT_ON_THE_WAY: t.Final = ("pairing.", "prekeys.", "pulse.", "epoch.", "recover.")
 """Points that a run does not come to once its connections are linked, or hardly ever."""
 _LASTING: t.Final[cabc.Mapping[str, tuple[float, float]]] = {  # seconds
     "pg_stop": (0.5, 5.0),

@@ -7,6 +7,7 @@ import pytest
 
 from daemon.__main__ import execute
 from daemon.torture.plan import KINDS, LANES, fingerprint, lane_of, plan, planned_points
+from daemon.torture.walk import LEADS, WALKED
 from storage.crash_points import POINTS
 
 ALL: t.Final = frozenset(KINDS)
@@ -61,3 +62,8 @@ def test_wrong_options_are_refused(options: list[str], capsys: pytest.CaptureFix
     """With exit code 2, and a sentence that names the option."""
     assert execute(["torture", "--plan", *options]) == 2
     assert options[0] in capsys.readouterr().err
+
+
+def test_a_walk_knows_the_way_to_every_point() -> None:
+    """A point that is added has something that leads to it."""
+    assert {point.partition(".")[0] for point in WALKED} <= set(LEADS)
