@@ -55,8 +55,6 @@ def alert_text(
     values |= {key: _shown(key, value) for key, value in alert.facts.items()}
     values["who"] = _listed(texts, known, alert.others, FEW)
     values["name"] = known[0] if len(known) == 1 else texts.words["name"]
-    if (alert.of_connections and len(known) > 1) or "count" not in alert.facts:
-        values["count"] = len(known) + alert.others
     cause = rule.cause
     if alert.rule in ("down", "parked") and (group := CAUSES.get(alert.cause)) is not None:
         cause = texts.causes[group]
