@@ -30,12 +30,13 @@ from actors.alert_rules import (
     unknown,
 )
 from actors.alert_watches import AlertSettings, Watch, Watches
-from storage.alerts import Alert, What
+from storage.alerts import Alert, Value, What
 
 INTERVALS: t.Final = (HOUR, 4 * HOUR, 12 * HOUR, 24 * HOUR)  # between tellings; then the last one
 GROWTH: t.Final = 5 * MINUTE  # after which more connections of an alert are told
 AS_GOOD_AS_DUE: t.Final = 0.5  # of the time that a condition has to last
 NAMED: t.Final = 200  # subjects that an alert keeps by name
+ADDED: t.Final = frozenset({"count", "total", "missing"})  # figures of one that are those of many
 
 Silenced: t.TypeAlias = cabc.Callable[[str, str | None], bool]
 """Takes a rule and a connection, or None for what concerns no connection."""
@@ -178,7 +179,7 @@ class AlertBook:
             fired_at=now,
             last_seen=now,
             detail=condition.detail,
-            facts=condition.values,
+            facts=_figures(condition, watches),
             of_connections=rule.of_connections,
             **_named(watches),
         )
@@ -269,11 +270,20 @@ def _named(watches: cabc.Sequence[Watch]) -> dict[str, t.Any]:
 
 def _latest(alert: Alert, watches: cabc.Iterable[Watch]) -> Alert:
     """With the newest words about it."""
-    for watch in watches:
-        if watch.lasts:
-            condition = watch.condition
-            return attrs.evolve(alert, detail=condition.detail, facts=condition.values)
-    return alert
+    lasting = [watch for watch in watches if watch.lasts]
+    if not lasting:
+        return alert
+    condition = lasting[0].condition
+    return attrs.evolve(alert, detail=condition.detail, facts=_figures(condition, lasting))
+
+
+def _figures(condition: Condition, watches: cabc.Sequence[Watch]) -> dict[str, Value]:
+    """Those of one of the watches, with what can be added of all of them."""
+    figures = dict(condition.values)
+    for name in ADDED & figures.keys():
+        every = [watch.condition.values.get(name) for watch in watches]
+        figures[name] = sum(each for each in every if isinstance(each, int))
+    return figures
 
 
 def _audible(

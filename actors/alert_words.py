@@ -10,6 +10,7 @@ import urllib.parse
 import attrs
 import babel.dates
 
+from actors.alert_book import NAMED
 from actors.alert_texts import CAUSES, ENGLISH, LANGUAGES
 from actors.alert_texts_types import Texts
 from storage.alerts import Alert, AlertChange
@@ -55,8 +56,6 @@ def alert_text(
     values |= {key: _shown(key, value) for key, value in alert.facts.items()}
     values["who"] = _listed(texts, known, alert.others, FEW)
     values["name"] = known[0] if len(known) == 1 else texts.words["name"]
-    if (alert.of_connections and len(known) > 1) or "count" not in alert.facts:
-        values["count"] = len(known) + alert.others
     cause = rule.cause
     if alert.rule in ("down", "parked") and (group := CAUSES.get(alert.cause)) is not None:
         cause = texts.causes[group]
@@ -74,12 +73,13 @@ def notification_of(
     alert = change.alert
     over = change.what == "resolved"
     english = _content(change, subjects, "en", wording, now)
-    alone = subjects[0] if alert.of_connections and len(subjects) == 1 else None
+    alone = _alone(alert, subjects)
     return Notification(
         key=f"alert/{alert.key}/{'over' if over else alert.times}",
         kind=NotificationKind.RECOVERY if over else NotificationKind.ALERT,
         severity=Severity(alert.severity),
-        connection=alert.connection or alone,
+        connection=alone,
+        concerned=subjects if alert.of_connections and len(subjects) < NAMED else (),
         subject=english.subject,
         text=english.text,
         html=english.html,
@@ -96,17 +96,23 @@ def notification_of(
             "subjects": list(subjects[:MOST]),
             "since": dt.datetime.fromtimestamp(alert.since, dt.UTC).isoformat(),
             "times": alert.times,
-            "link": link_to(wording, alert, alone),
+            "link": link_to(wording, alone),
         },
     )
 
 
-def link_to(wording: Wording, alert: Alert, connection: str | None = None) -> str:
-    """Where the dashboard shows it; empty: nowhere."""
+def _alone(alert: Alert, subjects: cabc.Sequence[str]) -> str | None:
+    """The connection that people are told of, if that is one alone."""
+    return subjects[0] if alert.of_connections and len(subjects) == 1 else None
+
+
+def link_to(wording: Wording, connection: str | None) -> str:
+    """Where the dashboard shows an alert, of one connection or of others; empty: nowhere."""
     if not wording.link:
         return ""
-    name = connection or alert.connection
-    place = "alerts" if name is None else f"connections/{urllib.parse.quote(name, safe='')}"
+    place = "alerts"
+    if connection is not None:
+        place = f"connections/{urllib.parse.quote(connection, safe='')}"
     return f"{wording.link}/dashboard/#/{place}"
 
 
@@ -130,8 +136,7 @@ def _content(
         lines_after = [words["acknowledge"]]
     else:
         lines_after = []
-    alone = subjects[0] if alert.of_connections and len(subjects) == 1 else None
-    link = link_to(wording, alert, alone)
+    link = link_to(wording, _alone(alert, subjects))
     again = "" if change.what == "fired" or over else f"{words['again']}: "
     title = f"{words['resolved']}: {said.title}" if over else f"{again}{said.title}"
     severity = words[f"severity_{alert.severity}"]

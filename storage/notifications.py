@@ -60,6 +60,8 @@ class Notification:
     kind: NotificationKind
     severity: Severity = Severity.WARNING
     connection: str | None = None  # None: the whole daemon, or many connections
+    concerned: tuple[str, ...] = ()
+    """Many connections by name, if it is of no others; none: it is of the whole daemon."""
     subject: str
     text: str
     html: str | None = None
@@ -69,6 +71,11 @@ class Notification:
     """Only these, whatever else they take; None: all that take it."""
     told: tuple[str, ...] = ()
     """Channels that were sent it already, past the queue: it is recorded, not sent again."""
+
+    @property
+    def whom(self) -> tuple[str, ...]:
+        """The connections that it is of; none: it is of the whole daemon."""
+        return self.concerned if self.connection is None else (self.connection,)
 
     def content(self, language: str) -> Content:
         """In this language, else in English."""
@@ -94,8 +101,8 @@ class ChannelRule:
             and notification.severity.rank >= self.severity.rank
             and (
                 self.connections is None
-                or notification.connection is None
-                or notification.connection in self.connections
+                or not (whom := notification.whom)
+                or not self.connections.isdisjoint(whom)
             )
         )
 

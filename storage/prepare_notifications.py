@@ -20,6 +20,7 @@ def _encode(notification: Notification) -> dict[str, t.Any]:
         "key": notification.key,
         "kind": notification.kind.value,
         "connection": notification.connection,
+        "whom": notification.whom or None,
         "severity": notification.severity.value,
         "subject": notification.subject,
         "text": notification.text,

@@ -44,11 +44,14 @@ export class AlertBook {
   }
 }
 
+/** What an alert is known by; one that could not be stored yet has no number. */
+export const alertKey = alert => alert.id ?? [alert.rule, ...alert.subjects].join(' ')
+
 /** Whether events tell of alerts. */
 export const tellOfAlerts = events => events.some(event => event.type.startsWith('alert.'))
 
 const shown = alert => ({
-  key: `alert-${alert.id}`,
+  key: `alert-${alertKey(alert)}`,
   code: alert.rule,
   title: alert.title,
   since: alert.since,

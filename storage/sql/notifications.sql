@@ -13,7 +13,7 @@ RETURNS SETOF bigint LANGUAGE sql VOLATILE AS $$
     WITH told AS MATERIALIZED (
         SELECT DISTINCT ON (n.key) n.* FROM ROWS FROM (jsonb_to_recordset(p_notifications) AS (
             key text, kind text, connection text, severity text, subject text, text text,
-            html text, translations jsonb, data jsonb, channels text[], told text[]
+            html text, translations jsonb, data jsonb, channels text[], told text[], whom text[]
         )) WITH ORDINALITY n
         ORDER BY n.key, n.ordinality
     ), made AS (
@@ -32,8 +32,7 @@ RETURNS SETOF bigint LANGUAGE sql VOLATILE AS $$
         JOIN notification_channels c ON c.active AND CASE
             WHEN n.channels IS NOT NULL THEN c.name = ANY (n.channels)
             ELSE n.kind = ANY (c.kinds) AND severity_rank(n.severity) >= severity_rank(c.severity)
-                AND (c.connections IS NULL OR n.connection IS NULL
-                     OR n.connection = ANY (c.connections))
+                AND (c.connections IS NULL OR n.whom IS NULL OR n.whom && c.connections)
             END
         CROSS JOIN LATERAL (SELECT c.name = ANY (n.told) AS already) s
     )

@@ -21,6 +21,7 @@ from actors.alert_facts import (
 )
 from actors.alert_rules import DAY, HOUR, MINUTE, RULES, Thresholds, conditions
 from actors.alert_watches import AlertSettings
+from actors.alert_words import alert_text
 from storage.alerts import Alert, Backlog
 
 START: t.Final = 1_700_000_000.0
@@ -468,3 +469,15 @@ def test_a_restart_by_itself_says_nothing(
     assert not {(alert.rule, alert.subjects) for alert in fired} & {
         (alert.rule, alert.subjects) for alert in story.book.alerts if alert.key in known
     }
+
+
+def test_the_figures_of_many_are_those_of_all_of_them(story: Story) -> None:
+    """One alert of two connections counts what both of them have, not the connections."""
+    both = of(connection("one", quarantined=7), connection("two", quarantined=40))
+    story.look(both, 2 * MINUTE)
+    [fired] = [change for change in story.changes if change.tell is not None]
+    assert fired.tell == ("one", "two")
+    assert fired.alert.facts == {"count": 47}
+    assert "47 could not be stored" in alert_text(fired.alert, "en").cause
+    story.look(of(connection("one", quarantined=9), connection("two", quarantined=40)), HOUR)
+    assert story.changes[-1].alert.facts == {"count": 49}

@@ -487,3 +487,28 @@ def test_many_are_named_in_part() -> None:
     assert told.subject.endswith("c000, c001, c002, c003, c004 and 202 more")
     assert "c049 and 157 more" in told.text
     assert "http" not in told.text
+
+
+def test_the_end_is_told_to_those_who_were_told_of_many() -> None:
+    """Although only one of them was left at last: its channel alone would not be all of them."""
+    alert = Alert(
+        key="k",
+        rule="down",
+        severity="warning",
+        of_connections=True,
+        subjects=("sales",),
+        told=("sales", "support"),
+        since=START,
+        fired_at=START,
+        last_seen=START,
+        resolved_at=START + HOUR,
+    )
+    wording = Wording(link="https://z.example.com")
+    change = AlertChange(what="resolved", alert=alert)
+    told = notification_of(change, alert.told, wording, START + HOUR)
+    assert told.connection is None
+    assert told.whom == ("sales", "support")
+    assert told.data["link"] == "https://z.example.com/dashboard/#/alerts"
+    again = notification_of(AlertChange(what="repeated", alert=alert), ("sales",), wording, START)
+    assert again.whom == ("sales",)
+    assert again.data["link"] == "https://z.example.com/dashboard/#/connections/sales"

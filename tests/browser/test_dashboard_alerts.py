@@ -82,3 +82,18 @@ async def test_alerts_come_and_go_on_the_overview(page: Page, stage: Stage) -> N
     stage.tell("alert.resolved", "vendas", alert_id=2)
     await page.wait("[data-key='alert-2']", "detached")
     assert "GET /alerts all=False language=en" in stage.asked
+
+
+async def test_what_could_not_be_stored_yet(page: Page, stage: Stage) -> None:
+    """While the database is away alerts have no number: each is shown, none is acknowledged."""
+    away = props.alert(
+        0, id=None, rule="database", connection=None, subjects=[], title="The database is away"
+    )  # fmt: skip
+    full = props.alert(0, id=None, rule="disk", connection=None, subjects=["/"], title="Full")
+    stage.alerts = [away, full]
+    await page.visit("#/alerts")
+    await page.wait("tr[data-key='database']")
+    assert "Full" in await page.text("tr[data-key='disk /']")
+    assert await page.count("[data-order=acknowledge]") == 0
+    assert await page.count("[data-order=silence]") == 2
+    assert await page.problems() == []

@@ -65,11 +65,13 @@ async def test_each_goes_where_it_is_taken(storage: Storage) -> None:
         notification("d", kind=NotificationKind.REPORT),
         notification("e", kind=NotificationKind.TEST, channels=("chat",)),
         notification("f", kind=NotificationKind.TEST),
+        notification("g", concerned=("sales", "support")),
+        notification("h", concerned=("sales", "spare")),
     ]
     assert await storage.enqueue_notifications(told) == len(told)
-    assert await claimed_keys(storage, "mail") == ["a", "c", "d"]
+    assert await claimed_keys(storage, "mail") == ["a", "c", "d", "g", "h"]
     assert await claimed_keys(storage, "chat") == ["a", "e"]
-    assert await claimed_keys(storage, "support") == ["c"]
+    assert await claimed_keys(storage, "support") == ["c", "g"]
 
 
 async def test_a_key_is_queued_once(storage: Storage) -> None:

@@ -1,5 +1,6 @@
 // What is wrong, since when, what to do; who takes care of it, and who is not told.
 
+import { alertKey } from '../alerts.js'
 import { page, post } from '../api.js'
 import { h } from '../dom.js'
 import * as format from '../format.js'
@@ -40,6 +41,10 @@ export class Alerts extends ListPage {
     return { name: 'activeOnly', label: t('alerts.activeOnly') }
   }
 
+  key(alert) {
+    return alertKey(alert)
+  }
+
   columns() {
     return [
       { name: t('alerts.what') }, { name: t('connection.state'), place: 'headline' },
@@ -60,7 +65,7 @@ export class Alerts extends ListPage {
   actions(alert) {
     const reason = this.app.whyNot('operate')
     return [
-      alert.state === 'firing' && button(t('alerts.acknowledge'), () => this.acknowledge(alert), { reason, 'data-order': 'acknowledge' }),
+      alert.state === 'firing' && alert.id !== null && button(t('alerts.acknowledge'), () => this.acknowledge(alert), { reason, 'data-order': 'acknowledge' }),
       alert.state !== 'resolved' && button(t('alerts.silence'), () => this.silence(alert), { reason, 'data-order': 'silence' }),
       h('details', {}, h('summary', {}, t('action.details')), facts([
         [t('alerts.cause'), alert.cause], [t('alerts.says'), alert.detail ? quoted(alert.detail) : null],

@@ -71,6 +71,11 @@ export class ListPage {
     await this.look()
   }
 
+  /** What a row is known by. */
+  key(row) {
+    return row.id
+  }
+
   render() {
     const { rows, next, error } = this.pages
     const { title, lead, none } = this.texts()
@@ -83,7 +88,7 @@ export class ListPage {
       rows === null ? (error ? null : loading())
         : rows.length === 0 ? empty(none)
           : h('section', { class: 'panel' }, table(title, [...this.columns(), { name: t('action.title'), place: 'last' }],
-            rows.map(row => ({ key: row.id, cells: [...this.cells(row), this.actions(row)] })))),
+            rows.map(row => ({ key: this.key(row), cells: [...this.cells(row), this.actions(row)] })))),
       next !== null && button(t('action.older'), () => this.more())]
   }
 }
