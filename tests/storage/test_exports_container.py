@@ -284,9 +284,11 @@ def test_a_damaged_journal(tmp_path: pathlib.Path, line: bytes) -> None:
     (tmp_path / "second.part").mkdir()
     (tmp_path / "second.part" / JOURNAL).write_bytes(line + b"\n")
     assert unfinished(tmp_path) == []
-    with pytest.raises(StorageRejectedError, match="nothing that could be resumed"):
-        with resume(tmp_path, "second"):
-            pass
+    with (
+        pytest.raises(StorageRejectedError, match="nothing that could be resumed"),
+        resume(tmp_path, "second"),
+    ):
+        pass
 
 
 def test_a_full_disk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
