@@ -44,12 +44,12 @@ def run_export(config: Config, order: Row, *, resume: bool, progress: Progress) 
     Raises:
         CommandError: it could not be written; says what is left.
     """
-    try:
-        with open_client(config.control_socket, TIMEOUT) as client:
+    with contextlib.ExitStack() as stack:
+        client = None
+        with contextlib.suppress(NoDaemonError):
+            client = stack.enter_context(open_client(config.control_socket, TIMEOUT))
+        if client is not None:  # one that goes away now may have begun it already
             return _through_daemon(client, order, resume=resume, progress=progress)
-    except NoDaemonError:
-        if _listens(config):  # it is there, and did not answer
-            raise
     by = Viewer(who="command line", uid=os.getuid())  # before it acts as somebody else
     with one_line_errors(), acting_as_owner(config.data_dir):
         work = functools.partial(_directly, config, order, resume, by, progress)
@@ -75,23 +75,21 @@ def run_verify(path: Path) -> Row:
     }
 
 
-def _listens(config: Config) -> bool:
-    try:
-        with open_client(config.control_socket, TIMEOUT):
-            return True
-    except NoDaemonError:
-        return False
-
-
 def _through_daemon(client: ControlClient, order: Row, *, resume: bool, progress: Progress) -> Row:
     if resume:
         row = client.post(f"/exports/{_unfinished(client, order['name'])['id']}/resume")
     else:
         row = client.post("/exports", body={k: v for k, v in order.items() if v is not None})
-    while row["state"] == "running":
-        progress(row["counts"])
-        time.sleep(POLL)
-        row = client.get(f"/exports/{row['id']}")
+    try:
+        while row["state"] == "running":
+            progress(row["counts"])
+            time.sleep(POLL)
+            row = client.get(f"/exports/{row['id']}")
+    except NoDaemonError as error:
+        raise NoDaemonError(
+            f"{error}. The export {row['name']} is begun: the daemon goes on with it when it runs"
+            " again; zapvisor exports tells how far it is"
+        ) from error
     if row["state"] == "failed":
         raise RefusedError(f"the export {row['name']} failed: {row['error']}")
     found: Row = row

@@ -28,7 +28,9 @@ from storage.exports.files import (
 )
 from storage.exports.model import (
     JOURNAL,
+    LONGEST,
     MANIFEST,
+    NOT_WHOLE,
     SUMS,
     UNFINISHED,
     FileFacts,
@@ -68,6 +70,21 @@ class Progress:
     parts: int = 0
     files: int = 0
     size: int = 0  # bytes
+
+    @classmethod
+    def from_json(cls, facts: cabc.Mapping[str, t.Any]) -> t.Self:
+        """What a commit in the journal says.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is none.
+        """
+        return cls(
+            cursor=str(facts["cursor"]),
+            counts={str(kind): int(count) for kind, count in facts["counts"].items()},
+            parts=int(facts["parts"]),
+            files=int(facts["files"]),
+            size=int(facts["size"]),
+        )
 
 
 class Draft:
@@ -309,8 +326,8 @@ def read_start(path: pathlib.Path) -> Start:
     """
     try:
         with (path / JOURNAL).open("rb") as file:
-            return Start.from_json(json.loads(file.readline()))
-    except (ValueError, LookupError, TypeError, FileNotFoundError) as error:
+            return Start.from_json(json.loads(file.readline(LONGEST)))
+    except (*NOT_WHOLE, FileNotFoundError) as error:
         raise StorageRejectedError(
             f"{path} holds nothing that could be resumed; delete it and begin anew"
         ) from error
@@ -386,41 +403,47 @@ class _Mark:
     progress: Progress
 
 
-def _lines(path: pathlib.Path) -> cabc.Iterator[tuple[int, dict[str, t.Any]]]:
-    """The whole lines of a journal behind the first, each with the offset behind it."""
+def _lines(path: pathlib.Path) -> cabc.Iterator[tuple[int, FileFacts | Progress]]:
+    """The whole lines of a journal behind the first, each with the offset behind it; they end with
+    one that is none: it was torn by a crash, and nothing behind it was synced."""
     with path.open("rb") as file:
-        offset = len(file.readline())
-        for line in file:
+        offset = len(file.readline(LONGEST))
+        while line := file.readline(LONGEST):
             offset += len(line)
             if not line.endswith(b"\n"):
                 return
             try:
-                yield offset, json.loads(line)
-            except ValueError:
-                return  # torn by a crash: nothing behind it was synced
+                yield offset, _fact(json.loads(line))
+            except NOT_WHOLE:
+                return
+
+
+def _fact(line: dict[str, t.Any]) -> FileFacts | Progress:
+    """A file that is complete, or how far all is."""
+    if (commit := line.get("commit")) is not None:
+        return Progress.from_json(commit)
+    return FileFacts.from_json(line)
 
 
 def _committed_files(path: pathlib.Path) -> cabc.Iterator[FileFacts]:
-    return (FileFacts(**line) for _offset, line in _lines(path) if "commit" not in line)
+    return (fact for _offset, fact in _lines(path) if isinstance(fact, FileFacts))
 
 
 def _verify(path: pathlib.Path, journal: t.IO[bytes], shelf: Shelf | None) -> Progress:
     """Compare the files with the journal; cut that off behind the last commit that holds, and
     remove what it does not name."""
-    header = len(journal.readline())
-    mark = _Mark(header, Progress())
+    mark = _Mark(len(journal.readline(LONGEST)), Progress())
     names: set[str] = set()
     since: list[str] = []
-    for offset, line in _lines(path / JOURNAL):
-        if (commit := line.get("commit")) is not None:
-            mark = _Mark(offset, Progress(**commit))
+    for offset, fact in _lines(path / JOURNAL):
+        if isinstance(fact, Progress):
+            mark = _Mark(offset, fact)
             names.update(since)
             since = []
-            continue
-        facts = FileFacts(**line)
-        if not _holds(path, facts, shelf):
+        elif _holds(path, fact, shelf):
+            since.append(fact.name)
+        else:
             break
-        since.append(facts.name)
     journal.truncate(mark.offset)
     journal.seek(0, os.SEEK_END)
     os.fsync(journal.fileno())
@@ -429,10 +452,9 @@ def _verify(path: pathlib.Path, journal: t.IO[bytes], shelf: Shelf | None) -> Pr
 
 
 def _holds(path: pathlib.Path, facts: FileFacts, shelf: Shelf | None) -> bool:
-    name = safe_name(facts.name)
     if shelf is not None:
-        return shelf.size(name) == facts.size
-    return facts_of(path / name) == (facts.size, facts.sha256)
+        return shelf.size(facts.name) == facts.size
+    return facts_of(path / facts.name) == (facts.size, facts.sha256)
 
 
 def _remove_others(path: pathlib.Path, names: cabc.Set[str]) -> None:

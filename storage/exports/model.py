@@ -20,8 +20,8 @@ UNFINISHED: t.Final = ".part"
 """The end of the name of what is not complete: a file, or the directory of an export."""
 NAME: t.Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,119}")
 BOUNDS: t.Final = ("newest_contact", "newest_chat", "newest_conversation", "newest_message")
-LONGEST: t.Final = 16 * 1024 * 1024  # bytes of a manifest
-_NOT_WHOLE: t.Final = (
+LONGEST: t.Final = 16 * 1024 * 1024  # bytes of a manifest, or of a line of a journal
+NOT_WHOLE: t.Final = (
     ValueError,
     LookupError,
     TypeError,
@@ -29,6 +29,7 @@ _NOT_WHOLE: t.Final = (
     OverflowError,  # a number that is infinite
     RecursionError,  # nested without end
 )
+"""What reading a manifest, or a line of a journal, raises that is damaged."""
 
 
 class Form(enum.Enum):
@@ -149,6 +150,20 @@ class FileFacts:
     part: bool = False
     """Of the stream, instead of a page, a chat or a file of a message."""
 
+    @classmethod
+    def from_json(cls, facts: cabc.Mapping[str, t.Any], *, part: bool | None = None) -> t.Self:
+        """Out of a journal, or with ``part`` out of a manifest.
+
+        Raises:
+            LookupError, TypeError, ValueError: it is none.
+        """
+        return cls(
+            name=safe_name(facts["name"]),
+            size=int(facts["size"]),
+            sha256=str(facts["sha256"]),
+            part=bool(facts["part"]) if part is None else part,
+        )
+
 
 @attrs.frozen(kw_only=True)
 class Manifest:
@@ -216,7 +231,7 @@ class Manifest:
                     " use a newer one"
                 )
             return cls._read(facts)
-        except _NOT_WHOLE as error:
+        except NOT_WHOLE as error:
             raise StorageRejectedError(f"{where} is damaged: it is no whole manifest") from error
 
     @classmethod
@@ -248,15 +263,7 @@ class Manifest:
             files=int(facts["files"]),
             size=int(facts["bytes"]),
             sums_sha256=str(facts["sums"]["sha256"]),
-            parts=tuple(
-                FileFacts(
-                    name=safe_name(each["name"]),
-                    size=int(each["size"]),
-                    sha256=str(each["sha256"]),
-                    part=True,
-                )
-                for each in facts["parts"]
-            ),
+            parts=tuple(FileFacts.from_json(each, part=True) for each in facts["parts"]),
         )
 
 

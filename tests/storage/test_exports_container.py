@@ -26,7 +26,7 @@ from storage.exports import files
 from storage.exports.check import open_export, open_part, remove, sums, verify
 from storage.exports.container import Block, Container
 from storage.exports.draft import Draft, begin, resume, unfinished
-from storage.exports.model import JOURNAL, Form, Manifest, Start
+from storage.exports.model import JOURNAL, LONGEST, Form, Manifest, Start
 from storage.exports.sealing import WrongKeyError, parse_recipients, read_identities
 from storage.exports.shelf_s3 import S3Shelf
 
@@ -249,6 +249,46 @@ def test_what_was_damaged_meanwhile_is_made_again(tmp_path: pathlib.Path) -> Non
         put_all(draft, PIECES)
     assert content(tmp_path)["stream"] == b"".join(PIECES)
     assert not (tmp_path / "first" / "alien").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 100_000,
+        b"[]",
+        b'{"name": "../x", "size": 1, "sha256": "0", "part": false}',
+        b'{"name": "x"}',
+        b'{"commit": {"cursor": "2"}}',
+        b'{"commit": 7}',
+        b'{"commit": {"cursor": "2", "counts": {}, "parts": Infinity, "files": 1, "size": 1}}',
+        b"\xff",
+        b"1" * (LONGEST + 1),
+    ],
+    ids=lambda line: line[:12].decode("latin-1"),
+)
+def test_a_damaged_journal(tmp_path: pathlib.Path, line: bytes) -> None:
+    """What it says behind the damage never happened, and is made again; one whose first line is
+    damaged is no export that could be resumed."""
+    with begin(tmp_path, start_of()) as draft:
+        container = Container(draft, part_size=PART)
+        for block in blocks(Form.JSONL, PIECES)[:6]:
+            container.put(block)
+    journal = tmp_path / "first.part" / JOURNAL
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[3] = line + b"\n"  # the second part
+    journal.write_bytes(b"".join(lines))
+    with resume(tmp_path, "first") as draft:
+        assert (draft.progress.parts, draft.progress.cursor) == (1, "2")
+        put_all(draft, PIECES)
+    assert content(tmp_path)["stream"] == b"".join(PIECES)
+    (tmp_path / "second.part").mkdir()
+    (tmp_path / "second.part" / JOURNAL).write_bytes(line + b"\n")
+    assert unfinished(tmp_path) == []
+    with (
+        pytest.raises(StorageRejectedError, match="nothing that could be resumed"),
+        resume(tmp_path, "second"),
+    ):
+        pass
 
 
 def test_a_full_disk(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
