@@ -295,6 +295,7 @@ def _redacted(row: cabc.Mapping[str, t.Any], addresses: tuple[str, ...]) -> dict
     detail = None if row["detail"] is None else json.loads(row["detail"])
     return {
         "id": row["id"],
+        "version": row["version"],
         "text": redact_text(row["text"], users),
         "detail": redact_json(detail, users),
         "quoted_id": None if quotes else row["quoted_id"],

@@ -272,14 +272,17 @@ END
 $$;
 
 -- Messages of others without what named the person, as p_messages has them (their raw bytes in
--- p_raws, by position), and those that go whole. They are settled with that.
+-- p_raws, by position), and those that go whole. They are settled with that. One that somebody has
+-- changed since it was read, such as a rule of retention, is left as it is, to be read again.
 CREATE FUNCTION redact_messages(
     p_erasure bigint, p_connection integer, p_whole bigint[], p_now timestamptz,
     p_messages jsonb, p_raws bytea[]
 ) RETURNS void LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
-    v_settled bigint;
+    v_ids bigint[] := p_whole || ARRAY(
+        SELECT (x ->> 'id')::bigint FROM jsonb_array_elements(p_messages) AS x);
+    v_done bigint[];
 BEGIN
     PERFORM erase_messages(p_connection, p_whole, 'forgotten', p_now);
     WITH changed AS (
@@ -288,30 +291,30 @@ BEGIN
             target_author = n.target_author, mentions = n.mentions
         FROM ROWS FROM (
             jsonb_to_recordset(p_messages) AS (
-                id bigint, text text, detail jsonb, quoted_id text, quoted_author text,
-                target_author text, mentions text[])
+                id bigint, version text, text text, detail jsonb, quoted_id text,
+                quoted_author text, target_author text, mentions text[])
         ) WITH ORDINALITY AS n (
-            id, text, detail, quoted_id, quoted_author, target_author, mentions, ord)
-        WHERE m.connection_id = p_connection AND m.id = n.id
+            id, version, text, detail, quoted_id, quoted_author, target_author, mentions, ord)
+        WHERE m.connection_id = p_connection AND m.id = n.id AND m.xmin::text = n.version
         RETURNING m.id
     ), worded AS (
         DELETE FROM search_documents d USING changed c
         WHERE d.connection_id = p_connection AND d.message_id = c.id
+    ), again AS (
+        INSERT INTO search_again (connection_id, message_id)
+        SELECT p_connection, c.id FROM changed c ON CONFLICT DO NOTHING
     )
-    INSERT INTO search_again (connection_id, message_id)
-    SELECT p_connection, c.id FROM changed c ON CONFLICT DO NOTHING;
+    SELECT p_whole || ARRAY(SELECT c.id FROM changed c) INTO v_done;
     DELETE FROM erasure_items i
     WHERE i.connection_id = p_connection AND i.erasure_id = p_erasure AND NOT i.theirs
-      AND (i.message_id = ANY (p_whole)
-        OR i.message_id IN (SELECT (x ->> 'id')::bigint FROM jsonb_array_elements(p_messages) AS x));
-    GET DIAGNOSTICS v_settled = ROW_COUNT;
+      AND i.message_id = ANY (v_done);
     UPDATE erasures e SET
-        position = greatest(e.position, (SELECT max(u.id) FROM unnest(
-            p_whole || ARRAY(SELECT (x ->> 'id')::bigint FROM jsonb_array_elements(p_messages) AS x)
-        ) AS u (id))),
+        position = greatest(e.position, (  -- past those that are dead, and not yet gone
+            SELECT coalesce(min(u.id) FILTER (WHERE u.id <> ALL (v_done)) - 1, max(u.id))
+            FROM unnest(v_ids) AS u (id))),
         counts = e.counts || jsonb_build_object(
-            'naming', coalesce((e.counts ->> 'naming')::bigint, 0) + v_settled)
-    WHERE e.id = p_erasure AND v_settled > 0;
+            'naming', coalesce((e.counts ->> 'naming')::bigint, 0) + cardinality(v_done))
+    WHERE e.id = p_erasure AND cardinality(v_done) > 0;
 END
 $$;
 

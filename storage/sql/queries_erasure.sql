@@ -112,8 +112,8 @@ WHERE e.id = $1;
 
 -- name: naming_messages
 -- Messages of others that name the person.
-SELECT m.id, m.kind, m.text, m.raw, m.detail, m.quoted_id, m.quoted_author, m.target_author,
-    m.mentions
+SELECT m.id, m.xmin::text AS version, m.kind, m.text, m.raw, m.detail, m.quoted_id,
+    m.quoted_author, m.target_author, m.mentions
 FROM erasure_items i
 JOIN messages m ON m.connection_id = i.connection_id AND m.id = i.message_id
 WHERE i.connection_id = $2 AND i.erasure_id = $1 AND NOT i.theirs

@@ -488,6 +488,36 @@ async def test_killed_at_any_step(cluster: Cluster, dsn: str, clock: Clock, step
     assert left(await dump(cluster, dsn)) == []
 
 
+async def test_what_changes_while_it_is_redacted(
+    cluster: Cluster, dsn: str, postgres: PostgresStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule of retention strips it between the reading and the writing: nothing comes back, and
+    those that nobody touched lose their names all the same."""
+    await plant(postgres)
+    fetch, stripped = postgres._fetch, False
+
+    async def strip_first(name: str, *arguments: t.Any) -> list[t.Any]:
+        nonlocal stripped
+        if name == "redact_messages" and not stripped:
+            stripped = True
+            await cluster.sql(
+                dsn,
+                "SELECT erase_messages(m.connection_id, ARRAY[m.id], 'retention', now())"
+                " FROM messages m WHERE m.external_id = 'O2'",
+            )
+        return await fetch(name, *arguments)
+
+    monkeypatch.setattr(postgres, "_fetch", strip_first)
+    row = await forget(postgres)
+    assert stripped
+    found = await cluster.sql(
+        dsn, "SELECT text, raw, erased, quoted_id FROM messages WHERE external_id = 'O2'"
+    )
+    assert [tuple(each) for each in found] == [(None, b"", "retention", None)]
+    assert left(await dump(cluster, dsn)) == []
+    assert row.counts["naming"] == 3
+
+
 async def test_of_a_merge_nothing_can_be_undone(
     cluster: Cluster, dsn: str, postgres: PostgresStorage
 ) -> None:
