@@ -60,8 +60,8 @@ ENGLISH: t.Final = Texts(
         "quarantine": RuleText(
             title="Messages in quarantine: {who}",
             cause="{count} could not be stored. Nothing is lost: their bytes are kept.",
-            cure="zapvisor quarantine shows the errors. Once the cause is gone, run:"
-            " zapvisor quarantine retry",
+            cure="zapvisor quarantine list shows the errors. Once the cause is gone, run:"
+            " zapvisor quarantine retry --all",
         ),
         "undecryptable": RuleText(
             title="Messages wait for their text: {who}",

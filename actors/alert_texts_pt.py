@@ -55,8 +55,8 @@ PORTUGUESE: t.Final = Texts(
         "quarantine": RuleText(
             title="Mensagens em quarentena: {who}",
             cause="{count} não puderam ser gravadas. Nada se perdeu: os bytes estão guardados.",
-            cure="zapvisor quarantine mostra os erros. Resolvida a causa, execute:"
-            " zapvisor quarantine retry",
+            cure="zapvisor quarantine list mostra os erros. Resolvida a causa, execute:"
+            " zapvisor quarantine retry --all",
         ),
         "undecryptable": RuleText(
             title="Mensagens à espera do texto: {who}",

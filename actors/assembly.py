@@ -27,7 +27,8 @@ from actors.transport import Dial, websocket_dialer
 from actors.version import LookUp, web_look_up
 from actors.writer import Writer, WriterSettings
 from actors.writer_inbox import writer_inbox
-from config.model import Config, RetentionWhat
+from config.model import Config
+from config.retention import RetentionWhat
 from storage.api import ConnectionRow, ConversationRules, ReopenFrom, Storage
 from storage.blobs import S3Settings, open_blobs
 from storage.erasure import Rule

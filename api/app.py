@@ -48,7 +48,7 @@ from api.routes_timeline import timeline_routes
 from api.routes_tokens import token_routes
 from api.routes_webhooks import webhook_routes
 from api.tokens import TokenKeeper
-from config.model import HttpConfig
+from config.listeners import HttpConfig
 
 __all__ = ["Apps", "Backend", "build_app", "build_apps"]
 

@@ -6,7 +6,7 @@ import typing as t
 from api.app import build_apps
 from api.backend import Backend
 from api.openapi import Json, document
-from config.model import HttpConfig
+from config.listeners import HttpConfig
 
 NOBODY: t.Final[t.Any] = None  # nothing is asked: the routes are only looked at
 

@@ -7,16 +7,15 @@ import typing as t
 
 import attrs
 
+from config import s3
 from config.errors import BadValueError
 from config.kinds import (
     Count,
     Duration,
     FilePath,
     Secret,
-    Text,
     TimeOfDay,
     TimeZone,
-    Url,
     show,
 )
 
@@ -78,16 +77,10 @@ class ExportConfig:
     """Seconds; 0 keeps exports for ever."""
     keep_count: t.Annotated[int, Count(0, 100_000)] = 0
     """0: all."""
-    s3_bucket: t.Annotated[
-        str, Text("the name of a bucket, or empty", r"[a-zA-Z0-9._-]{3,255}", allow_empty=True)
-    ] = ""
-    s3_prefix: t.Annotated[
-        str, Text("a path without / at its ends", r"[^/](.*[^/])?", allow_empty=True)
-    ] = ""
-    s3_endpoint: t.Annotated[str, Url(("https", "http"), allow_empty=True)] = ""
-    s3_region: t.Annotated[
-        str, Text("a region such as us-east-1", r"[a-zA-Z0-9-]{1,64}", allow_empty=True)
-    ] = ""
+    s3_bucket: s3.Bucket = ""
+    s3_prefix: s3.Prefix = ""
+    s3_endpoint: s3.Endpoint = ""
+    s3_region: s3.Region = ""
     s3_access_key: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
     s3_secret_key: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
     ca_file: t.Annotated[str, FilePath(allow_empty=True)] = ""

@@ -276,6 +276,13 @@ class Names:
         return tuple(dict.fromkeys(value))
 
 
+ConnectionNames: t.TypeAlias = t.Annotated[
+    tuple[str, ...],
+    Names("names of connections", r"[a-z0-9][a-z0-9_-]{0,62}", allow_empty=True),
+]
+"""Names of connections; what none means is said by the key."""
+
+
 @attrs.frozen
 class Url:
     """A URL of one of the given schemes, with a host."""

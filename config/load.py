@@ -8,6 +8,8 @@ from pathlib import Path
 
 import attrs
 
+from config.alerts import MaintenanceConfig
+from config.channels import ChannelConfig
 from config.convert import read_value
 from config.environment import (
     CONFIG_VARIABLE,
@@ -16,16 +18,11 @@ from config.environment import (
     unknown_variables,
 )
 from config.errors import BadValueError, ConfigError, Problem
+from config.events import WebhookConfig
 from config.kinds import EnvText, nearest, show
 from config.lines import KeyPath, key_lines, line_of
-from config.model import (
-    ChannelConfig,
-    Config,
-    ConnectionConfig,
-    MaintenanceConfig,
-    RetentionConfig,
-    WebhookConfig,
-)
+from config.model import Config, ConnectionConfig
+from config.retention import RetentionConfig
 from config.rules import RULES
 
 SEARCHED: t.Final = (Path("supervisor.toml"), Path("/etc/zapvisor/supervisor.toml"))

@@ -5,35 +5,19 @@ key with its default and its meaning. A test keeps the two alike.
 """
 
 import enum
-import re
 import typing as t
 from pathlib import Path
 
 import attrs
 
-from config.durations import format_duration
+from config.alerts import AlertsConfig, MaintenanceConfig
+from config.channels import ChannelConfig, ReportConfig
+from config.events import EventsConfig, NatsConfig, WebhookConfig
 from config.exports import ExportConfig
-from config.kinds import (
-    ChannelUrl,
-    ConnectionName,
-    Count,
-    Dsn,
-    Duration,
-    FileMode,
-    FilePath,
-    ListenAddress,
-    Names,
-    ProxyUrl,
-    Secret,
-    SecretUrl,
-    Size,
-    Text,
-    TimeOfDay,
-    TimeZone,
-    Url,
-    split_address,
-)
-from whatsapp.content_kinds import STORED_KINDS
+from config.kinds import ConnectionName, Count, Dsn, Duration, FilePath, ProxyUrl, Size, Text, Url
+from config.listeners import ControlConfig, HttpConfig
+from config.media import MediaConfig
+from config.retention import RetentionConfig
 
 
 class LogFormat(enum.Enum):
@@ -52,21 +36,6 @@ class LogLevel(enum.Enum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
-
-
-class Severity(enum.Enum):
-    """How much a notification matters at least."""
-
-    INFO = "info"
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-
-class Language(enum.Enum):
-    """What people are written in."""
-
-    ENGLISH = "en"
-    PORTUGUESE = "pt-BR"
 
 
 class ReopenFrom(enum.Enum):
@@ -210,295 +179,6 @@ class HistoryAccessConfig:
     keep: t.Annotated[float, Duration(30 * 86400, 3650 * 86400)] = 34_560_000.0  # seconds
 
 
-_MEDIA_KINDS: t.Final = ("image", "video", "audio", "document", "sticker", "sticker_pack")
-
-
-@attrs.frozen(kw_only=True)
-class MediaConfig:
-    """``[media]``"""
-
-    download: bool = True
-    kinds: t.Annotated[
-        tuple[str, ...],
-        Names(f"some of {', '.join(_MEDIA_KINDS)}", "|".join(_MEDIA_KINDS), allow_empty=True),
-    ] = _MEDIA_KINDS
-    max_size: t.Annotated[int, Size(at_most=4 << 30)] = 256 * 1024 * 1024
-    concurrency: t.Annotated[int, Count(1, 64)] = 4
-    retention: t.Annotated[float, Duration(at_least=0, at_most=3650 * 86400)] = 0.0
-    """Seconds; 0 keeps files for ever."""
-    ask_phone: bool = True
-    directory: t.Annotated[str, FilePath(allow_empty=True)] = ""
-    """As written; ``Config.media_directory`` is absolute."""
-    s3_bucket: t.Annotated[
-        str, Text("the name of a bucket, or empty", r"[a-zA-Z0-9._-]{3,255}", allow_empty=True)
-    ] = ""
-    s3_prefix: t.Annotated[
-        str, Text("a path without / at its ends", r"[^/](.*[^/])?", allow_empty=True)
-    ] = ""
-    s3_endpoint: t.Annotated[str, Url(("https", "http"), allow_empty=True)] = ""
-    s3_region: t.Annotated[
-        str, Text("a region such as us-east-1", r"[a-zA-Z0-9-]{1,64}", allow_empty=True)
-    ] = ""
-    s3_access_key: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
-    s3_secret_key: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
-    hosts: t.Annotated[
-        tuple[str, ...], Names("host names, perhaps with a port", r"[A-Za-z0-9.-]+(:[0-9]{1,5})?")
-    ] = ("mmg.whatsapp.net",)
-    ca_file: t.Annotated[str, FilePath(allow_empty=True)] = ""
-    """As written; ``Config.media_ca_file`` is absolute."""
-
-
-EVENT_TYPES: t.Final = (
-    "connection.state",
-    "message.stored",
-    "message.edited",
-    "message.deleted",
-    "message.undecryptable",
-    "message.recovered",
-    "message.quarantined",
-    "conversation.opened",
-    "conversation.reopened",
-    "conversation.status",
-    "gap.opened",
-    "gap.closed",
-    "outbox.state",
-    "daemon.started",
-    "incident.begun",
-    "incident.ended",
-    "alert.fired",
-    "alert.repeated",
-    "alert.acknowledged",
-    "alert.resolved",
-    "export.finished",
-    "export.failed",
-)
-_EVENT_GROUPS: t.Final = tuple(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in EVENT_TYPES))
-_EventTypes: t.TypeAlias = t.Annotated[
-    tuple[str, ...],
-    Names(
-        f"some of {', '.join(EVENT_TYPES)}; or groups such as message.*; or *",
-        "|".join(re.escape(name) for name in (*EVENT_TYPES, *_EVENT_GROUPS, "*")),
-    ),
-]
-
-
-@attrs.frozen(kw_only=True)
-class EventsConfig:
-    """``[events]``"""
-
-    keep: t.Annotated[float, Duration(3600, 3650 * 86400)] = 1_209_600.0  # seconds
-    clients: t.Annotated[int, Count(1, 10_000)] = 100  # that follow at a time
-
-
-@attrs.frozen(kw_only=True)
-class NatsConfig:
-    """``[nats]``"""
-
-    url: t.Annotated[str, SecretUrl(("nats", "tls"), allow_empty=True)] = attrs.field(
-        default="", repr=False
-    )
-    """Empty: nothing is published."""
-    user: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
-    password: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
-    token: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
-    ca_file: t.Annotated[str, FilePath(allow_empty=True)] = ""
-    """As written; ``Config.nats_ca_file`` is absolute."""
-    subject: t.Annotated[
-        str, Text("names with dots between", r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", at_most=128)
-    ] = "zapvisor.events"
-    types: _EventTypes = ("*",)
-    stream: t.Annotated[
-        str, Text("the name of a stream, or empty", r"[A-Za-z0-9_-]{1,64}", allow_empty=True)
-    ] = ""
-    """Made when there is none; empty: an operator has made it."""
-
-
-@attrs.frozen(kw_only=True)
-class WebhookConfig:
-    """One ``[[webhooks]]`` table."""
-
-    name: t.Annotated[str, ConnectionName()]
-    url: t.Annotated[str, SecretUrl(("https", "http"))] = attrs.field(repr=False)
-    secret: t.Annotated[str, Secret()] = attrs.field(default="", repr=False)
-    secret_file: t.Annotated[str, FilePath(allow_empty=True)] = ""
-    types: _EventTypes = ("*",)
-    connections: t.Annotated[
-        tuple[str, ...],
-        Names("names of connections", r"[a-z0-9][a-z0-9_-]{0,62}", allow_empty=True),
-    ] = ()
-    """Empty: all."""
-    timeout: t.Annotated[float, Duration(0.1, 120)] = 15.0  # seconds
-    attempts: t.Annotated[int, Count(1, 100)] = 15
-    concurrency: t.Annotated[int, Count(1, 64)] = 4
-
-
-class RetentionWhat(enum.Enum):
-    """What a rule of retention removes."""
-
-    CONTENT = "content"  # text, files, and all that was received with them
-    MEDIA = "media"  # files alone
-
-
-@attrs.frozen(kw_only=True)
-class RetentionConfig:
-    """One ``[[retention]]`` table."""
-
-    after: t.Annotated[float, Duration(86400, 36500 * 86400)]
-    """Seconds since a message was sent."""
-    kinds: t.Annotated[
-        tuple[str, ...], Names("kinds of messages, or *", known=STORED_KINDS | {"*"})
-    ] = ("*",)
-    what: RetentionWhat = RetentionWhat.CONTENT
-    connections: t.Annotated[
-        tuple[str, ...],
-        Names("names of connections", r"[a-z0-9][a-z0-9_-]{0,62}", allow_empty=True),
-    ] = ()
-    """Empty: all."""
-    live: bool = False
-    """Whether conversations that are not closed are touched."""
-
-    @property
-    def text(self) -> str:
-        """The rule in a line."""
-        whose = f" of {', '.join(self.connections)}" if self.connections else ""
-        kinds = "every kind" if "*" in self.kinds else ", ".join(self.kinds)
-        live = ", live conversations too" if self.live else ""
-        return f"{self.what.value} of {kinds}{whose} after {format_duration(self.after)}{live}"
-
-
-@attrs.frozen(kw_only=True)
-class ChannelConfig:
-    """One ``[[channels]]`` table. What its URL means is not known here: see actors.channels."""
-
-    name: t.Annotated[str, ConnectionName()]
-    url: t.Annotated[str, ChannelUrl()] = attrs.field(default="", repr=False)
-    url_file: t.Annotated[str, FilePath(allow_empty=True)] = ""
-    """As written; see ``Config.channel_url_file``."""
-    url_variable: t.Annotated[
-        str,
-        Text("the name of an environment variable", r"[A-Za-z_][A-Za-z0-9_]*", allow_empty=True),
-    ] = ""
-    kinds: t.Annotated[
-        tuple[str, ...], Names("some of alert, report", "alert|report", allow_empty=True)
-    ] = ("alert", "report")
-    severity: Severity = Severity.WARNING
-    connections: t.Annotated[
-        tuple[str, ...],
-        Names("names of connections", r"[a-z0-9][a-z0-9_-]{0,62}", allow_empty=True),
-    ] = ()
-    """Empty: all."""
-    language: Language = Language.ENGLISH
-    timeout: t.Annotated[float, Duration(1, 300)] = 30.0  # seconds for one attempt
-    attempts: t.Annotated[int, Count(1, 1000)] = 30
-    ca_file: t.Annotated[str, FilePath(allow_empty=True)] = ""
-    """As written; see ``Config.channel_ca_file``."""
-
-
-@attrs.frozen(kw_only=True)
-class ReportConfig:
-    """``[report]``"""
-
-    enabled: bool = True
-    time: t.Annotated[str, TimeOfDay()] = "08:00"
-    timezone: t.Annotated[str, TimeZone(allow_empty=True)] = ""
-    """Empty: the system's."""
-
-
-@attrs.frozen(kw_only=True)
-class AlertsConfig:
-    """``[alerts]``; 0 switches a rule off"""
-
-    link: t.Annotated[str, Url(("https", "http"), allow_empty=True)] = ""
-    timezone: t.Annotated[str, TimeZone()] = "UTC"
-    severity: Severity = Severity.INFO
-    """Of the rules that are applied, the least."""
-    grace: t.Annotated[float, Duration(at_least=0, at_most=86400)] = 180.0
-    recovery: t.Annotated[float, Duration(at_least=0, at_most=86400)] = 180.0
-    group: t.Annotated[int, Count(2, 100_000)] = 2
-    down: t.Annotated[float, Duration(at_least=0)] = 300.0
-    parked: t.Annotated[float, Duration(at_least=0)] = 60.0
-    logged_out: t.Annotated[float, Duration(at_least=0)] = 10.0
-    conflict: t.Annotated[float, Duration(at_least=0)] = 60.0
-    banned: t.Annotated[float, Duration(at_least=0)] = 10.0
-    deaf: t.Annotated[float, Duration(at_least=0)] = 1800.0
-    outage: t.Annotated[float, Duration(at_least=0)] = 60.0
-    outdated: t.Annotated[float, Duration(at_least=0)] = 60.0
-    sync_errors: t.Annotated[int, Count(0, 100)] = 10  # percent
-    quarantine: t.Annotated[int, Count(0)] = 1  # rows
-    undecryptable: t.Annotated[int, Count(0, 1000)] = 20  # messages
-    gap: t.Annotated[float, Duration(at_least=0)] = 3600.0
-    phone: t.Annotated[float, Duration(at_least=0)] = 864_000.0
-    writer: t.Annotated[float, Duration(at_least=0)] = 300.0
-    database: t.Annotated[float, Duration(at_least=0)] = 60.0
-    disk: t.Annotated[int, Size(0, 1 << 50)] = 1 << 30
-    media: t.Annotated[int, Count(0, 100_000)] = 1000  # files
-    webhook: t.Annotated[int, Count(0)] = 1  # deliveries that were given up
-    channel: t.Annotated[float, Duration(at_least=0)] = 900.0
-    export: t.Annotated[float, Duration(at_least=0)] = 86_400.0
-
-
-_DAYS: t.Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-@attrs.frozen(kw_only=True)
-class MaintenanceConfig:
-    """One ``[[maintenance]]`` table: nobody is told of alerts in these hours."""
-
-    name: t.Annotated[str, ConnectionName()]
-    days: t.Annotated[tuple[str, ...], Names(f"some of {', '.join(_DAYS)}", "|".join(_DAYS))] = (
-        _DAYS
-    )
-    """On which it begins."""
-    start: t.Annotated[str, TimeOfDay()]
-    end: t.Annotated[str, TimeOfDay()]
-    """Not after ``start``: on the next day."""
-    timezone: t.Annotated[str, TimeZone()] = "UTC"
-    connections: t.Annotated[
-        tuple[str, ...],
-        Names("names of connections", r"[a-z0-9][a-z0-9_-]{0,62}", allow_empty=True),
-    ] = ()
-    """Empty: all, and what concerns no connection."""
-
-
-@attrs.frozen(kw_only=True)
-class ControlConfig:
-    """``[control]``"""
-
-    socket: t.Annotated[str, FilePath(allow_empty=True)] = ""
-    """As written; ``Config.control_socket`` is absolute."""
-    mode: t.Annotated[int, FileMode()] = 0o660
-    group: t.Annotated[
-        str,
-        Text("the name of a group, or empty", r"[A-Za-z0-9_.-]{1,64}", allow_empty=True),
-    ] = ""
-    """Whom the socket belongs to besides its user; empty: that user's own group."""
-
-
-_ORIGIN: t.Final = r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?"
-_HOST: t.Final = r"[A-Za-z0-9.-]+"
-
-
-@attrs.frozen(kw_only=True)
-class HttpConfig:
-    """``[http]``"""
-
-    listen: t.Annotated[str, ListenAddress()] = "127.0.0.1:8720"
-    """Empty: no HTTP besides the control socket. Port 0: any free one."""
-    allow_remote: bool = False
-    hosts: t.Annotated[tuple[str, ...], Names("host names", _HOST, allow_empty=True)] = ()
-    """More names that the ``Host`` of a request may hold than ``localhost`` and addresses."""
-    cors_origins: t.Annotated[
-        tuple[str, ...], Names('origins such as "https://app.example"', _ORIGIN, allow_empty=True)
-    ] = ()
-    rate_limit: t.Annotated[int, Count(1, 100_000)] = 50
-    """Requests per second of one token, or of one address without a token."""
-
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Host and port to listen at; None: do not."""
-        return split_address(self.listen) if self.listen else None
-
-
 @attrs.frozen(kw_only=True)
 class ConnectionConfig:
     """One ``[[connections]]`` table; what is None there follows ``[conversations]``."""
@@ -525,13 +205,13 @@ class Config:
     conversations: ConversationsConfig = attrs.field(factory=ConversationsConfig)
     sending: SendingConfig = attrs.field(factory=SendingConfig)
     history: HistoryConfig = attrs.field(factory=HistoryConfig)
-    history_access: HistoryAccessConfig = attrs.field(factory=HistoryAccessConfig)
     media: MediaConfig = attrs.field(factory=MediaConfig)
-    export: ExportConfig = attrs.field(factory=ExportConfig)
     events: EventsConfig = attrs.field(factory=EventsConfig)
     nats: NatsConfig = attrs.field(factory=NatsConfig)
-    report: ReportConfig = attrs.field(factory=ReportConfig)
     alerts: AlertsConfig = attrs.field(factory=AlertsConfig)
+    report: ReportConfig = attrs.field(factory=ReportConfig)
+    export: ExportConfig = attrs.field(factory=ExportConfig)
+    history_access: HistoryAccessConfig = attrs.field(factory=HistoryAccessConfig)
     control: ControlConfig = attrs.field(factory=ControlConfig)
     http: HttpConfig = attrs.field(factory=HttpConfig)
     webhooks: tuple[WebhookConfig, ...] = ()

@@ -32,7 +32,8 @@ from actors.notifier import Notifier
 from actors.phones import Phones
 from api.figures import FigureReader, Reading
 from api.views import WriterView
-from config.model import AlertsConfig, Config
+from config.alerts import AlertsConfig
+from config.model import Config
 from daemon.wiring import Core
 from storage.alerts import Alerts, Backlog
 from storage.errors import StorageError

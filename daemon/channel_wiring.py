@@ -7,10 +7,11 @@ import typing as t
 
 from actors.channels import Carrier, ChannelError, ChannelSettings
 from actors.notifier import Notifier
+from config.channels import ChannelConfig
 from config.errors import BadValueError, ConfigError, Problem
 from config.kinds import ChannelUrl
 from config.load import load_config
-from config.model import ChannelConfig, Config
+from config.model import Config
 from daemon.errors import StartError
 from storage.api import Storage
 from storage.notifications import ChannelRule, NotificationKind, Severity

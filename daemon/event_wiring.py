@@ -7,7 +7,8 @@ from actors.event_services import EventServices
 from actors.fleet import Fleet
 from actors.nats_link import NatsSettings
 from actors.webhook_post import WebhookSettings, signing_key
-from config.model import Config, WebhookConfig
+from config.events import WebhookConfig
+from config.model import Config
 from daemon.errors import StartError
 from storage.api import Storage
 from storage.events import expand_types

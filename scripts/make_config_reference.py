@@ -13,18 +13,15 @@ import typing as t
 import attrs
 
 from actors.roster import plan
+from config.alerts import MaintenanceConfig
+from config.channels import ChannelConfig
 from config.convert import read_value
 from config.durations import format_duration
 from config.environment import OTHERS, PREFIX, variables
 from config.errors import BadValueError
-from config.model import (
-    ChannelConfig,
-    Config,
-    ConnectionConfig,
-    MaintenanceConfig,
-    RetentionConfig,
-    WebhookConfig,
-)
+from config.events import WebhookConfig
+from config.model import Config, ConnectionConfig
+from config.retention import RetentionConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "configuration.md"

@@ -4,7 +4,8 @@ import attrs
 import pytest
 
 from actors.roster import APPLIED, plan
-from config.model import Config, ConnectionConfig, ReopenFrom, WebhookConfig
+from config.events import WebhookConfig
+from config.model import Config, ConnectionConfig, ReopenFrom
 
 
 def connections(*names: str, **fields: object) -> tuple[ConnectionConfig, ...]:

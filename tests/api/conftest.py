@@ -12,7 +12,7 @@ import trio
 
 from api.app import Apps, build_apps
 from api.listener import HttpListener
-from config.model import HttpConfig
+from config.listeners import HttpConfig
 from tests.daemon.daemon_fakes import Control, make_control, running
 
 

@@ -7,7 +7,7 @@ import pytest
 from api.auth import Denied, HttpDoorway, caller
 from api.auth_sessions import IDLE, MOST, Sessions
 from api.openapi import operations
-from config.model import HttpConfig
+from config.listeners import HttpConfig
 from tests.api.conftest import Served
 from tests.daemon.daemon_fakes import problem
 

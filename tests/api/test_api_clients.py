@@ -20,7 +20,7 @@ from api.auth_sessions import Sessions
 from api.bounds import Bounds
 from api.limits import BURST, MOST, Buckets
 from api.server import MAX_FRAME, Patience, serve_app
-from config.model import HttpConfig
+from config.listeners import HttpConfig
 from tests.api.conftest import Served
 from tests.api.sockets import WebSocket as Client
 from tests.api.sockets import drained

@@ -15,7 +15,7 @@ from api.bounds import MAX_LOGINS, MAX_REQUESTS
 from api.lasting import LOOK, Lasting
 from api.limits import MAX_STRANGERS, Strangers
 from api.tokens import TokenError, TokenKeeper
-from config.model import HttpConfig
+from config.listeners import HttpConfig
 from storage.memory import MemoryStorage
 from tests.api.conftest import Served
 from tests.api.sockets import WebSocket as Client

@@ -12,7 +12,7 @@ import trio.testing
 import api.listener
 from api.app import build_apps
 from api.listener import HttpListener
-from config.model import HttpConfig
+from config.listeners import HttpConfig
 from tests.daemon.daemon_fakes import make_control
 
 

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi import checks
 from api.app import build_apps
 from api.listener import HttpListener
 from api.openapi import document
-from config.model import HttpConfig
+from config.listeners import HttpConfig
 from tests.daemon.daemon_fakes import make_control, running
 
 EXAMPLES: t.Final = {GenerationMode.POSITIVE: 6, GenerationMode.NEGATIVE: 3}  # per operation

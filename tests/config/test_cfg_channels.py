@@ -7,9 +7,11 @@ from pathlib import Path
 import attrs
 import pytest
 
+from config.alerts import Severity
+from config.channels import ChannelConfig, Language
 from config.errors import ConfigError
 from config.load import load_config
-from config.model import ChannelConfig, Config, Language, Severity
+from config.model import Config
 
 SAMPLE = Path(__file__).resolve().parents[2] / "supervisor.toml"
 URL = 'url = "mailtos://me:hush@smtp.example.com"'

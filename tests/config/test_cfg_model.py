@@ -9,15 +9,10 @@ import pytest
 
 from config.environment import OTHERS, variables
 from config.errors import ConfigError
+from config.events import WebhookConfig
 from config.load import load_config
-from config.model import (
-    Config,
-    ConnectionConfig,
-    ConversationsConfig,
-    MediaConfig,
-    ReopenFrom,
-    WebhookConfig,
-)
+from config.media import MediaConfig
+from config.model import Config, ConnectionConfig, ConversationsConfig, ReopenFrom
 
 SAMPLE = Path(__file__).parents[2] / "supervisor.toml"
 

@@ -11,7 +11,8 @@ from actors.notices import CALL, SYSTEM
 from actors.reading import PROTOCOL
 from config.errors import ConfigError
 from config.load import load_config
-from config.model import Config, RetentionConfig, RetentionWhat
+from config.model import Config
+from config.retention import RetentionConfig, RetentionWhat
 from storage.exports.whatsapp_records import OMITTED
 from whatsapp.content_kinds import STORED_KINDS
 

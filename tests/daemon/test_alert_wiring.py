@@ -15,8 +15,9 @@ from actors.member import ConnectionStatus
 from actors.roster import plan
 from api.figures import FigureReader
 from api.views import WriterView
+from config.alerts import AlertsConfig, MaintenanceConfig
 from config.load import load_config
-from config.model import AlertsConfig, Config, ConnectionConfig, MaintenanceConfig
+from config.model import Config, ConnectionConfig
 from daemon.alert_wiring import Look, alert_policy
 from storage.alerts import Backlog
 from storage.errors import StorageUnavailableError

@@ -10,7 +10,7 @@ import pytest
 from daemon_fakes import ACCOUNT, ANA, NOON, Control, Run, make_control, problem, running
 
 from api.app import build_apps
-from config.model import HttpConfig
+from config.listeners import HttpConfig
 from storage.api import Lane, MediaFile
 from storage.changes import Access
 from storage.errors import StorageUnavailableError

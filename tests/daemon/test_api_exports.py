@@ -14,7 +14,7 @@ from daemon_fakes import Control, Run, open_control, problem
 from api.app import build_apps
 from api.auth import Caller
 from api.routes_exports import ExportOrder, request_of
-from config.model import HttpConfig
+from config.listeners import HttpConfig
 from storage.exports.model import Form
 
 

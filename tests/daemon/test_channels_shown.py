@@ -15,7 +15,8 @@ from actors.channel_views import ChannelView
 from actors.channels import ChannelSettings
 from actors.roster import plan
 from api.health_channels import DETAIL, KEEPS_FAILING, channel_troubles
-from config.model import ChannelConfig, Config
+from config.channels import ChannelConfig
+from config.model import Config
 from storage.notifications import ChannelRule, Notification, NotificationKind, Severity
 from tests.support.smtp_server import SmtpServer, open_smtp
 

@@ -17,8 +17,9 @@ import structlog.testing
 import trio
 import trio.testing
 
+from config.listeners import HttpConfig
 from config.load import load_config
-from config.model import Config, HttpConfig
+from config.model import Config
 from daemon.errors import CommandError, StartError
 from daemon.lock import data_directory
 from daemon.notify import notify

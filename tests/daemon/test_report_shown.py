@@ -9,7 +9,8 @@ import pytest
 from daemon_fakes import Control, Run, open_control, problem
 
 from actors.reporter import Reporter
-from config.model import ChannelConfig, Config, ReportConfig
+from config.channels import ChannelConfig, ReportConfig
+from config.model import Config
 from daemon.report_wiring import make_reporter
 from storage.api import ConversationRules
 from storage.memory import MemoryStorage

@@ -7,7 +7,8 @@ import zoneinfo
 import attrs
 from st_helpers import KEY, Clock
 
-from config.model import Config, ReportConfig
+from config.channels import ReportConfig
+from config.model import Config
 from daemon.report_wiring import make_reporter
 from storage.alerts import Alert, AlertChange, Value
 from storage.api import ConversationRules

@@ -14,7 +14,7 @@ from st_helpers import Clock
 from actors.event_services import IncidentTeller
 from actors.incidents import Incident
 from actors.webhook_post import envelope
-from config.model import EVENT_TYPES as CONFIGURABLE
+from config.events import EVENT_TYPES as CONFIGURABLE
 from storage.api import Storage
 from storage.events import EVENT_TYPES
 

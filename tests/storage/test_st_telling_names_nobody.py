@@ -11,7 +11,9 @@ from test_st_erasure import PLANTED, dump, left, plant
 from actors.alerts import AlertService
 from api.figures import FigureReader
 from api.views import WriterView
-from config.model import AlertsConfig, ChannelConfig, Config, ReportConfig
+from config.alerts import AlertsConfig
+from config.channels import ChannelConfig, ReportConfig
+from config.model import Config
 from daemon.alert_wiring import Look, alert_policy
 from daemon.report_wiring import make_reporter
 from storage.api import ConnectionEvent, Envelope, Verdict
